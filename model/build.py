@@ -1,0 +1,111 @@
+"""Makes the networks: with initial weights, or with trained ones from a safetensors file."""
+
+import hashlib
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import nn
+
+from model.contract import NETWORKS, VARIANTS
+from model.depth import EdgeDepth, PaperDepth
+from model.errors import InputError, MismatchError, MissingError
+from model.lens_blur import EdgeLensBlur, PaperLensBlur
+from model.upsampler import EdgeUpsampler, PaperUpsampler
+
+Weights = Path | Literal["shipped", "initial"]
+
+SHIPPED = Path(__file__).parent / "weights"
+
+_CLASSES: dict[tuple[str, str], type[nn.Module]] = {
+    ("paper", "depth"): PaperDepth,
+    ("paper", "lens_blur"): PaperLensBlur,
+    ("paper", "upsample"): PaperUpsampler,
+    ("edge", "depth"): EdgeDepth,
+    ("edge", "lens_blur"): EdgeLensBlur,
+    ("edge", "upsample"): EdgeUpsampler,
+}
+
+
+def build(variant: str, network: str) -> nn.Module:
+    """The network with its initial weights: always the same (seed 0), in evaluation mode.
+
+    Raises:
+        InputError: an unknown variant or network.
+    """
+    if variant not in VARIANTS:
+        raise InputError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
+    if network not in NETWORKS:
+        raise InputError(f"unknown network {network!r}: choose one of {', '.join(NETWORKS)}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return _CLASSES[variant, network]().eval()
+
+
+def weights_file(variant: str, network: str, weights: Weights = "shipped") -> Path | None:
+    """Where the weights lie: None for initial weights.
+
+    Raises:
+        MissingError: no such file, or no weights are shipped for this network.
+    """
+    if weights == "initial":
+        return None
+    folder = SHIPPED if weights == "shipped" else Path(weights)
+    path = folder / f"{variant}_{network}.safetensors" if weights == "shipped" or folder.is_dir() else folder
+    if not path.is_file():
+        if weights == "shipped":
+            raise MissingError(
+                f"no trained weights are shipped for the {variant} {network} network: give your own with --weights, "
+                "or --weights initial for untrained ones (parity and benchmarks only)"
+            )
+        raise MissingError(f"no weights at {path}: give a .safetensors file or a folder of VARIANT_NETWORK.safetensors")
+    return path
+
+
+def load(variant: str, network: str, weights: Weights = "shipped") -> nn.Module:
+    """The network with trained weights, in evaluation mode.
+
+    Args:
+        weights: "shipped", "initial", a safetensors file, or a folder that holds VARIANT_NETWORK.safetensors.
+
+    Raises:
+        InputError: an unknown variant or network, or a file that is not safetensors.
+        MissingError: the weights are not there.
+        MismatchError: the file's tensors are not this network's.
+    """
+    module = build(variant, network)
+    path = weights_file(variant, network, weights)
+    if path is None:
+        return module
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        state = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{path} can't be read as safetensors ({error}): fetch or train it again") from error
+    expected = module.state_dict()
+    wrong = sorted(
+        name
+        for name in expected.keys() | state.keys()
+        if name not in state or name not in expected or state[name].shape != expected[name].shape
+    )
+    optional = {name for name in wrong if name.startswith("segmentation_head.") and name not in state}
+    if set(wrong) - optional:
+        first = sorted(set(wrong) - optional)[0]
+        raise MismatchError(
+            f"{path} does not hold the weights of the {variant} {network} network: {len(wrong)} tensors differ, "
+            f"the first is {first}"
+        )
+    module.load_state_dict(state, strict=not optional)
+    return module
+
+
+def weights_sha256(module: nn.Module) -> str:
+    """SHA-256 over the sorted state dict: names, types, shapes and bytes. The training-only head is left out."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        if not name.startswith("segmentation_head."):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,105 @@
+"""What each network takes and gives: names, shapes, ranges and units, written once, here.
+
+The contract is the same for every variant and on every runtime. This file imports neither torch nor NumPy, so that a
+device without torch can read it.
+
+Sizes. `h` and `w` are the low-resolution size of a network's input: multiples of `ALIGNMENT`, at least `MIN_SIZE`.
+Pictures are RGB, gamma-encoded (sRGB), in [0, 1]. `disparity` is inverse depth, near = large. `signed_depth` is
+(disparity − disparity of the focal plane) · α with disparity normalised to [0, 1]: in [-1, 1], 0 at the focal
+plane, positive nearer than it (section 3.2.2 of the paper). |signed_depth| = 1 stands for a circle of confusion with a
+radius of `R_MAX` pixels at the base size, whatever the level of the loop.
+"""
+
+from dataclasses import dataclass
+
+ALIGNMENT = 8
+"""Heights and widths that the lens blur and the step see are multiples of this (in low-resolution pixels)."""
+
+MIN_SIZE = 32
+"""Smallest height or width of a lens blur or step input, in low-resolution pixels."""
+
+BASE_LONG_SIDE = 320
+"""The lens blur runs at a size whose long side is at most this, in pixels."""
+
+R_MAX = 8.0
+"""Radius of the largest circle of confusion, in pixels of a base picture whose long side is `BASE_LONG_SIDE`."""
+
+DEPTH_SIZE = 320
+"""Height and width of the depth network's input, in pixels."""
+
+NETWORKS = ("depth", "lens_blur", "upsample")
+VARIANTS = ("paper", "edge")
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output: float32, N×C×H×W with N = 1.
+
+    Attributes:
+        name: the name on every runtime.
+        channels: C.
+        scale: H = scale · h and W = scale · w.
+        low, high: the range of values; None where it is open.
+        meaning: what the numbers are, with the unit.
+    """
+
+    name: str
+    channels: int
+    scale: int
+    low: float | None
+    high: float | None
+    meaning: str
+
+    def shape(self, height: int, width: int) -> tuple[int, int, int, int]:
+        """The shape at a low-resolution size of `height` × `width` pixels."""
+        return (1, self.channels, self.scale * height, self.scale * width)
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Inputs and outputs of one network, in the order in which PyTorch takes and gives them."""
+
+    network: str
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    fixed_size: tuple[int, int] | None
+    """The only size allowed, for a network that has one; None: any multiple of `ALIGNMENT` from `MIN_SIZE` up."""
+
+
+CONTRACTS: dict[str, Contract] = {
+    "depth": Contract(
+        "depth",
+        (Tensor("picture", 3, 1, 0.0, 1.0, "the whole photo resized to the fixed size, aspect ignored"),),
+        (Tensor("disparity", 1, 1, None, None, "inverse depth, near = large, not normalised"),),
+        (DEPTH_SIZE, DEPTH_SIZE),
+    ),
+    "lens_blur": Contract(
+        "lens_blur",
+        (
+            Tensor("picture", 3, 1, 0.0, 1.0, "the photo at the base size"),
+            Tensor("signed_depth", 1, 1, -1.0, 1.0, "signed depth, 0 at the focal plane, near positive"),
+        ),
+        (Tensor("blurred", 3, 1, 0.0, None, "the shallow depth-of-field picture at the base size"),),
+        None,
+    ),
+    "upsample": Contract(
+        "upsample",
+        (
+            Tensor("picture_high", 3, 2, 0.0, 1.0, "the photo at twice the low-resolution size"),
+            Tensor("picture", 3, 1, 0.0, 1.0, "the photo at the low-resolution size"),
+            Tensor("blurred", 3, 1, 0.0, 1.0, "the shallow depth-of-field picture at the low-resolution size"),
+            Tensor("signed_depth", 1, 1, -1.0, 1.0, "signed depth, 0 at the focal plane, near positive"),
+        ),
+        (Tensor("blurred_high", 3, 2, None, None, "the shallow depth-of-field picture at twice the size"),),
+        None,
+    ),
+}
+
+HALO: dict[tuple[str, str], int] = {
+    ("paper", "lens_blur"): 64,
+    ("paper", "upsample"): 64,
+    ("edge", "lens_blur"): 64,
+    ("edge", "upsample"): 32,
+}
+"""(variant, network) → low-resolution pixels on each side that an output pixel can depend on, rounded up to a multiple
+of `ALIGNMENT`. Tiles that overlap by this much give the same picture as the whole."""

@@ -1,0 +1,29 @@
+"""The exceptions that mean: the user, not the program, has to change something.
+
+Each carries the exit status of the command line, so that scripts can tell the cases apart. The message is one
+line that says what was wrong and what to do about it.
+"""
+
+
+class DeepLensError(Exception):
+    """Base of all errors that a user can act on."""
+
+    exit_code = 1
+
+
+class InputError(DeepLensError):
+    """A photo, a depth map or an option that can't be used (exit status 3)."""
+
+    exit_code = 3
+
+
+class MissingError(DeepLensError):
+    """A runtime, an extra, an artefact or weights that are not there (exit status 4)."""
+
+    exit_code = 4
+
+
+class MismatchError(DeepLensError):
+    """Two things that should agree do not: a hash, a shape, a parity check (exit status 5)."""
+
+    exit_code = 5

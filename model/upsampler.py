@@ -1,0 +1,127 @@
+"""The guided ×2 upsampling step (section 3.2.3), looped to full resolution with the same weights each time.
+
+Input: picture_high (N, 3, 2h, 2w), picture (N, 3, h, w), blurred (N, 3, h, w), all in [0, 1], and
+signed_depth (N, 1, h, w) in [-1, 1]. Output: blurred_high (N, 3, 2h, 2w).
+"""
+
+from typing import Self
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.layers import ConvBNReLU, TripleFeatures, upsample_2x
+
+
+class PaperUpsampler(nn.Module):
+    """The released step: 32 features a colour at the high size, weighed by maps W ≥ 0 that sum to 1.
+
+    The first two features are the upsampled blurred picture and the high picture: with weight on these two alone the
+    step is equation 3, H = M_A ⊙ A + M_L ⊙ L̂.
+    """
+
+    WEIGHT_FLOOR = 1e-4
+    """Added to each weight before the division, so that the sum is never 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.down0 = ConvBNReLU(7, 32, 3)
+        self.down1 = ConvBNReLU(32, 64, 3, stride=2)
+        self.down2 = ConvBNReLU(64, 128, 3, stride=2)
+        self.down3 = nn.Sequential(ConvBNReLU(128, 256, 3, stride=2), ConvBNReLU(256, 256, 3))
+        self.up2 = ConvBNReLU(256, 128, 3)
+        self.up1 = ConvBNReLU(128, 64, 3)
+        self.up0 = ConvBNReLU(64, 32, 3)
+        self.out_low = ConvBNReLU(32, 32, 3)
+        self.out_high = ConvBNReLU(32, 32, 3)
+        self.weigh = nn.Sequential(
+            ConvBNReLU(35, 32, 3), *(ConvBNReLU(32, 32, 3) for _ in range(3)), nn.Conv2d(32, 32, 3, padding=1)
+        )
+        self.features = TripleFeatures(6)
+
+    def train(self, mode: bool = True) -> Self:
+        """Batch norms keep to their running statistics: the levels of the loop differ in distribution."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def weights(self, picture_high: Tensor, picture: Tensor, blurred: Tensor, signed_depth: Tensor) -> Tensor:
+        """Weight maps (N, 32, 2h, 2w): non-negative, summing to 1 over the channels."""
+        x0 = self.down0(torch.cat((picture, blurred, signed_depth), 1))
+        x1 = self.down1(x0)
+        x2 = self.down2(x1)
+        y = upsample_2x(self.up2(self.down3(x2))) + x2
+        y = upsample_2x(self.up1(y)) + x1
+        y = upsample_2x(self.up0(y)) + x0
+        low = self.out_high(upsample_2x(self.out_low(y)))
+        weights = F.relu(self.weigh(torch.cat((picture_high, low), 1))) + self.WEIGHT_FLOOR
+        return weights / weights.sum(1, keepdim=True)
+
+    def forward(self, picture_high: Tensor, picture: Tensor, blurred: Tensor, signed_depth: Tensor) -> Tensor:
+        weights = self.weights(picture_high, picture, blurred, signed_depth)
+        pictures = torch.cat((upsample_2x(blurred), picture_high), 1)
+        return self.features.weigh(torch.cat((pictures, self.features(pictures)), 1), weights)
+
+
+class EdgeUpsampler(nn.Module):
+    """Ours: all convolutions at the low size or below; at the high size only three products a colour.
+
+    The high picture enters folded to channels. Predicted for each high pixel: weights w ≥ 0, summing to 1, of its four
+    nearest low pixels (bilinear interpolation to begin with), and two detail gates m, n in [0, 1]:
+
+        H = U(L) + m · (A − U(a)) + n · (G∗A − U(a)),   U(x) = Σ_k w_k x_k,
+
+    with A the high picture, a the low one, L its blurred version and G a small binomial blur. In focus L = a, and
+    m = 1, n = 0 gives A exactly; out of focus the gates close and U follows the blurred picture without crossing edges.
+    """
+
+    def __init__(self, width: int = 32, inner: int = 48) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(20, width, 3, padding=1)
+        self.down = nn.Conv2d(width, inner, 3, stride=2, padding=1)
+        self.context = nn.Conv2d(inner, inner, 3, padding=2, dilation=2)
+        self.narrow = nn.Conv2d(inner, width, 1)
+        self.fuse = nn.Conv2d(width, width, 3, padding=1)
+        self.predict = nn.Conv2d(width, 24, 1)
+        with torch.no_grad():
+            self.predict.weight.mul_(0.1)
+            near = torch.tensor([0.75, 0.25])
+            for sub in range(4):
+                rows, columns = near.flip(0) if sub < 2 else near, near.flip(0) if sub % 2 == 0 else near
+                self.predict.bias[4 * sub : 4 * sub + 4] = torch.outer(rows, columns).flatten()
+            self.predict.bias[16:20] = 0.5
+            self.predict.bias[20:24] = 0.0
+        self._register_constants()
+
+    def _register_constants(self) -> None:
+        # Channel 4·sub + k of the gathered copies: the k-th of the four low pixels around high pixel `sub` of a cell.
+        taps = torch.zeros(16, 1, 3, 3)
+        for sub in range(4):
+            for k in range(4):
+                taps[4 * sub + k, 0, sub // 2 + k // 2, sub % 2 + k % 2] = 1.0
+        self.register_buffer("neighbours", taps.repeat(6, 1, 1, 1), persistent=False)
+        self.register_buffer("add", torch.ones(24, 4, 1, 1), persistent=False)
+        binomial = torch.tensor([0.25, 0.5, 0.25])
+        self.register_buffer("binomial", torch.outer(binomial, binomial).repeat(3, 1, 1, 1), persistent=False)
+
+    def forward(self, picture_high: Tensor, picture: Tensor, blurred: Tensor, signed_depth: Tensor) -> Tensor:
+        # Depths near the focal plane decide between sharp and soft: a stretched copy resolves them.
+        stretched = torch.clamp(16 * signed_depth, -1.0, 1.0)
+        folded = F.pixel_unshuffle(picture_high, 2)
+        fine = F.relu(self.stem(torch.cat((folded, picture, blurred, signed_depth, stretched), 1)))
+        coarse = self.narrow(F.relu(self.context(F.relu(self.down(fine)))))
+        predicted = self.predict(F.relu(self.fuse(F.relu(fine + upsample_2x(coarse)))))
+
+        weights = F.relu(predicted[:, :16]) + 1e-3
+        pair = F.pad(torch.cat((blurred, picture), 1), (1, 1, 1, 1), mode="reflect")
+        copies = F.conv2d(pair, self.neighbours, groups=6) * torch.cat([weights] * 6, 1)
+        total = F.conv2d(weights, self.add[:4], groups=4)
+        mixed = F.conv2d(copies, self.add, groups=24) / torch.cat([total] * 6, 1)
+        upsampled = F.pixel_shuffle(mixed, 2)
+        soft, base = upsampled[:, :3], upsampled[:, 3:]
+
+        gates = torch.clamp(F.pixel_shuffle(predicted[:, 16:], 2), 0.0, 1.0)
+        smooth = F.conv2d(F.pad(picture_high, (1, 1, 1, 1), mode="reflect"), self.binomial, groups=3)
+        return soft + gates[:, :1] * (picture_high - base) + gates[:, 1:] * (smooth - base)

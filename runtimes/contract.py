@@ -1,0 +1,109 @@
+"""The contract between the harness and a runtime: open, describe, run, close. No torch, no runtime, only NumPy."""
+
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Protocol, Self
+
+import numpy as np
+
+from model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
+from model.errors import InputError
+
+Arrays = dict[str, np.ndarray]
+
+
+def check_inputs(contract: Contract, inputs: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """Refuse inputs that are not what `contract` takes; every runtime's `run` begins with this.
+
+    The values are not looked at: their ranges are the harness's affair.
+
+    Returns:
+        the low-resolution height and width, in pixels.
+
+    Raises:
+        InputError: a name, dtype or shape is wrong; the message says what came and what was expected.
+    """
+    network = contract.network
+    names = [tensor.name for tensor in contract.inputs]
+    if set(inputs) != set(names):
+        raise InputError(f"{network}: inputs are {', '.join(inputs) or 'none'}, expected {', '.join(names)}")
+    for tensor in contract.inputs:
+        array = inputs[tensor.name]
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"{network}: {tensor.name} is a {type(array).__name__}, expected a NumPy array")
+        if array.dtype != np.float32 or array.ndim != 4:
+            raise InputError(
+                f"{network}: {tensor.name} is {array.shape} {array.dtype}, expected "
+                f"(1, {tensor.channels}, height, width) float32"
+            )
+    height, width = _low_size(contract, inputs)
+    for tensor in contract.inputs:
+        found, expected = inputs[tensor.name].shape, tensor.shape(height, width)
+        if found != expected:
+            raise InputError(f"{network}: {tensor.name} is {found}, expected {expected}")
+    return height, width
+
+
+def _low_size(contract: Contract, inputs: Mapping[str, np.ndarray]) -> tuple[int, int]:
+    """The only size, or else what the first low-resolution input has, when that is one the network takes."""
+    if contract.fixed_size is not None:
+        return contract.fixed_size
+    low: Tensor = next(tensor for tensor in contract.inputs if tensor.scale == 1)
+    height, width = inputs[low.name].shape[2:]
+    for size in (height, width):
+        if size < MIN_SIZE or size % ALIGNMENT:
+            raise InputError(
+                f"{contract.network}: {low.name} is {height}x{width} pixels, expected multiples of {ALIGNMENT} from "
+                f"{MIN_SIZE} up"
+            )
+    return height, width
+
+
+class Session(Protocol):
+    """One network, opened and ready to run."""
+
+    def describe(self) -> Contract:
+        """Names, shapes, ranges and units of the network's inputs and outputs."""
+        ...
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """Run the network once.
+
+        Args:
+            inputs: name → float32 N×C×H×W array, as `describe` says.
+
+        Returns:
+            name → float32 N×C×H×W array that the caller owns.
+
+        Raises:
+            InputError: a name, shape or dtype is not what the contract or the artefact takes.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release what the session holds; it can't run afterwards."""
+        ...
+
+
+class Runtime(Protocol):
+    """Opens the networks of one variant. A context manager that closes every session that it opened."""
+
+    name: str
+    variant: str
+
+    def open(self, network: str) -> Session:
+        """Open `network` (one of `model.contract.NETWORKS`); a second call returns the same session.
+
+        Raises:
+            MissingError: the artefact or the weights are not there.
+            MismatchError: the artefact is not what its manifest entry says.
+        """
+        ...
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...

@@ -1,0 +1,1 @@
+"""How weights come to be: data sources, scenes, renderer, losses and fits."""

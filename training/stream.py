@@ -1,0 +1,86 @@
+"""Scenes as an endless, stateless stream of training batches.
+
+Batch b holds scenes b·batch … b·batch + batch − 1 of the seed; every fourth batch is of larger scenes with one more ×2
+step, so that the step sees three levels. Where a run stands is one number, and any process can make any batch.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from training.scenes import SceneConfig, make_scene
+from training.sources import Sources
+
+Sample = dict[str, Tensor]
+
+LARGE_EVERY = 4
+
+
+class SceneStream(Dataset[Sample]):
+    """Item i of batch i // batch, as tensors.
+
+    Each sample: picture, target (3, S, S) in [0, 1]; signed_depth (1, S, S) in [-1, 1], the one a network gets.
+    Half of the scenes have their foreground depths dilated or eroded, a third have the resolution of the base only.
+    """
+
+    def __init__(self, sources: Sources, *, seed: int, batch: int, small: SceneConfig, large: SceneConfig) -> None:
+        self.sources, self.seed, self.batch, self.small, self.large = sources, seed, batch, small, large
+
+    def config(self, index: int) -> SceneConfig:
+        """The kind of scene that item `index` is."""
+        return self.large if (index // self.batch) % LARGE_EVERY == LARGE_EVERY - 1 else self.small
+
+    def __getitem__(self, index: int) -> Sample:
+        config = self.config(index)
+        scene = make_scene(self.sources, seed=self.seed, index=index, config=config)
+        rng = np.random.default_rng([self.seed, index, 1])
+        disparity = torch.from_numpy(scene.corrupted if rng.random() < 0.5 else scene.disparity)[None, None]
+        if rng.random() < 1 / 3:
+            base = config.size // 2**config.steps
+            coarse = torch.nn.functional.interpolate(disparity, size=(base, base), mode="area")
+            disparity = torch.nn.functional.interpolate(coarse, size=disparity.shape[2:], mode="bilinear")
+        return {
+            "picture": torch.from_numpy(scene.picture).permute(2, 0, 1).float() / 255,
+            "target": torch.from_numpy(scene.target).permute(2, 0, 1),
+            "signed_depth": (disparity[0] - scene.focal) * scene.aperture,
+        }
+
+
+class StreamBatches(Sampler[list[int]]):
+    """The indices of each batch from `start` to `stop`; each of `world` processes takes its share of every batch."""
+
+    def __init__(self, *, start: int, stop: int, batch: int, rank: int, world: int) -> None:
+        self.start, self.stop, self.batch, self.rank, self.world = start, stop, batch, rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for number in range(self.start, self.stop):
+            yield list(range(number * self.batch + self.rank, (number + 1) * self.batch, self.world))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def write_scenes(sources: Sources, out: Path, *, seed: int, count: int, config: SceneConfig) -> None:
+    """Write scenes as `00000.npz` … with the fields of `training.scenes.Scene`; those that are there are kept.
+
+    picture uint8; target and the two disparities uint16 (65535 = 1); focal and aperture float64.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        path = out / f"{index:05d}.npz"
+        if path.exists():
+            continue
+        scene = make_scene(sources, seed=seed, index=index, config=config)
+        fields = {
+            name: np.rint(np.clip(getattr(scene, name), 0, 1) * 65535).astype(np.uint16)
+            for name in ("target", "disparity", "corrupted")
+        }
+        temporary = path.with_suffix(".tmp.npz")
+        np.savez_compressed(
+            temporary, picture=scene.picture, focal=scene.focal, aperture=scene.aperture, **fields, allow_pickle=False
+        )
+        temporary.replace(path)
