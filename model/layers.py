@@ -58,6 +58,17 @@ class ResidualBlock(nn.Module):
         return F.relu(x + self.conv2(F.relu(self.conv1(x))))
 
 
+class FoldedConv(nn.Conv2d):
+    """A 3×3 convolution over the input folded to channels by 2×2 blocks, as one strided convolution: 6×6, stride 2.
+
+    (N, inputs, 2h, 2w) → (N, outputs, h, w). Folding by pixel-unshuffle would cost a transposition of rank 6, which the
+    Neural Engine does not take.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 6, stride=2, padding=2)
+
+
 class TripleFeatures(nn.Module):
     """The feature network: four convolutions with reflected borders, bias and ReLU, all outputs kept.
 

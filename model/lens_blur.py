@@ -9,7 +9,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.contract import R_MAX
-from model.layers import Bottleneck, ConvBNReLU, ResidualBlock, TripleFeatures, disc_kernel, one_hot_taps, upsample_2x
+from model.layers import (
+    Bottleneck,
+    ConvBNReLU,
+    FoldedConv,
+    ResidualBlock,
+    TripleFeatures,
+    disc_kernel,
+    one_hot_taps,
+    upsample_2x,
+)
 
 
 class PaperLensBlur(nn.Module):
@@ -61,8 +70,11 @@ class EdgeLensBlur(nn.Module):
     Input: picture (N, 3, h, w) in [0, 1], signed_depth (N, 1, h, w) in [-1, 1]. Output: (N, 3, h, w) in [0, 1].
     """
 
-    CENTRES = (-8.0, -6.0, -4.5, -3.0, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0, 4.5, 6.0, 8.0)
-    """Signed radii of the bins, in base pixels; positive is nearer than the focal plane."""
+    CENTRES = (0.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0, -4.5, 4.5, -6.0, 6.0, -8.0, 8.0)
+    """Signed radii of the bins, in base pixels; positive is nearer than the focal plane. Pairs share a disc."""
+
+    GROUPS = ((0, 1, False), (1, 2, False), (3, 2, False), (5, 2, True), (7, 2, False), (9, 2, False), (11, 2, True))
+    """The features, by disc: (first bin, bins, with the union of all that is not nearer than the focal plane)."""
 
     TAPS = (-3, -1, 0, 1, 3)
     """Offsets, in pixels along each axis, of the neighbours whose signed depth a pixel may take."""
@@ -70,116 +82,129 @@ class EdgeLensBlur(nn.Module):
     LIGHT_SCALE = 256.0
     """Linear light runs in [0, 256] inside, so that FP16 keeps the shadows: (1/255)² would be subnormal."""
 
-    FINE = (5, 7, 4, 8, 3, 9)
-    """Bins blurred at full size, by pairs of equal radius: ±1, ±2, ±3. The last radius also blurs one union."""
-
-    COARSE = (2, 10, 1, 11, 0, 12)
-    """Bins blurred at half size, by pairs of equal radius: ±4.5, ±6, ±8. The last radius also blurs one union."""
-
-    FEATURES = 15
-    """In order: sharp, ±1, ±2, ±3 (far, near), union at 3, ±4.5, ±6, ±8, union at 8."""
-
-    NEAR_FEATURES = (2, 4, 6, 9, 11, 13)
-    UNION_FEATURES = (7, 14)
+    COVERAGE_FLOOR = 1e-3
+    """Weight of the pixel itself in the quotient, which keeps it defined where no feature covers the pixel."""
 
     def __init__(self, width: int = 48) -> None:
         super().__init__()
-        assert max(self.CENTRES) == R_MAX
-        taps, features = len(self.TAPS) ** 2, self.FEATURES
-        self.stem = nn.Conv2d(16, 32, 3, padding=1)
+        taps, features = len(self.TAPS) ** 2, sum(bins + union for _, bins, union in self.GROUPS)
+        self.stem = FoldedConv(4, 32)
         self.down = nn.Conv2d(32, width, 3, stride=2, padding=1)
         self.context = nn.Sequential(ResidualBlock(width), ResidualBlock(width, dilation=2), nn.Conv2d(width, 32, 1))
         self.fuse = nn.Conv2d(32, 32, 3, padding=1)
         self.refine = nn.Conv2d(32, 4 * taps, 1)
-        self.gather = nn.Conv2d(32 + 4 + 4 * features, width, 3, padding=1)
+        self.gather = nn.Conv2d(32, width, 3, padding=1)
+        self.gather_folded = FoldedConv(1 + features, width)
         self.mix = nn.Sequential(ResidualBlock(width), nn.Conv2d(width, 4 * features, 1))
         nn.init.zeros_(self.refine.weight)
         nn.init.zeros_(self.refine.bias)
         with torch.no_grad():
             self.refine.bias.view(taps, 4)[taps // 2] = 4.0
-        self._register_constants()
+        self._register_bins()
+        self._register_discs()
 
-    def _register_constants(self) -> None:
-        centres = torch.tensor(self.CENTRES)
-        gaps = centres.diff()
-        ones = torch.ones(1)
-        # m_j = relu(min(rise, fall)): a hat over the neighbouring centres; the outermost bins stay at 1 outside.
-        rise, fall = 1 / torch.cat((ones, gaps)), 1 / torch.cat((gaps, ones))
-        rise_at, fall_at = 1 - centres * rise, 1 + centres * fall
-        rise[0], rise_at[0], fall[-1], fall_at[-1] = 0.0, 1.0, 0.0, 1.0
-        shape = (1, -1, 1, 1)
-        self.register_buffer("rise", rise.view(shape), persistent=False)
-        self.register_buffer("rise_at", rise_at.view(shape), persistent=False)
-        self.register_buffer("fall", fall.view(shape), persistent=False)
-        self.register_buffer("fall_at", fall_at.view(shape), persistent=False)
+    def _register_bins(self) -> None:
+        order = sorted(self.CENTRES)
+        rise, rise_at, fall, fall_at = [], [], [], []
+        for centre in self.CENTRES:
+            place = order.index(centre)
+            # m_j = relu(min(rise, fall)): a hat between the neighbouring centres; the outermost bins stay at 1 outside.
+            up = 1 / (centre - order[place - 1]) if place else 0.0
+            down = 1 / (order[place + 1] - centre) if place + 1 < len(order) else 0.0
+            rise.append(up)
+            rise_at.append(1 - up * centre)
+            fall.append(down)
+            fall_at.append(1 + down * centre)
+        for name, values in (("rise", rise), ("rise_at", rise_at), ("fall", fall), ("fall_at", fall_at)):
+            self.register_buffer(name, torch.tensor(values).view(1, -1, 1, 1), persistent=False)
+        behind = torch.tensor([float(centre <= 0) for centre in self.CENTRES])
+        self.register_buffer("behind", behind.view(1, -1, 1, 1), persistent=False)
         self.register_buffer("taps", one_hot_taps(self.TAPS), persistent=False)
-        # Four channels (three colours and coverage) a bin, two bins a radius, one more for the unions.
-        self.register_buffer("disc1", disc_kernel(1.0, 3).repeat(8, 1, 1, 1), persistent=False)
-        self.register_buffer("disc2", disc_kernel(2.0, 5).repeat(8, 1, 1, 1), persistent=False)
-        self.register_buffer("disc3", disc_kernel(3.0, 7).repeat(12, 1, 1, 1), persistent=False)
-        half = torch.cat((disc_kernel(2.25, 7).repeat(8, 1, 1, 1), disc_kernel(3.0, 7).repeat(8, 1, 1, 1)))
-        self.register_buffer("disc_half", half, persistent=False)
+
+    def _register_discs(self) -> None:
+        def discs(radius: float, size: int, features: int) -> Tensor:
+            return disc_kernel(radius, size).repeat(4 * features, 1, 1, 1)
+
+        self.register_buffer("disc1", discs(1.0, 3, 2), persistent=False)
+        self.register_buffer("disc2", discs(2.0, 5, 2), persistent=False)
+        self.register_buffer("disc3", discs(3.0, 7, 3), persistent=False)
+        self.register_buffer("disc_half", torch.cat((discs(2.25, 7, 2), discs(3.0, 7, 2))), persistent=False)
         # A disc of radius 4 at half size is 9 wide; 7 ∘ 3 keeps kernels within the Neural Engine's 7.
-        self.register_buffer("disc8_inner", disc_kernel(3.3, 7).repeat(12, 1, 1, 1), persistent=False)
-        self.register_buffer("disc8_outer", disc_kernel(1.0, 3).repeat(12, 1, 1, 1), persistent=False)
+        self.register_buffer("disc4_inner", discs(3.3, 7, 3), persistent=False)
+        self.register_buffer("disc4_outer", discs(1.0, 3, 3), persistent=False)
+        # Sums the weighed stack of features into light (3) and coverage (1); near: coverage nearer than the focal plane.
+        total, near = [], []
+        for first, bins, union in self.GROUPS:
+            for value in range(4):
+                for feature in range(bins + union):
+                    total.append([float(value == row) for row in range(4)])
+                    near.append(float(value == 3 and feature < bins and self.CENTRES[first + feature] > 0))
+        self.register_buffer("total", torch.tensor(total).T.reshape(4, -1, 1, 1), persistent=False)
+        self.register_buffer("near", torch.tensor(near).view(1, -1, 1, 1), persistent=False)
 
     def membership(self, signed_depth: Tensor) -> Tensor:
         """Soft bins m (N, 13, h, w) of the signed radius: in [0, 1], summing to 1 over the channels."""
         radius = R_MAX * signed_depth
         return F.relu(torch.minimum(radius * self.rise + self.rise_at, self.fall_at - radius * self.fall))
 
-    def _encode(self, picture: Tensor, signed_depth: Tensor) -> Tensor:
-        """Context (N, 32, h/2, w/2) of picture and signed depth."""
-        folded = torch.cat((F.pixel_unshuffle(picture, 2), F.pixel_unshuffle(signed_depth, 2)), 1)
-        fine = F.relu(self.stem(folded))
-        coarse = self.context(F.relu(self.down(fine)))
-        coarse = upsample_2x(coarse)
-        return F.relu(self.fuse(F.relu(fine + coarse)))
-
-    def _refined(self, context: Tensor, signed_depth: Tensor) -> Tensor:
+    def refined(self, context: Tensor, signed_depth: Tensor) -> Tensor:
         """Signed depth (N, 1, h, w) after each pixel has chosen among its neighbours' values."""
         choice = torch.softmax(F.pixel_shuffle(self.refine(context), 2), 1)
         reach = max(self.TAPS)
         near = F.conv2d(F.pad(signed_depth, (reach,) * 4, mode="reflect"), self.taps)
         return (choice * near).sum(1, keepdim=True)
 
-    def _layers(self, light: Tensor, bins: Tensor) -> tuple[Tensor, Tensor]:
-        """Blurred light (N, 3·15, h, w), colour by colour within a feature, and coverage (N, 15, h, w)."""
+    def _encode(self, picture: Tensor, signed_depth: Tensor) -> Tensor:
+        """Context (N, 32, h/2, w/2) of picture and signed depth."""
+        fine = F.relu(self.stem(torch.cat((picture, signed_depth), 1)))
+        coarse = upsample_2x(self.context(F.relu(self.down(fine))))
+        return F.relu(self.fuse(F.relu(fine + coarse)))
 
-        def layer(index: int) -> Tensor:
-            mask = bins[:, index : index + 1]
-            return torch.cat((light * mask, mask), 1)
-
-        behind = bins[:, : len(self.CENTRES) // 2 + 1].sum(1, keepdim=True)
-        union = torch.cat((light * behind, behind), 1)
-        fine = [layer(i) for i in self.FINE]
-        sharp = layer(len(self.CENTRES) // 2)
-        r1 = F.conv2d(torch.cat(fine[0:2], 1), self.disc1, padding=1, groups=8)
-        r2 = F.conv2d(torch.cat(fine[2:4], 1), self.disc2, padding=2, groups=8)
-        r3 = F.conv2d(torch.cat((*fine[4:6], union), 1), self.disc3, padding=3, groups=12)
-        coarse = F.avg_pool2d(torch.cat([*(layer(i) for i in self.COARSE), union], 1), 2)
-        mid = F.conv2d(coarse[:, :16], self.disc_half, padding=3, groups=16)
-        wide = F.conv2d(coarse[:, 16:], self.disc8_inner, padding=3, groups=12)
-        wide = F.conv2d(wide, self.disc8_outer, padding=1, groups=12)
-        blurred = upsample_2x(torch.cat((mid, wide), 1))
-        stack = torch.cat((sharp, r1, r2, r3, blurred), 1)
-        colours = [stack[:, 4 * j : 4 * j + 3] for j in range(self.FEATURES)]
-        coverage = [stack[:, 4 * j + 3 : 4 * j + 4] for j in range(self.FEATURES)]
-        # What a foreground hides can show only where that foreground is blurred.
-        near = sum(coverage[j] for j in self.NEAR_FEATURES)
-        for j in self.UNION_FEATURES:
-            colours[j], coverage[j] = colours[j] * near, coverage[j] * near
-        return torch.cat(colours, 1), torch.cat(coverage, 1)
+    def _features(self, light: Tensor, bins: Tensor) -> list[Tensor]:
+        """Blurred features, one tensor a group: (N, 4·f, h, w), red, green, blue light and coverage of f features."""
+        union = (bins * self.behind).sum(1, keepdim=True)
+        layers = []
+        for first, count, with_union in self.GROUPS:
+            mask = bins[:, first : first + count]
+            mask = torch.cat((mask, union), 1) if with_union else mask
+            layers.append(torch.cat([*(light[:, c : c + 1] * mask for c in range(3)), mask], 1))
+        sharp, r1, r2, r3, *wide = layers
+        half = F.avg_pool2d(torch.cat(wide, 1), 2)
+        mid = F.conv2d(half[:, :16], self.disc_half, padding=3, groups=16)
+        outer = F.conv2d(half[:, 16:], self.disc4_inner, padding=3, groups=12)
+        outer = F.conv2d(outer, self.disc4_outer, padding=1, groups=12)
+        blurred = upsample_2x(torch.cat((mid, outer), 1))
+        return [
+            sharp,
+            F.conv2d(r1, self.disc1, padding=1, groups=8),
+            F.conv2d(r2, self.disc2, padding=2, groups=8),
+            F.conv2d(r3, self.disc3, padding=3, groups=12),
+            blurred[:, :8],
+            blurred[:, 8:16],
+            blurred[:, 16:],
+        ]
 
     def forward(self, picture: Tensor, signed_depth: Tensor) -> Tensor:
         context = self._encode(picture, signed_depth)
-        refined = self._refined(context, signed_depth)
+        refined = self.refined(context, signed_depth)
         light = self.LIGHT_SCALE * picture * picture
-        colours, coverage = self._layers(light, self.membership(refined))
-        seen = torch.cat((context, F.pixel_unshuffle(refined, 2), F.pixel_unshuffle(coverage, 2)), 1)
-        kernels = torch.sigmoid(F.pixel_shuffle(self.mix(F.relu(self.gather(seen))), 2))
-        weight = (kernels * coverage).sum(1, keepdim=True)
-        mixed = torch.cat([(kernels * colours[:, c::3]).sum(1, keepdim=True) for c in range(3)], 1)
-        # The floor keeps the quotient defined where no feature covers the pixel, by the pixel itself.
-        floor = 1e-3
-        return torch.sqrt((mixed + floor * light) / (weight + floor) + 1e-6) / self.LIGHT_SCALE**0.5
+        groups = self._features(light, self.membership(refined))
+        stack = torch.cat(groups, 1)
+        coverage = torch.cat([group[:, 3 * group.shape[1] // 4 :] for group in groups], 1)
+        seen = self.gather(context) + self.gather_folded(torch.cat((refined, coverage), 1))
+        kernels = torch.sigmoid(F.pixel_shuffle(self.mix(F.relu(seen)), 2))
+
+        # What a foreground hides can show only where that foreground is blurred.
+        near = F.conv2d(stack, self.near)
+        weights, start = [], 0
+        for _, count, with_union in self.GROUPS:
+            weight = kernels[:, start : start + count]
+            start += count
+            if with_union:
+                weight = torch.cat((weight, kernels[:, start : start + 1] * near), 1)
+                start += 1
+            weights += [weight] * 4
+        summed = F.conv2d(stack * torch.cat(weights, 1), self.total)
+        floor = self.COVERAGE_FLOOR
+        mixed = (summed[:, :3] + floor * light) / (summed[:, 3:] + floor)
+        return torch.sqrt(mixed + 1e-6) / self.LIGHT_SCALE**0.5

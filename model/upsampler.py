@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.layers import ConvBNReLU, TripleFeatures, upsample_2x
+from model.layers import ConvBNReLU, FoldedConv, TripleFeatures, upsample_2x
 
 
 class PaperUpsampler(nn.Module):
@@ -68,7 +68,7 @@ class PaperUpsampler(nn.Module):
 class EdgeUpsampler(nn.Module):
     """Ours: all convolutions at the low size or below; at the high size only three products a colour.
 
-    The high picture enters folded to channels. Predicted for each high pixel: weights w ≥ 0, summing to 1, of its four
+    The high picture enters by a strided convolution. Predicted for each high pixel: weights w ≥ 0, summing to 1, of its four
     nearest low pixels (bilinear interpolation to begin with), and two detail gates m, n in [0, 1]:
 
         H = U(L) + m · (A − U(a)) + n · (G∗A − U(a)),   U(x) = Σ_k w_k x_k,
@@ -79,7 +79,8 @@ class EdgeUpsampler(nn.Module):
 
     def __init__(self, width: int = 32, inner: int = 48) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(20, width, 3, padding=1)
+        self.stem = nn.Conv2d(8, width, 3, padding=1)
+        self.stem_high = FoldedConv(3, width)
         self.down = nn.Conv2d(width, inner, 3, stride=2, padding=1)
         self.context = nn.Conv2d(inner, inner, 3, padding=2, dilation=2)
         self.narrow = nn.Conv2d(inner, width, 1)
@@ -109,8 +110,8 @@ class EdgeUpsampler(nn.Module):
     def forward(self, picture_high: Tensor, picture: Tensor, blurred: Tensor, signed_depth: Tensor) -> Tensor:
         # Depths near the focal plane decide between sharp and soft: a stretched copy resolves them.
         stretched = torch.clamp(16 * signed_depth, -1.0, 1.0)
-        folded = F.pixel_unshuffle(picture_high, 2)
-        fine = F.relu(self.stem(torch.cat((folded, picture, blurred, signed_depth, stretched), 1)))
+        low = self.stem(torch.cat((picture, blurred, signed_depth, stretched), 1))
+        fine = F.relu(low + self.stem_high(picture_high))
         coarse = self.narrow(F.relu(self.context(F.relu(self.down(fine)))))
         predicted = self.predict(F.relu(self.fuse(F.relu(fine + upsample_2x(coarse)))))
 

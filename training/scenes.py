@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy.ndimage import grey_dilation, grey_erosion
 
-from model.contract import R_MAX
+from model.contract import BASE_LONG_SIDE, R_MAX
 from training.renderer import (
     Array,
     Plane,
@@ -55,6 +55,24 @@ class SceneConfig:
     def radius(self) -> float:
         """Radius of the largest circle of confusion at the full size, in pixels."""
         return R_MAX * 2**self.steps
+
+
+@dataclass(frozen=True)
+class PhotoConfig(SceneConfig):
+    """Scenes whose blur is what `runtimes.harness` gives a photo of this size: a fraction of the picture.
+
+    `steps` is that of `runtimes.pyramid.geometry` for the size, so that the base is at most `BASE_LONG_SIDE`.
+    """
+
+    @property
+    def radius(self) -> float:
+        """Radius of the largest circle of confusion, in pixels: 2.5 % of the size."""
+        return R_MAX / BASE_LONG_SIDE * self.size
+
+
+TEST_CONFIG = PhotoConfig(size=640, steps=1, cutout_only=True)
+LARGE_TEST_CONFIG = PhotoConfig(size=1280, steps=2, cutout_only=True)
+"""The paper's size, and its largest kernel: 65 pixels."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +136,11 @@ def corrupt(planes: list[Plane], rng: np.random.Generator, *, reach: int) -> Arr
     return disparity
 
 
-def test_scenes(sources: Sources, *, count: int = TEST_SCENES, config: SceneConfig | None = None) -> Iterator[Scene]:
-    """The fixed test split: the first `count` scenes of its seed, of `shipped("test")` sources, with cut-outs only."""
-    config = config or SceneConfig(size=512, steps=3, cutout_only=True)
-    for index in range(count):
+def test_scenes(
+    sources: Sources, *, start: int = 0, count: int = TEST_SCENES, config: SceneConfig = TEST_CONFIG
+) -> Iterator[Scene]:
+    """The fixed test split: `count` scenes of its seed from `start`, of `shipped("test")` sources, cut-outs only."""
+    for index in range(start, start + count):
         yield make_scene(sources, seed=TEST_SEED, index=index, config=config)
 
 

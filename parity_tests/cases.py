@@ -1,0 +1,179 @@
+"""What is compared: each network on random and real inputs, and the whole loop on a photo, by graph and size.
+
+All runtimes get the same inputs: random ones from a seed, real ones from a run of the reference over the photo.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from export.onnx_check import random_inputs
+from export.onnx_graph import FIXED_SHAPES
+from model.contract import CONTRACTS, NETWORKS, Contract
+from parity_tests.wrapped import recording
+from runtimes.contract import Arrays, Runtime
+from runtimes.harness import Harness, focal_disparity_at
+from runtimes.pyramid import pad_to
+
+Graph = Literal["dynamic", "fixed"]
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which cases are made.
+
+    Attributes:
+        dynamic_sizes: low-resolution (height, width) at which graphs with free sizes run.
+        fixed_size: low-resolution (height, width) of the graphs with a fixed shape.
+        loops: graph, and long side in pixels that the photo is made smaller to (None: as it is). By default whole, and
+            at a size that isn't divisible, so that it is padded and cropped.
+        seed: of the random inputs.
+        point: x, y of the focus, from the top left, in [0, 1].
+        aperture: α in [0, 1].
+    """
+
+    dynamic_sizes: tuple[Size, ...] = ((96, 160), (152, 104))
+    fixed_size: Size = FIXED_SHAPES[0]
+    loops: tuple[tuple[Graph, int | None], ...] = (
+        ("dynamic", None),
+        ("fixed", None),
+        ("dynamic", 701),
+        ("fixed", 701),
+    )
+    seed: int = 0
+    point: tuple[float, float] = (0.5, 0.5)
+    aperture: float = 1.0
+
+
+@dataclass(frozen=True, eq=False)
+class NetworkCase:
+    """One network alone.
+
+    Attributes:
+        input: "random" or "photo".
+        graph: "fixed" for a network that has one size only.
+        size: low-resolution (height, width).
+        inputs: as the contract says.
+    """
+
+    network: str
+    input: str
+    graph: Graph
+    size: Size
+    inputs: Arrays
+
+    @property
+    def name(self) -> str:
+        """Of its output among a runtime's results."""
+        return f"{self.network}/{self.input}/{self.graph}/{self.size[0]}x{self.size[1]}"
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return (self.network,)
+
+
+@dataclass(frozen=True, eq=False)
+class LoopCase:
+    """The whole way of a photo: depth map, lens blur, each step, 8-bit picture; each runtime with its own depth map.
+
+    Attributes:
+        pixels: H×W×3, uint8.
+        point, aperture: as in `Plan`.
+    """
+
+    pixels: np.ndarray
+    graph: Graph
+    point: tuple[float, float]
+    aperture: float
+
+    @property
+    def size(self) -> Size:
+        """Height and width of the photo."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    @property
+    def name(self) -> str:
+        """What the names of its outputs begin with: `name`/depth map, /level 0, /level 1, …, /8-bit picture."""
+        return f"loop/{self.graph}/{self.size[0]}x{self.size[1]}"
+
+    @property
+    def networks(self) -> tuple[str, ...]:
+        return NETWORKS
+
+
+Case = NetworkCase | LoopCase
+
+
+def random_cases(plan: Plan) -> list[Case]:
+    """Each network on random inputs."""
+    generator = np.random.default_rng(plan.seed)
+    return [
+        NetworkCase(network, "random", graph, size, random_inputs(CONTRACTS[network], size, generator))
+        for network in NETWORKS
+        for graph, size in graphs(CONTRACTS[network], plan)
+    ]
+
+
+def photo_cases(plan: Plan, reference: Runtime, pixels: np.ndarray) -> list[Case]:
+    """Each network on what it gets from a photo, and the loop.
+
+    Args:
+        reference: makes the networks' inputs: those of the depth map, the lens blur and the last step of the loop over
+            the photo at the smallest size of `plan.loops`, from their middle.
+        pixels: H×W×3, uint8.
+
+    Raises:
+        MissingError: the reference lacks a network's weights.
+    """
+    smallest = min((long for _, long in plan.loops if long is not None), default=None)
+    seen = seen_inputs(reference, LoopCase(resized(pixels, smallest), "dynamic", plan.point, plan.aperture))
+    cases: list[Case] = [
+        NetworkCase(network, "photo", graph, size, window(CONTRACTS[network], seen[network], size))
+        for network in NETWORKS
+        for graph, size in graphs(CONTRACTS[network], plan)
+    ]
+    cases += [LoopCase(resized(pixels, long), graph, plan.point, plan.aperture) for graph, long in plan.loops]
+    return cases
+
+
+def graphs(contract: Contract, plan: Plan) -> list[tuple[Graph, Size]]:
+    """Each graph of a network with the low-resolution sizes at which it runs."""
+    if contract.fixed_size is not None:
+        return [("fixed", contract.fixed_size)]
+    return [*(("dynamic", size) for size in plan.dynamic_sizes), ("fixed", plan.fixed_size)]
+
+
+def resized(pixels: np.ndarray, long_side: int | None) -> np.ndarray:
+    """A photo made smaller so that its long side is `long_side` pixels; as it is for None or where it is smaller."""
+    height, width = pixels.shape[:2]
+    if long_side is None or max(height, width) <= long_side:
+        return pixels
+    scale = long_side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+
+
+def window(contract: Contract, inputs: Mapping[str, np.ndarray], size: Size) -> Arrays:
+    """The middle of a level's inputs at another low-resolution size; continued by reflection where they are smaller."""
+    low = next(inputs[tensor.name] for tensor in contract.inputs if tensor.scale == 1)
+    top, left = (max(0, (have - wanted) // 2) for have, wanted in zip(low.shape[2:], size, strict=True))
+    result = {}
+    for tensor in contract.inputs:
+        height, width = tensor.scale * size[0], tensor.scale * size[1]
+        y, x = tensor.scale * top, tensor.scale * left
+        result[tensor.name] = pad_to(inputs[tensor.name][:, :, y : y + height, x : x + width], height, width)
+    return result
+
+
+def seen_inputs(runtime: Runtime, case: LoopCase) -> dict[str, Arrays]:
+    """network → its inputs, whole, in the loop over a photo: of the step at the last level."""
+    seen: dict[str, Arrays] = {}
+    harness = Harness(recording(runtime, seen), tile=None)
+    disparity = harness.disparity(case.pixels)
+    focal = focal_disparity_at(disparity, *case.point)
+    harness.refocus(case.pixels, disparity, focal_disparity=focal, aperture=case.aperture)
+    return seen

@@ -1,0 +1,236 @@
+"""The third room: every runtime against PyTorch, as a table for people, as Markdown and as JSON."""
+
+import math
+import platform
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from deeplens.report import table
+from model.contract import NETWORKS, VARIANTS
+from model.errors import InputError, MismatchError, MissingError
+from parity_tests.cases import Plan, photo_cases, random_cases
+from parity_tests.compare import NETWORK, Measured, Row, compare
+from parity_tests.produce import artefact_opener, produce, torch_opener
+from runtimes import RUNTIMES
+from runtimes.photo import read_photo, to_8_bit
+
+if TYPE_CHECKING:
+    from model.build import Weights
+
+REFERENCE = "torch"
+
+COMPARED = tuple(name for name in RUNTIMES if name != REFERENCE)
+"""Runtimes that are compared with PyTorch."""
+
+COLUMNS = (
+    "variant",
+    "runtime",
+    "what",
+    "input",
+    "graph",
+    "size",
+    "max |d|",
+    "from float64",
+    "torch from float64",
+    "allowed",
+    "max |d| / spread",
+    "allowed",
+    "PSNR dB",
+    "result",
+)
+
+LEGEND = (
+    "max |d|: largest |runtime − PyTorch float32|. From float64: the same from PyTorch in float64, the judge. Torch "
+    "from float64: PyTorch float32's own rounding. The 8-bit picture counts steps of 8 bits. Sizes are height×width: "
+    "of a network's low-resolution input, of the loop's photo. A row passes if max |d|, from float64 and max |d| "
+    "over the spread are all within what is allowed."
+)
+
+
+@dataclass(frozen=True)
+class Report:
+    """All rows, and what they were measured on.
+
+    Attributes:
+        photo: its name, or None.
+        tools: library → version.
+    """
+
+    rows: tuple[Row, ...]
+    photo: str | None
+    tools: dict[str, str]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Status → number of rows."""
+        return dict(Counter(row.status for row in self.rows))
+
+    def check(self) -> None:
+        """Say nothing if something was compared and all of it passed.
+
+        Raises:
+            MismatchError: a row failed or is stale.
+            MissingError: nothing could be compared.
+        """
+        wrong = [row for row in self.rows if row.status in ("failed", "stale")]
+        if wrong:
+            row = wrong[0]
+            where = f"{row.variant} {row.what} on {row.runtime} ({row.input}, {row.graph}, {_size(row)})"
+            why = row.note if row.measured is None else _numbers(row.measured, row)
+            raise MismatchError(f"{len(wrong)} of {len(self.rows)} parity checks fail, the first is {where}: {why}")
+        if not any(row.status == "passed" for row in self.rows):
+            why = self.rows[0].note if self.rows else "no runtime was named"
+            raise MissingError(f"nothing could be compared: {why}")
+
+    def table(self) -> Table:
+        """For the terminal."""
+        return table("Parity with PyTorch float32", COLUMNS, (_cells(row) for row in self.rows))
+
+    def markdown(self) -> str:
+        """A table with what was measured and what is allowed, and what the columns mean."""
+        lines = ["# Parity with PyTorch float32", "", self.summary(), "", LEGEND, ""]
+        lines.append("| " + " | ".join(COLUMNS) + " |")
+        lines.append("|" + " --- |" * len(COLUMNS))
+        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(row)) + " |" for row in self.rows]
+        return "\n".join(lines).replace("| max |d|", "| max \\|d\\|") + "\n"
+
+    def summary(self) -> str:
+        """One line: how many rows have which status, on which photo, with which tools."""
+        counts = ", ".join(f"{count} {status}" for status, count in self.counts.items()) or "no rows"
+        tools = ", ".join(f"{name} {version}" for name, version in self.tools.items())
+        return f"{counts}. Photo: {self.photo or 'none'}. {tools}."
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as plain objects; numbers that are not finite are null."""
+        rows = [_plain(asdict(row)) for row in self.rows]
+        failed = any(row.status in ("failed", "stale") for row in self.rows)
+        passed = any(row.status == "passed" for row in self.rows)
+        return {
+            "ok": passed and not failed,
+            "counts": self.counts,
+            "photo": self.photo,
+            "tools": self.tools,
+            "rows": rows,
+        }
+
+
+def run(
+    *,
+    variants: Sequence[str],
+    runtimes: Sequence[str] = COMPARED,
+    artifacts: Path | None = None,
+    weights: "Weights" = "shipped",
+    photo: Path | None = None,
+    plan: Plan | None = None,
+    report: Callable[[str], None] = lambda _: None,
+) -> Report:
+    """Compare each runtime with PyTorch, for each variant.
+
+    Args:
+        artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`.
+        weights: PyTorch's, as in `model.build.load`. An artefact made from others is stale, and no number is compared.
+        photo: for real inputs and the loop; None: these rows are not run.
+        plan: which cases; None: `Plan()`.
+        report: gets a line before each long piece of work.
+
+    Raises:
+        InputError: an unknown variant or runtime, or a photo that can't be read.
+        MissingError: PyTorch is not installed.
+        MismatchError: PyTorch itself gave values that are not finite.
+    """
+    for name in variants:
+        if name not in VARIANTS:
+            raise InputError(f"unknown variant '{name}': choose {' or '.join(VARIANTS)}")
+    for name in runtimes:
+        if name not in COMPARED:
+            why = "is what the others are compared with" if name == REFERENCE else "is unknown"
+            raise InputError(f"runtime '{name}' {why}: choose {' or '.join(COMPARED)}")
+    rows: list[Row] = []
+    for variant in variants:
+        rows += _variant_rows(variant, runtimes, artifacts, weights, photo, plan or Plan(), report)
+    return Report(tuple(rows), photo.name if photo else None, _tools())
+
+
+def _variant_rows(
+    variant: str,
+    runtimes: Sequence[str],
+    artifacts: Path | None,
+    weights: "Weights",
+    photo: Path | None,
+    plan: Plan,
+    report: Callable[[str], None],
+) -> list[Row]:
+    open_reference = torch_opener(variant, weights=weights, fixed_size=plan.fixed_size)
+    open_judge = torch_opener(variant, weights=weights, fixed_size=plan.fixed_size, dtype="float64")
+    cases = random_cases(plan)
+    with open_reference("dynamic") as torch:
+        try:
+            for network in NETWORKS:
+                torch.open(network)
+        except MissingError as error:
+            return [_not_run(variant, name, "all", f"the reference: {error}") for name in runtimes]
+        if photo is not None:
+            cases += photo_cases(plan, torch, to_8_bit(read_photo(photo).pixels))
+    report(f"{variant}: PyTorch")
+    reference = produce(open_reference, cases)
+    report(f"{variant}: PyTorch in float64")
+    judge = produce(open_judge, cases)
+    rows = []
+    for name in runtimes:
+        report(f"{variant}: {name}")
+        opener = artefact_opener(name, variant, artifacts=artifacts, fixed_size=plan.fixed_size)
+        outputs = produce(opener, cases)
+        rows += compare(variant, name, cases, candidate=outputs, reference=reference, judge=judge)
+        if photo is None:
+            rows.append(_not_run(variant, name, "real inputs and the loop", "a photo: --photo FILE"))
+    return rows
+
+
+def _not_run(variant: str, runtime: str, what: str, need: str) -> Row:
+    return Row(variant, runtime, what, "", "", (0, 0), NETWORK, "not run", f"not run: needs {need}")
+
+
+def _tools() -> dict[str, str]:
+    versions = {"Python": platform.python_version()}
+    for library in ("torch", "onnxruntime", "numpy"):
+        try:
+            versions[library] = metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def _size(row: Row) -> str:
+    return f"{row.size[0]}×{row.size[1]}" if row.graph else ""
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    where = (row.variant, row.runtime, row.what, row.input, row.graph, _size(row))
+    result = row.note if row.status == "not run" else ": ".join(each for each in (row.status, row.note) if each)
+    if row.measured is None:
+        return (*where, *[""] * 7, result)
+    found = row.measured
+    numbers = (found.max_abs, found.judge, found.own, row.gate.absolute, found.relative, row.gate.relative)
+    decibels = "" if found.psnr is None else f"{found.psnr:.1f}"
+    return (*where, *(f"{number:.2g}" for number in numbers), decibels, result)
+
+
+def _numbers(measured: Measured, row: Row) -> str:
+    return (
+        f"max |d| {measured.max_abs:.2g}, from float64 {measured.judge:.2g}, at most {row.gate.absolute:.2g}; over the "
+        f"spread {measured.relative:.2g}, at most {row.gate.relative:.2g}"
+    )
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _plain(each) for name, each in value.items()}
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

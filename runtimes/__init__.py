@@ -1,0 +1,44 @@
+"""Artefact → arrays: one small contract (`runtimes.contract`), one module a runtime, and the harness above them all."""
+
+from pathlib import Path
+from typing import Literal
+
+from model.contract import VARIANTS
+from model.errors import InputError
+from runtimes.contract import Runtime
+
+RUNTIMES = ("torch", "onnx")
+
+
+def open_runtime(
+    name: str,
+    *,
+    variant: str = "edge",
+    artifacts: Path | None = None,
+    weights: Path | Literal["shipped", "initial"] = "shipped",
+    threads: int | None = None,
+) -> Runtime:
+    """A runtime by its name. Its library is imported here, its networks are loaded when they are opened.
+
+    Args:
+        name: one of `RUNTIMES`.
+        variant: one of `model.contract.VARIANTS`.
+        artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`. Not used by "torch".
+        weights: as in `model.build.load`. Used by "torch" only: an artefact carries the weights it was made from.
+        threads: for one operation; None: as many as the library chooses.
+
+    Raises:
+        InputError: an unknown runtime or variant.
+        MissingError: the runtime's library is not installed; the message names the extra.
+    """
+    if name not in RUNTIMES:
+        raise InputError(f"unknown runtime '{name}': choose {' or '.join(RUNTIMES)}")
+    if variant not in VARIANTS:
+        raise InputError(f"unknown variant '{variant}': choose {' or '.join(VARIANTS)}")
+    if name == "torch":
+        from runtimes.pytorch import TorchRuntime
+
+        return TorchRuntime(variant=variant, weights=weights, threads=threads)
+    from runtimes.ort import OnnxRuntime
+
+    return OnnxRuntime(variant=variant, artifacts=artifacts, threads=threads)

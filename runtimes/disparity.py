@@ -1,0 +1,127 @@
+"""Disparity maps: inverse depth in [0, 1], near = large; their files; the value at a point. NumPy and Pillow only."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from model.errors import InputError
+from runtimes.image_file import MAX_PIXELS, check_file, check_pixels, opened_image, replacing
+
+EPSILON = 1e-8
+"""ε of the disparity normalisation (x − min) / (max − min + ε)."""
+
+SUFFIXES = (".png", ".npy", ".pfm")
+"""What is written; pictures of any other kind that Pillow opens are read too."""
+
+
+def normalise_disparity(disparity: np.ndarray) -> np.ndarray:
+    """(x − min) / (max − min + ε).
+
+    Args:
+        disparity: h×w, inverse depth in any unit, near = large.
+
+    Returns:
+        h×w, float32, in [0, 1]; zeros if all values are equal.
+
+    Raises:
+        InputError: not two-dimensional, empty, not real numbers, or with values that are not finite.
+    """
+    values = np.asarray(disparity)
+    if values.ndim != 2 or values.size == 0:
+        raise InputError(f"a depth map has height × width values; this one has the shape {values.shape}")
+    if values.dtype.kind not in "biuf":
+        raise InputError(f"a depth map holds real numbers; this one holds {values.dtype}")
+    if values.dtype not in (np.float32, np.float64):
+        values = values.astype(np.float32)
+    low, high = float(values.min()), float(values.max())
+    if not math.isfinite(high - low):
+        raise InputError("the depth map holds values that are not finite (NaN or infinity): fill them first")
+    shifted = values - low
+    shifted *= 1.0 / (high - low + EPSILON)
+    result = shifted.astype(np.float32, copy=False)
+    return np.minimum(result, np.float32(1.0), out=result)
+
+
+def focal_disparity_at(disparity: np.ndarray, x: float, y: float) -> float:
+    """The disparity of the pixel that the point lies in (the nearest pixel; nothing is interpolated).
+
+    Args:
+        disparity: h×w.
+        x, y: from the top left corner, (0, 0), to the bottom right corner, (1, 1).
+
+    Raises:
+        InputError: the point lies outside the picture.
+    """
+    if not (0.0 <= x <= 1.0 and 0.0 <= y <= 1.0):
+        raise InputError(f"the focus point {x:g},{y:g} lies outside the picture: x and y go from 0 to 1")
+    height, width = disparity.shape
+    return float(disparity[min(int(y * height), height - 1), min(int(x * width), width - 1)])
+
+
+def read_disparity(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """Read a depth map of inverse depth (near = large) in any unit, and normalise it.
+
+    Grey pictures of 8, 16 or 32 bits (PNG, TIFF and so on), colour pictures whose three channels are equal, TIFF and
+    PFM of floating point numbers, and NumPy's .npy with two axes. Turned upright as EXIF says.
+
+    Returns:
+        h×w, float32, in [0, 1]: (x − min) / (max − min); zeros if all values are equal.
+
+    Raises:
+        InputError: not readable, coloured, not two-dimensional, too large, or values that are not finite.
+    """
+    path = Path(path)
+    values = _read_npy(path, max_pixels) if path.suffix.lower() == ".npy" else _read_picture(path, max_pixels)
+    try:
+        return normalise_disparity(values)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def _read_npy(path: Path, max_pixels: int) -> np.ndarray:
+    check_file(path)
+    try:
+        values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise InputError(f"{path} is not a NumPy file with an array of numbers, or is cut off") from error
+    if values.ndim == 2:
+        check_pixels(path, values.shape[1], values.shape[0], max_pixels)
+    return values
+
+
+def _read_picture(path: Path, max_pixels: int) -> np.ndarray:
+    with opened_image(path, max_pixels=max_pixels) as image:
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode in ("L", "F") or image.mode.startswith("I"):
+            return np.asarray(image)
+        channels = np.asarray(image.convert("RGB"))
+    if not (channels == channels[:, :, :1]).all():
+        raise InputError(f"{path} is a coloured picture: a depth map is grey, with near = bright")
+    return channels[:, :, 0]
+
+
+def write_disparity(path: Path, disparity: np.ndarray) -> None:
+    """Write a disparity map by its suffix: .png (grey, 16 bits, 0 … 1 as 0 … 65535), .npy or .pfm (float32).
+
+    Args:
+        disparity: h×w, in [0, 1].
+
+    Raises:
+        InputError: another suffix, another shape, values outside [0, 1], or a file that can't be written.
+    """
+    path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise InputError(f"{path} has no suffix of a depth map that can be written: use {', '.join(SUFFIXES)}")
+    values = np.asarray(disparity, np.float32)
+    if values.ndim != 2 or values.size == 0 or not (values.min() >= 0.0 and values.max() <= 1.0):
+        raise InputError(f"a disparity map to write has height × width values from 0 to 1, not {values.shape}")
+    with replacing(path) as file:
+        if suffix == ".npy":
+            np.save(file, values)
+        elif suffix == ".pfm":
+            Image.fromarray(values).save(file, format="PPM")
+        else:
+            Image.fromarray(np.rint(values * np.float32(65535.0)).astype(np.uint16)).save(file, format="PNG")

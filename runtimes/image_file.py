@@ -1,0 +1,139 @@
+"""Opening pictures that may be anything, and writing files whole or not at all. Pillow only."""
+
+import os
+import secrets
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from PIL import Image, UnidentifiedImageError
+
+from model.errors import InputError
+
+MAX_PIXELS = 200_000_000
+"""Pictures with more pixels than this are refused before they are decoded."""
+
+FORMATS = (
+    "JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "AVIF", "JPEG2000", "TGA"
+)  # fmt: skip
+"""What is opened, where this Pillow has it. No format that runs another program (EPS) or reads other files."""
+
+_DECODING_ERRORS = (
+    OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, NotImplementedError,
+    struct.error, zlib.error,
+)  # fmt: skip
+"""What Pillow's decoders raise on broken files."""
+
+_PILLOW_LIMIT = threading.Lock()
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def check_file(path: Path) -> None:
+    """Raise InputError unless `path` is a file with something in it that can be read."""
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: name a file in it")
+        if not path.exists():
+            raise InputError(f"{path} does not exist: check the name")
+        if path.is_file() and path.stat().st_size == 0:
+            raise InputError(f"{path} is empty (0 bytes): copy or download it again")
+        with path.open("rb"):
+            pass
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} can't be read: {_one_line(error)}") from error
+
+
+def check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:
+    """Raise InputError if a picture of this size has more than `max_pixels`."""
+    if width * height > max_pixels:
+        raise InputError(
+            f"{path} says that it is {width}×{height}, {width * height / 1e6:.0f} megapixels; "
+            f"at most {max_pixels / 1e6:g} are read: make it smaller"
+        )
+
+
+@contextmanager
+def opened_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+    """The first frame of an image file, decoded; closed on leaving.
+
+    Args:
+        path: in one of `FORMATS`.
+        max_pixels: compared with the size in the header, before anything is decoded. It stands in for Pillow's limit.
+
+    Raises:
+        InputError: missing, a folder, empty, unreadable, not an image, too many pixels, truncated or broken.
+    """
+    check_file(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow about odd metadata
+        try:
+            image = _open(path)
+        except UnidentifiedImageError as error:
+            raise InputError(f"{path} is not an image in a format that is read here ({', '.join(FORMATS)})") from error
+        except _DECODING_ERRORS as error:
+            raise InputError(f"{path} can't be opened as an image: {_one_line(error)}") from error
+        with image:
+            check_pixels(path, *image.size, max_pixels)
+            try:
+                image.load()
+            except MemoryError as error:
+                raise InputError(f"{path} does not fit into memory: make it smaller") from error
+            except _DECODING_ERRORS as error:
+                raise InputError(f"{path} is truncated or broken: {_one_line(error)}") from error
+            yield image
+
+
+def frame_count(path: Path) -> int:
+    """How many frames or pages an image file has; 1 where it can't be told. Counting moves an open image, so it opens
+    the file anew."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            with _open(path) as image:
+                return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: previews, stereo views
+        except _DECODING_ERRORS:
+            return 1
+
+
+def _open(path: Path) -> Image.Image:
+    """Image.open without Pillow's own limit on the size."""
+    Image.init()
+    with _PILLOW_LIMIT:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, under a temporary name in the same folder, that takes the place of `path` on success.
+
+    On any error nothing is left and what was at `path` stays.
+
+    Raises:
+        InputError: the folder is missing or can't be written, `path` is a folder, or writing failed.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: name a file in it")
+        if not path.parent.is_dir():
+            raise InputError(f"the folder {path.parent} does not exist: make it first")
+        with temporary.open("xb") as file:
+            yield file
+        os.replace(temporary, path)
+    except (OSError, ValueError, struct.error) as error:  # encoders raise all three for pictures they can't hold
+        raise InputError(f"{path} can't be written: {_one_line(error)}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,146 @@
+"""ONNX Runtime on the CPU. Needs the `onnx` extra and artefacts made by `deeplens export onnx`; no torch."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType, TracebackType
+from typing import Any, Literal, Self
+
+import numpy as np
+
+from export import manifest
+from model.contract import CONTRACTS, Contract
+from model.errors import InputError, MismatchError, MissingError
+from runtimes.contract import Arrays, check_inputs
+
+
+class OnnxSession:
+    """One network in ONNX Runtime.
+
+    Attributes:
+        entry: the artefact's line in the manifest, with the hash of the weights it was made from.
+    """
+
+    def __init__(self, session: Any, contract: Contract, entry: manifest.Entry) -> None:
+        self.entry = entry
+        self._session = session
+        self._contract = contract
+
+    @property
+    def closed(self) -> bool:
+        return self._session is None
+
+    def describe(self) -> Contract:
+        """The network's contract; `fixed_size` is set when the artefact has one size only."""
+        return self._contract
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """Run the network once: see `runtimes.contract.Session.run`."""
+        if self._session is None:
+            raise InputError(f"{self._contract.network}: this session is closed; open the network again")
+        check_inputs(self._contract, inputs)
+        names = [tensor.name for tensor in self._contract.outputs]
+        feed = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        return dict(zip(names, self._session.run(names, feed), strict=True))
+
+    def close(self) -> None:
+        self._session = None
+
+
+class OnnxRuntime:
+    """Opens the ONNX artefacts of one variant on the CPU, after their SHA-256 was verified.
+
+    Args:
+        variant: one of `model.contract.VARIANTS`.
+        artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`.
+        threads: for one operation; None: all cores.
+        shapes: "dynamic", or the low-resolution (height, width) whose fixed-shape artefacts are to be used. A network
+            that has only one size is not touched by this.
+
+    Raises:
+        MissingError: ONNX Runtime is not installed.
+    """
+
+    name = "onnx"
+
+    def __init__(
+        self,
+        *,
+        variant: str = "edge",
+        artifacts: Path | None = None,
+        threads: int | None = None,
+        shapes: Literal["dynamic"] | tuple[int, int] = "dynamic",
+    ) -> None:
+        self.variant = variant
+        self.artifacts = manifest.DEFAULT_FOLDER if artifacts is None else artifacts
+        self._shape = None if shapes == "dynamic" else shapes
+        self._ort = _import_onnxruntime()
+        self._threads = threads
+        self._sessions: dict[str, OnnxSession] = {}
+
+    def open(self, network: str) -> OnnxSession:
+        """Open `network`: see `runtimes.contract.Runtime.open`."""
+        if network not in CONTRACTS:
+            raise InputError(f"unknown network '{network}': choose {', '.join(CONTRACTS)}")
+        session = self._sessions.get(network)
+        if session is None or session.closed:
+            session = self._sessions[network] = self._load(network)
+        return session
+
+    def _load(self, network: str) -> OnnxSession:
+        contract = CONTRACTS[network]
+        shape = None if contract.fixed_size else self._shape
+        entry = manifest.find(self.artifacts, network=network, variant=self.variant, runtime=self.name, shape=shape)
+        path = manifest.verify(self.artifacts, entry)
+        rebuild = manifest.export_command(self.artifacts, variant=self.variant, runtime=self.name, shape=shape)
+        try:
+            session = self._ort.InferenceSession(path, self._options(), providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+            reason = " ".join(str(error).split())
+            raise MismatchError(
+                f"ONNX Runtime {self._ort.__version__} can't load {path} ({reason}): rebuild it with `{rebuild}`"
+            ) from error
+        found = ([each.name for each in session.get_inputs()], [each.name for each in session.get_outputs()])
+        expected = ([each.name for each in contract.inputs], [each.name for each in contract.outputs])
+        if found != expected:
+            names = [" → ".join(", ".join(side) for side in sides) for sides in (found, expected)]
+            raise MismatchError(f"{path} has {names[0]}, expected {names[1]}: rebuild it with `{rebuild}`")
+        return OnnxSession(session, replace(contract, fixed_size=entry.size), entry)
+
+    def _options(self) -> Any:
+        options = self._ort.SessionOptions()
+        options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.intra_op_num_threads = self._threads or _core_count()
+        # With patterns, a plan of the memory is kept for every shape that was ever run: half as much again at the peak
+        # over twelve tile shapes, and no faster. The arena reuses what it has, so that it ends at the largest shape.
+        options.enable_mem_pattern = False
+        options.enable_cpu_mem_arena = True
+        options.log_severity_level = 3  # errors only: they are raised
+        return options
+
+    def close(self) -> None:
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _core_count() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _import_onnxruntime() -> ModuleType:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise MissingError(f"ONNX Runtime can't be imported ({error}): pip install 'deeplens[onnx]'") from error
+    return onnxruntime

