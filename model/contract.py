@@ -96,10 +96,10 @@ CONTRACTS: dict[str, Contract] = {
 }
 
 HALO: dict[tuple[str, str], int] = {
-    ("paper", "lens_blur"): 64,
-    ("paper", "upsample"): 64,
-    ("edge", "lens_blur"): 64,
-    ("edge", "upsample"): 32,
+    ("paper", "lens_blur"): 40,
+    ("paper", "upsample"): 56,
+    ("edge", "lens_blur"): 56,
+    ("edge", "upsample"): 16,
 }
 """(variant, network) → low-resolution pixels on each side that an output pixel can depend on, rounded up to a multiple
 of `ALIGNMENT`. Tiles that overlap by this much give the same picture as the whole."""

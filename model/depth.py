@@ -147,9 +147,7 @@ class EdgeDepth(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.stem = nn.Sequential(
-            nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32, eps=1e-3), nn.ReLU6()
-        )
+        self.stem = nn.Sequential(nn.Conv2d(3, 32, 3, 2, 1, bias=False), nn.BatchNorm2d(32, eps=1e-3), nn.ReLU6())
         stages, inputs = [], 32
         for blocks, outputs, kernel, stride, expansion in LITE0_STAGES:
             layers = []

@@ -65,7 +65,9 @@ class EdgeLensBlur(nn.Module):
         L² = Σ_j k_j · blur(m_j · I²) / Σ_j k_j · M_j,
 
     which is equation 2 with K_j = k_j M_j / Σ k M and F_j = blur(m_j I²) / M_j: L is always a weighted mean of the
-    picture's own pixels, so that colours can't shift, and it is the picture itself where the signed depth is 0.
+    picture's own pixels, so that colours can't shift, and it is the picture itself where the signed depth is 0. Each
+    k_j is a predicted number in (0, 1) times what the coverage of nearer features leaves of feature j: the network
+    starts from compositing and learns where that is wrong.
 
     Input: picture (N, 3, h, w) in [0, 1], signed_depth (N, 1, h, w) in [-1, 1]. Output: (N, 3, h, w) in [0, 1].
     """
@@ -85,6 +87,22 @@ class EdgeLensBlur(nn.Module):
     COVERAGE_FLOOR = 1e-3
     """Weight of the pixel itself in the quotient, which keeps it defined where no feature covers the pixel."""
 
+    rise: Tensor
+    rise_at: Tensor
+    fall: Tensor
+    fall_at: Tensor
+    behind: Tensor
+    taps: Tensor
+    disc1: Tensor
+    disc2: Tensor
+    disc3: Tensor
+    disc_half: Tensor
+    disc4_inner: Tensor
+    disc4_outer: Tensor
+    hides: Tensor
+    total: Tensor
+    near: Tensor
+
     def __init__(self, width: int = 48) -> None:
         super().__init__()
         taps, features = len(self.TAPS) ** 2, sum(bins + union for _, bins, union in self.GROUPS)
@@ -96,10 +114,11 @@ class EdgeLensBlur(nn.Module):
         self.gather = nn.Conv2d(32, width, 3, padding=1)
         self.gather_folded = FoldedConv(1 + features, width)
         self.mix = nn.Sequential(ResidualBlock(width), nn.Conv2d(width, 4 * features, 1))
-        nn.init.zeros_(self.refine.weight)
-        nn.init.zeros_(self.refine.bias)
+        # To begin with: plain compositing of the layers, and each pixel keeps its own depth.
+        for parameter in (*self.refine.parameters(), *self.mix[1].parameters()):
+            nn.init.zeros_(parameter)
         with torch.no_grad():
-            self.refine.bias.view(taps, 4)[taps // 2] = 4.0
+            list(self.refine.parameters())[1].view(taps, 4)[taps // 2] = 4.0
         self._register_bins()
         self._register_discs()
 
@@ -132,7 +151,8 @@ class EdgeLensBlur(nn.Module):
         # A disc of radius 4 at half size is 9 wide; 7 ∘ 3 keeps kernels within the Neural Engine's 7.
         self.register_buffer("disc4_inner", discs(3.3, 7, 3), persistent=False)
         self.register_buffer("disc4_outer", discs(1.0, 3, 3), persistent=False)
-        # Sums the weighed stack of features into light (3) and coverage (1); near: coverage nearer than the focal plane.
+        # total sums the weighed stack of features into light (3) and coverage (1);
+        # near sums the coverage of what is nearer than the focal plane.
         total, near = [], []
         for first, bins, union in self.GROUPS:
             for value in range(4):
@@ -140,7 +160,21 @@ class EdgeLensBlur(nn.Module):
                     total.append([float(value == row) for row in range(4)])
                     near.append(float(value == 3 and feature < bins and self.CENTRES[first + feature] > 0))
         self.register_buffer("total", torch.tensor(total).T.reshape(4, -1, 1, 1), persistent=False)
+        self._register_occlusion()
         self.register_buffer("near", torch.tensor(near).view(1, -1, 1, 1), persistent=False)
+
+    def _register_occlusion(self) -> None:
+        # Weights (15, 15 + 1 bias) that turn the features' coverage into what is left of each behind nearer ones: a bin
+        # loses what all nearer bins cover, a union stands in only where the bins it unites leave a gap.
+        depths = [
+            self.CENTRES[first + k] if k < bins else None
+            for first, bins, union in self.GROUPS
+            for k in range(bins + union)
+        ]
+        hides = [
+            [float(other is not None and (depth is None or other > depth)) for other in depths] for depth in depths
+        ]
+        self.register_buffer("hides", torch.tensor(hides).view(len(depths), -1, 1, 1), persistent=False)
 
     def membership(self, signed_depth: Tensor) -> Tensor:
         """Soft bins m (N, 13, h, w) of the signed radius: in [0, 1], summing to 1 over the channels."""
@@ -192,7 +226,8 @@ class EdgeLensBlur(nn.Module):
         stack = torch.cat(groups, 1)
         coverage = torch.cat([group[:, 3 * group.shape[1] // 4 :] for group in groups], 1)
         seen = self.gather(context) + self.gather_folded(torch.cat((refined, coverage), 1))
-        kernels = torch.sigmoid(F.pixel_shuffle(self.mix(F.relu(seen)), 2))
+        left = torch.clamp(1 - F.conv2d(coverage, self.hides), 0.0, 1.0)
+        kernels = torch.sigmoid(F.pixel_shuffle(self.mix(F.relu(seen)), 2)) * (0.02 + left)
 
         # What a foreground hides can show only where that foreground is blurred.
         near = F.conv2d(stack, self.near)

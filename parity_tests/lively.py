@@ -14,16 +14,24 @@ from torch import Tensor, nn
 from export.onnx_check import random_inputs
 from model import build
 from model.contract import CONTRACTS
+from model.depth import ResNetBlock
+from model.layers import Bottleneck
 
 SIZE = (96, 128)
 """Low-resolution size of the inputs on which the layers are scaled."""
 
-OUTPUT_STD = 0.15
-"""Standard deviation of an output with one channel (disparity, about 0 to 1 after training)."""
+STD = 0.1
+"""Standard deviation of a convolution's output that no batch norm follows: keeps pictures near [0, 1]."""
+
+RESIDUAL = 0.25
+"""Scale of a ResNet's residual branches. At 1 random ones blow float32's own rounding up beyond 1e-5."""
+
+FEW = 64
+"""Fewer pixels than this don't make a variance."""
 
 
 def lively(variant: str, network: str, *, seed: int = 0) -> nn.Module:
-    """The network with random weights, each layer scaled on random inputs so that its output has unit variance.
+    """The network with random weights, each layer scaled on random inputs so that its output has one variance.
 
     Layer-sequential unit variance (Mishkin 2016) in one pass: a convolution's weights are divided by the standard
     deviation of its output, a batch norm takes its statistics from its input. Convolutions that begin at zero are drawn
@@ -41,6 +49,10 @@ def lively(variant: str, network: str, *, seed: int = 0) -> nn.Module:
                 handles.append(layer.register_forward_hook(_scale))
             elif isinstance(layer, nn.BatchNorm2d):
                 handles.append(layer.register_forward_pre_hook(_take_statistics))
+            elif isinstance(layer, ResNetBlock | Bottleneck):
+                norm = layer.body[-1]
+                assert isinstance(norm, nn.BatchNorm2d)
+                norm.weight.fill_(RESIDUAL)
         feed = random_inputs(contract, contract.fixed_size or SIZE, np.random.default_rng(seed))
         module(*(torch.from_numpy(array) for array in feed.values()))
     for handle in handles:
@@ -50,8 +62,7 @@ def lively(variant: str, network: str, *, seed: int = 0) -> nn.Module:
 
 def _scale(layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
     assert isinstance(layer, nn.Conv2d)
-    variance = _statistics(output)[1].mean()
-    factor = (OUTPUT_STD if layer.out_channels == 1 else 1.0) / math.sqrt(float(variance))
+    factor = STD / math.sqrt(_variance(output))
     layer.weight.mul_(factor)
     if layer.bias is None:
         return output * factor
@@ -63,12 +74,15 @@ def _take_statistics(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
     assert isinstance(layer, nn.BatchNorm2d)
     assert layer.running_mean is not None
     assert layer.running_var is not None
-    mean, variance = _statistics(inputs[0])
-    layer.running_mean.copy_(mean)
-    layer.running_var.copy_(variance)
+    layer.running_mean.copy_(inputs[0].mean(dim=(0, 2, 3)))
+    layer.running_var.fill_(_variance(inputs[0]))
 
 
-def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance of each channel over the pixels; of all channels together where there is a single pixel."""
-    axes = (0, 2, 3) if x.shape[2] * x.shape[3] > 1 else (0, 1, 2, 3)
-    return x.mean(dim=axes), x.var(dim=axes)
+def _variance(x: Tensor) -> float:
+    """Over the pixels, the mean of the channels; over channels and pixels where the pixels are few.
+
+    One number for all channels: to divide one that is almost constant by its own would blow rounding up.
+    """
+    if x.shape[2] * x.shape[3] < FEW:
+        return float(x.var())
+    return float(x.var(dim=(0, 2, 3)).mean())

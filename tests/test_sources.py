@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
@@ -38,6 +38,7 @@ def test_table_is_well_formed() -> None:
     for entry in read_table():
         assert (entry.kind, entry.archive) in (
             *(("photo", archive) for archive in ("debian", "pypi")),
+            ("subject", "debian"),
             ("cutout", "debian"),
             ("teacher", "pypi"),
         ), entry
@@ -47,7 +48,9 @@ def test_table_is_well_formed() -> None:
         assert Path(entry.name).name == entry.name, entry
         assert not entry.file.startswith("/"), entry
         assert entry.split in (*SPLITS, "-")
-        assert (entry.split == "-") == (entry.note in ("shallow", "unfit", "matting"))
+        unused = entry.kind == "teacher" or entry.note == "unfit" or (entry.kind, entry.note) == ("photo", "shallow")
+        assert (entry.split == "-") == unused, entry
+        assert entry.kind != "subject" or (entry.note == "shallow" and entry.split in ("train", "val")), entry
         if entry.kind != "teacher":
             assert min(int(entry.width), int(entry.height)) >= 100, entry
 
@@ -64,7 +67,7 @@ def test_splits_are_disjoint_and_filled() -> None:
     assert shared(entries) == []
     used = next(entry for entry in entries if entry.split == "train")
     assert shared([*entries, replace(used, split="test", file="elsewhere.png")]), "the check must see a shared picture"
-    for kind, least in {"photo": (15, 2, 6, 2), "cutout": (50, 5, 12, 3)}.items():
+    for kind, least in {"photo": (15, 2, 6, 2), "subject": (20, 3, 0, 0), "cutout": (50, 5, 12, 3)}.items():
         counts = tuple(sum(entry.kind == kind and entry.split == split for entry in entries) for split in SPLITS)
         assert all(count >= floor for count, floor in zip(counts, least, strict=True)), (kind, counts)
 
@@ -109,10 +112,15 @@ def test_shipped_lists_what_lies_there(tmp_path: Path) -> None:
     for split, sources in found.items():
         assert {path.parent for path in sources.backgrounds} == {tmp_path / "photos" / split}
         assert {path.parent for path in sources.cutouts} == {tmp_path / "cutouts" / split}
+        assert {path.parent for path in sources.subjects} <= {tmp_path / "subjects" / split}
+        assert bool(sources.subjects) == (split in ("train", "val"))
         assert list(sources.backgrounds) == sorted(sources.backgrounds)
         assert sources == shipped(split, tmp_path)
     for one, other in combinations(found.values(), 2):
-        names = [{path.name for path in (*sources.backgrounds, *sources.cutouts)} for sources in (one, other)]
+        names = [
+            {path.name for path in (*sources.backgrounds, *sources.subjects, *sources.cutouts)}
+            for sources in (one, other)
+        ]
         assert not names[0] & names[1]
     found["val"].cutouts[0].unlink()
     with pytest.raises(MissingError, match="make data"):
@@ -169,6 +177,7 @@ def test_unreadable_pictures_are_named(tmp_path: Path) -> None:
             assert "\n" not in str(caught.value)
 
 
+@settings(deadline=None)
 @given(
     alpha=npst.arrays(np.uint8, st.tuples(st.integers(1, 6), st.integers(1, 6)), elements=st.sampled_from([0, 1, 255]))
 )

@@ -8,7 +8,6 @@ Three kinds alternate, so that every mini-batch is mixed (section 3.1):
 - matte: another photo, with the teacher's matte as segmentation and no disparity.
 """
 
-from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -23,6 +22,8 @@ from training.fit import Sample
 from training.mattes import load_matte
 from training.renderer import Array, linear_to_srgb, srgb_to_linear
 from training.sources import Sources, load_background, load_cutout
+
+Box = tuple[float, float, float, float]
 
 KINDS = ("composed", "photo", "composed", "matte")
 
@@ -47,7 +48,7 @@ class DepthStream(Dataset[Sample]):
         else:
             photos = self.sources.subjects + self.sources.backgrounds
             pixels, matte = _crop(photos[int(rng.integers(len(photos)))], self.data, rng)
-            picture = pixels.astype(np.float32) / 255
+            picture = pixels.astype(np.float32) / np.float32(255)
             if kind == "photo":
                 disparity = pseudo_disparity(matte, horizon=float(rng.uniform(0.2, 0.5)))
             else:
@@ -62,7 +63,7 @@ class DepthStream(Dataset[Sample]):
 
 
 def ground(size: int, *, horizon: float) -> Array:
-    """Disparity (size, size) of a level ground: 0 above the row `horizon` · size, rising linearly to 1 at the bottom."""
+    """Disparity (size, size) of a level ground: 0 above the row `horizon` · size, rising linearly to 1 at the end."""
     rows = (np.arange(size, dtype=np.float32) + 0.5) / size
     return np.repeat(np.clip((rows - horizon) / (1 - horizon), 0, 1)[:, None], size, 1)
 
@@ -81,7 +82,7 @@ def compose(sources: Sources, rng: np.random.Generator) -> tuple[Array, Array]:
     """A picture (320, 320, 3) and its disparity (320, 320), both in [0, 1]: up to four cut-outs on a photo's ground."""
     size = DEPTH_SIZE
     photo = _photo(sources.backgrounds[int(rng.integers(len(sources.backgrounds)))])
-    picture = _resized(photo, _box(photo, rng), flip=bool(rng.random() < 0.5)).astype(np.float32) / 255
+    picture = _resized(photo, _box(photo, rng), flip=bool(rng.random() < 0.5)).astype(np.float32) / np.float32(255)
     horizon = float(rng.uniform(0.1, 0.6))
     disparity = rng.uniform(0.2, 0.9) * ground(size, horizon=horizon)
     feet = np.sort(rng.uniform(horizon + 0.05, 1.25, int(rng.integers(0, 5))))
@@ -119,7 +120,7 @@ def _grade(picture: Array, rng: np.random.Generator) -> Array:
     return linear_to_srgb(srgb_to_linear(np.clip(picture, 0, 1)) * gain)
 
 
-def _box(photo: Image.Image, rng: np.random.Generator) -> tuple[float, float, float, float]:
+def _box(photo: Image.Image, rng: np.random.Generator) -> Box:
     """A random part of at least 60 % of each side (left, top, right, bottom)."""
     width, height = photo.width * rng.uniform(0.6, 1.0), photo.height * rng.uniform(0.6, 1.0)
     left, top = rng.uniform(0, photo.width - width), rng.uniform(0, photo.height - height)
@@ -134,8 +135,8 @@ def _crop(path: Path, data: Path, rng: np.random.Generator) -> tuple[NDArray[np.
     return _resized(photo, box, flip=flip), _resized(matte, box, flip=flip)
 
 
-def _resized(image: Image.Image, box: Sequence[float], *, flip: bool) -> NDArray:
-    pixels = np.asarray(image.resize((DEPTH_SIZE, DEPTH_SIZE), Image.Resampling.BILINEAR, box=tuple(box)))
+def _resized(image: Image.Image, box: Box, *, flip: bool) -> NDArray:
+    pixels = np.asarray(image.resize((DEPTH_SIZE, DEPTH_SIZE), Image.Resampling.BILINEAR, box=box))
     return pixels[:, ::-1] if flip else pixels
 
 

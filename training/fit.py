@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -39,22 +39,25 @@ class FitConfig:
     """
 
     variant: str = "edge"
-    steps: int = 3000
+    steps: int = 1900
     batch: int = 4
-    learning_rate: float = 1e-3
-    warmup: int = 200
+    learning_rate: float = 4e-4
+    warmup: int = 100
     weight_decay: float = 1e-4
     ema: float = 0.998
     seed: int = 0
 
 
-class Task(Protocol):
+M = TypeVar("M", bound=nn.Module)
+
+
+class Task(Protocol[M]):
     """What a fit fits. `config` holds all that decides the outcome."""
 
     @property
     def config(self) -> FitConfig: ...
 
-    def module(self) -> nn.Module:
+    def module(self) -> M:
         """The module to train: forward(batch) is the loss. Called twice; both must start with the same weights."""
         ...
 
@@ -62,11 +65,11 @@ class Task(Protocol):
         """Sample i, for any i ≥ 0; step k gets samples k · batch … (k + 1) · batch − 1."""
         ...
 
-    def validate(self, average: nn.Module) -> dict[str, float]:
+    def validate(self, average: M) -> dict[str, float]:
         """Scores of the averaged weights on held-out data."""
         ...
 
-    def networks(self, average: nn.Module) -> dict[str, nn.Module]:
+    def networks(self, average: M) -> dict[str, nn.Module]:
         """Network name → the part of the module whose weights are shipped."""
         ...
 
@@ -104,7 +107,7 @@ class StepBatches(Sampler[list[int]]):
         return self.stop - self.start
 
 
-def fit(task: Task, *, out: Path, resume: bool = False, stop_at: int | None = None, machine: Machine) -> None:
+def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None = None, machine: Machine) -> None:
     """Run `task` up to its last step (or `stop_at`) and write the averaged weights.
 
     Writes to `out`: checkpoint.ckpt (at least every `machine.checkpoint_seconds`), metrics.jsonl (a line a validation),
@@ -129,13 +132,16 @@ def fit(task: Task, *, out: Path, resume: bool = False, stop_at: int | None = No
         torch.set_num_threads(machine.threads)
     out.mkdir(parents=True, exist_ok=True)
 
-    module = task.module().to(memory_format=torch.channels_last)
-    average = fabric.to_device(task.module()).requires_grad_(False).eval()
+    module = task.module()
+    module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub knows none
+    average = task.module()
+    fabric.to_device(average.requires_grad_(False).eval())
     optimizer = torch.optim.AdamW(module.parameters(), lr=config.learning_rate, weight_decay=config.weight_decay)
     wrapped, optimizer = fabric.setup(module, optimizer)
     wrapped.train()
     state: dict[str, Any] = {
-        "model": wrapped, "average": average, "optimizer": optimizer, "step": 0, "seconds": 0.0, "config": asdict(config)
+        "model": wrapped, "average": average, "optimizer": optimizer,
+        "step": 0, "seconds": 0.0, "config": asdict(config),
     }  # fmt: skip
     if checkpoint.exists():
         fabric.load(checkpoint, state)
@@ -147,8 +153,10 @@ def fit(task: Task, *, out: Path, resume: bool = False, stop_at: int | None = No
     batches = StepBatches(
         start=state["step"], stop=stop, batch=config.batch, rank=fabric.global_rank, world=fabric.world_size
     )
-    loader = DataLoader(task.dataset(), batch_sampler=batches, num_workers=machine.workers, worker_init_fn=_one_thread)
-    loader = fabric.setup_dataloaders(loader, use_distributed_sampler=False)
+    loader = fabric.setup_dataloaders(
+        DataLoader(task.dataset(), batch_sampler=batches, num_workers=machine.workers, worker_init_fn=_one_thread),
+        use_distributed_sampler=False,
+    )
     started, saved = time.monotonic() - state["seconds"], time.monotonic()
     bar = Progress(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),

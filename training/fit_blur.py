@@ -1,8 +1,9 @@
 """Fit the lens blur and the ×2 step jointly on synthetic scenes (section 3.2.4, equations 5 and 6).
 
-    python -m training.fit_blur --variant edge --out runs/edge_blur [--resume]
+$ python -m training.fit_blur --variant edge --out runs/edge_blur [--resume]
 """
 
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +12,9 @@ import torch
 import typer
 from torch import Tensor, nn
 
+from deeplens.guard import guarded
 from model.build import build
-from model.errors import DeepLensError, InputError
+from model.errors import InputError
 from training.fit import FitConfig, Machine, Sample, fit
 from training.loop import pyramid, run_loop
 from training.losses import normalised_loss
@@ -73,9 +75,7 @@ class BlurTask:
 
     def dataset(self) -> SceneStream:
         config = self.config
-        return SceneStream(
-            self.train, seed=config.seed, batch=config.batch, small=config.small, large=config.large
-        )
+        return SceneStream(self.train, seed=config.seed, batch=config.batch, small=config.small, large=config.large)
 
     def networks(self, average: BlurAndStep) -> dict[str, nn.Module]:
         return {"lens_blur": average.lens_blur, "upsample": average.upsample}
@@ -134,18 +134,16 @@ def main(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each process on a CPU.")] = None,
 ) -> None:
     """Fit the lens blur and the ×2 step jointly on synthetic scenes."""
-    try:
-        if (backgrounds is None) != (cutouts is None):
-            raise InputError("--backgrounds and --cutouts go together: give both or none")
-        train = folder(backgrounds, cutouts) if backgrounds and cutouts else shipped("train", data)
-        config = BlurConfig(variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
-        task = BlurTask(config, train=train, validation=shipped("val", data))
-        machine = Machine(devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads)
-        fit(task, out=out, resume=resume, machine=machine)
-    except DeepLensError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(error.exit_code) from error
+    if (backgrounds is None) != (cutouts is None):
+        raise InputError("--backgrounds and --cutouts go together: give both or none")
+    train = folder(backgrounds, cutouts) if backgrounds and cutouts else shipped("train", data)
+    config = BlurConfig(variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+    task = BlurTask(config, train=train, validation=shipped("val", data))
+    machine = Machine(devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads)
+    fit(task, out=out, resume=resume, machine=machine)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    sys.exit(guarded(lambda: app(standalone_mode=False)))

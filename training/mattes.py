@@ -1,8 +1,9 @@
 """Mattes of the teacher U²-Net-p (saliency), which stand in for segmentation labels (section 3.1) on photos.
 
-    python -m training.mattes [--data data]      writes data/teacher/mattes/{photo}.png for all photos of train and val
+$ python -m training.mattes [--data data]      writes data/teacher/mattes/{photo}.png for all photos of train and val
 """
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,12 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.errors import DeepLensError, MissingError
+from deeplens.guard import guarded
+from model.errors import MissingError
 from training.sources import load_background, shipped
 
 SIZE = 320
-"""Side of the teacher's input and of the mattes, in pixels; the photo's aspect is ignored, as the depth network does."""
+"""Side of the teacher's input and of the mattes, in pixels; the photo's aspect is ignored, as for the depth network."""
 
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -30,7 +32,7 @@ def load_matte(photo: Path, root: Path) -> NDArray[np.float32]:
     path = matte_path(photo, root)
     if not path.is_file():
         raise MissingError(f"{path} is not there: run `python -m training.mattes --data {root}`")
-    return np.asarray(Image.open(path), np.float32) / 255
+    return np.asarray(Image.open(path), np.float32) / np.float32(255)
 
 
 def make_mattes(root: Path) -> int:
@@ -62,12 +64,10 @@ def make_mattes(root: Path) -> int:
 
 def main(data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data")) -> None:
     """Make the teacher's mattes of all training and validation photos."""
-    try:
-        typer.echo(f"{make_mattes(data)} mattes in {data / 'teacher' / 'mattes'}")
-    except DeepLensError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(error.exit_code) from error
+    typer.echo(f"{make_mattes(data)} mattes in {data / 'teacher' / 'mattes'}")
 
 
 if __name__ == "__main__":
-    typer.run(main)
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    sys.exit(guarded(lambda: app(standalone_mode=False)))

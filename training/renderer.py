@@ -4,9 +4,9 @@ A plane's circle of confusion has the signed radius r = radius · (disparity −
 nearer than the focal plane (thin lens: r is proportional to the difference of disparities). Pixels near the border lack
 what lies outside the canvas: crop at least `radius` + 2 pixels.
 
-- `render_layered`, the paper's way (section 4.2): each plane, premultiplied colour and coverage alike, is blurred by its
-  own disc, and the planes are composited back to front. Where two blurred edges overlap, their coverages are taken as
-  independent.
+- `render_layered`, the paper's way (section 4.2): each plane, premultiplied colour and coverage alike, is blurred by
+  its own disc, and the planes are composited back to front. Where two blurred edges overlap, their coverages are taken
+  as independent.
 - `render_exact`, an accumulation buffer: for each point s of the aperture every plane is shifted by r·s, the planes are
   composited, the pictures averaged. It is right where planes overlap, too.
 """
@@ -95,7 +95,7 @@ def render_layered(planes: Sequence[Plane], *, focal: float, radius: float) -> A
 
 
 def render_exact(planes: Sequence[Plane], *, focal: float, radius: float, points: int = 1024) -> Array:
-    """The shallow depth-of-field picture (H, W, 3) in linear light by an accumulation buffer over `points` of a disc."""
+    """The shallow depth-of-field picture (H, W, 3) in linear light: an accumulation buffer over `points` of a disc."""
     stack = [
         torch.from_numpy(np.concatenate((plane.light, plane.coverage[..., None]), 2)).permute(2, 0, 1)[None]
         for plane in planes
@@ -125,7 +125,7 @@ def render_exact(planes: Sequence[Plane], *, focal: float, radius: float, points
 
 
 def disc_points(count: int) -> NDArray[np.float64]:
-    """`count` points (y, x) spread evenly over the unit disc: Vogel's spiral, equal area a point, golden angle apart."""
+    """`count` points (y, x) spread evenly over the unit disc: Vogel's spiral, equal areas, the golden angle apart."""
     index = np.arange(count)
     angle = index * np.pi * (3 - np.sqrt(5))
     distance = np.sqrt((index + 0.5) / count)
@@ -175,6 +175,6 @@ def _spread(pixels: Array, radius: float) -> Array:
     y0, x0 = top - reach, left - reach
     y1, x1 = y0 + spread.shape[0], x0 + spread.shape[1]
     height, width = used.shape
-    inside = spread[max(0, -y0) : spread.shape[0] - max(0, y1 - height), max(0, -x0) : spread.shape[1] - max(0, x1 - width)]
-    out[max(0, y0) : min(height, y1), max(0, x0) : min(width, x1)] = inside
+    top, bottom, left, right = max(0, y0), min(height, y1), max(0, x0), min(width, x1)
+    out[top:bottom, left:right] = spread[top - y0 : bottom - y0, left - x0 : right - x0]
     return out

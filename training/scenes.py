@@ -2,8 +2,8 @@
 
 One background, two foregrounds, three planes. The background's disparity is 0 or a linear ramp b0 > b1 along one axis;
 the foregrounds' are constant, f0 > f1, and nearer than what they cover. A foreground is a photographic cut-out, a
-cut-out's outline filled with a photo, or a drawn outline (thin bars among them) filled with a photo: few cut-outs can be
-had, and the effect depends on edges, not on objects.
+cut-out's outline filled with a photo, or a drawn outline (thin bars among them) filled with a photo: few cut-outs can
+be had, and the effect depends on edges, not on objects.
 
 Scene i of a seed is always the same scene, whatever was made before it: a stream has no state but its index.
 """
@@ -217,12 +217,10 @@ def _grade(pixels: NDArray[np.uint8], rng: np.random.Generator) -> Array:
     return np.clip(light * gain, 0.0, 1.0)
 
 
-_LINEAR = srgb_to_linear(np.arange(256, dtype=np.float32) / 255)
+_LINEAR = srgb_to_linear(np.arange(256, dtype=np.float32) / np.float32(255))
 
 
-def _foreground(
-    sources: Sources, rng: np.random.Generator, *, canvas: int, config: SceneConfig
-) -> tuple[Array, Array]:
+def _foreground(sources: Sources, rng: np.random.Generator, *, canvas: int, config: SceneConfig) -> tuple[Array, Array]:
     """Linear light (canvas, canvas, 3) and coverage (canvas, canvas) of one foreground, somewhere on the canvas."""
     kind = 0.0 if config.cutout_only else rng.random()
     height = float(np.exp(rng.uniform(np.log(0.2), np.log(0.95)))) * config.size
@@ -237,7 +235,7 @@ def _foreground(
         patch = np.asarray(cutout.convert("RGBa").resize(size, Image.Resampling.LANCZOS).convert("RGBA"))
         if rng.random() < 0.5:
             patch = patch[:, ::-1]
-        alpha = patch[..., 3].astype(np.float32) / 255
+        alpha = patch[..., 3].astype(np.float32) / np.float32(255)
         alpha = np.clip((alpha - 0.5) * max(1.0, scale) + 0.5, 0.0, 1.0)
     else:
         patch = None
@@ -276,4 +274,4 @@ def _outline(rng: np.random.Generator, height: int) -> Array:
         for _ in range(int(rng.integers(1, 7))):
             ends = rng.uniform(0, 1, 4) * (scale * width, scale * height, scale * width, scale * height)
             draw.line(ends.tolist(), fill=255, width=int(rng.integers(scale, 6 * scale)))
-    return np.asarray(canvas.resize((width, height), Image.Resampling.BOX), np.float32) / 255
+    return np.asarray(canvas.resize((width, height), Image.Resampling.BOX), np.float32) / np.float32(255)

@@ -44,7 +44,7 @@ class Entry:
     height: str
     licence: str
     split: str  # one of SPLITS, or - for what no split uses
-    note: str  # background | shallow | cutout | unfit | matting | encoder | encoder
+    note: str  # background | shallow | cutout | unfit | matting | encoder
     sha256: str
 
     def target(self, root: Path) -> Path | None:

@@ -1,0 +1,116 @@
+"""What the parity tests share: weights, artefacts made from them once, and the rows of one run for each variant."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.torch import save_file
+
+from export.onnx_graph import export
+from model import build
+from model.contract import CONTRACTS, NETWORKS, VARIANTS
+from model.errors import MissingError
+from parity_tests.cases import Case, Plan, photo_cases, random_cases
+from parity_tests.lively import lively
+from parity_tests.produce import Outputs, produce, torch_opener
+from parity_tests.report import Report, run
+
+PHOTO = Path(__file__).parent.parent / "samples" / "stream.jpg"
+"""2048×1364."""
+
+STRIP = (slice(600, 856), slice(300, 1588))
+"""Of `PHOTO`, 256×1288: the shortest long side that takes three steps, low for what `paper` costs in float64."""
+
+PLANS = {
+    "edge": Plan(),
+    # A size that fits into the fixed shape whole, and takes one step.
+    "paper": Plan(fixed_size=(104, 168), loops=(("dynamic", None), ("fixed", 330))),
+}
+
+SMALL = Plan(dynamic_sizes=((48, 72),), fixed_size=(48, 72), loops=(("dynamic", 330),))
+"""For negative controls: one step."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """PyTorch's results on some cases."""
+
+    cases: list[Case]
+    reference: Outputs
+
+
+@pytest.fixture(scope="session")
+def lively_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of every network under which every layer shows."""
+    folder = tmp_path_factory.mktemp("lively")
+    for variant in VARIANTS:
+        for network in NETWORKS:
+            save_file(lively(variant, network).state_dict(), folder / f"{variant}_{network}.safetensors")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def weights(lively_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is shipped where it is, for the rest lively ones."""
+    folder = tmp_path_factory.mktemp("weights")
+    for variant in VARIANTS:
+        for network in NETWORKS:
+            try:
+                path = build.weights_file(variant, network)
+            except MissingError:
+                path = build.weights_file(variant, network, lively_weights)
+            assert path is not None
+            (folder / f"{variant}_{network}.safetensors").symlink_to(path)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def artifacts(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """ONNX artefacts of both variants, with free sizes and at the fixed size of the variant's plan."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    for variant in VARIANTS:
+        for network in NETWORKS:
+            shapes = (None,) if CONTRACTS[network].fixed_size else (None, PLANS[variant].fixed_size)
+            for shape in shapes:
+                export(variant, network, out=folder, weights=weights, shape=shape)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def strip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A part of a real photo, 256×1288, as a file."""
+    path = tmp_path_factory.mktemp("photo") / "strip.png"
+    Image.fromarray(np.asarray(Image.open(PHOTO))[STRIP]).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def edge_report(weights: Path, artifacts: Path) -> Report:
+    """`edge` on a whole photo of 2048 px."""
+    return run(variants=["edge"], artifacts=artifacts, weights=weights, photo=PHOTO, plan=PLANS["edge"])
+
+
+@pytest.fixture(scope="session")
+def paper_report(weights: Path, artifacts: Path, strip: Path) -> Report:
+    """`paper` on a strip of the photo, 256×1288 px, three steps: the whole would take float64 minutes."""
+    return run(variants=["paper"], artifacts=artifacts, weights=weights, photo=strip, plan=PLANS["paper"])
+
+
+@pytest.fixture(scope="session")
+def small(lively_weights: Path, strip: Path) -> Callable[[str], Compared]:
+    """PyTorch with lively weights on small cases, by variant: what negative controls are held against."""
+    done: dict[str, Compared] = {}
+    pixels = np.asarray(Image.open(strip))
+
+    def compared(variant: str) -> Compared:
+        if variant not in done:
+            opener = torch_opener(variant, weights=lively_weights, fixed_size=SMALL.fixed_size)
+            with opener("dynamic") as torch:
+                cases = [*random_cases(SMALL), *photo_cases(SMALL, torch, pixels)]
+            done[variant] = Compared(cases, produce(opener, cases))
+        return done[variant]
+
+    return compared

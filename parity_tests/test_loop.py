@@ -1,0 +1,47 @@
+"""The whole way: depth map, each level of the loop, and the 8-bit picture, on real photos."""
+
+import pytest
+
+from parity_tests.compare import LEVEL, PICTURE
+from parity_tests.report import Report
+
+LOOPS = [
+    ("edge", "dynamic", (1364, 2048), 3),
+    ("edge", "fixed", (1364, 2048), 3),
+    ("edge", "dynamic", (467, 701), 2),
+    ("edge", "fixed", (467, 701), 2),
+    ("paper", "dynamic", (256, 1288), 3),
+    ("paper", "fixed", (66, 330), 1),
+]
+
+
+@pytest.mark.parametrize(("variant", "graph", "size", "steps"), LOOPS)
+def test_each_level_and_the_picture(
+    request: pytest.FixtureRequest, variant: str, graph: str, size: tuple[int, int], steps: int
+) -> None:
+    report: Report = request.getfixturevalue(f"{variant}_report")
+    rows = [row for row in report.rows if (row.input, row.graph, row.size) == ("loop", graph, size)]
+    levels = [f"level {level}" for level in range(steps + 1)]
+    assert [row.what for row in rows] == ["depth map", *levels, "8-bit picture"]
+    for row in rows:
+        assert row.status == "passed", row
+        assert row.measured is not None
+        assert row.gate == (PICTURE if row.what == "8-bit picture" else LEVEL)
+    last, picture = rows[-2].measured, rows[-1].measured
+    assert last is not None
+    assert last.max_abs <= 5e-5
+    assert last.judge <= 5e-5
+    assert picture is not None
+    assert picture.max_abs <= 1
+    assert picture.shares is not None
+    assert picture.shares.more == 0
+    assert picture.shares.same > 0.99
+
+
+@pytest.mark.parametrize("variant", ["edge", "paper"])
+def test_nothing_else_is_in_the_table(request: pytest.FixtureRequest, variant: str) -> None:
+    """14 rows of networks, and a depth map, the levels and a picture for each loop; all of them pass."""
+    report: Report = request.getfixturevalue(f"{variant}_report")
+    report.check()
+    loops = sum(3 + steps for name, _, _, steps in LOOPS if name == variant)
+    assert report.counts == {"passed": 14 + loops}

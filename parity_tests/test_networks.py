@@ -1,0 +1,82 @@
+"""Each network alone: ONNX Runtime against PyTorch, with free sizes and fixed shapes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from export.onnx_check import random_inputs
+from model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, NETWORKS, VARIANTS
+from parity_tests.compare import NETWORK, Row, measure
+from parity_tests.conftest import PLANS
+from parity_tests.report import Report
+from runtimes.contract import Runtime
+from runtimes.ort import OnnxRuntime
+from runtimes.pytorch import TorchRuntime
+
+
+@pytest.fixture(params=VARIANTS)
+def report(request: pytest.FixtureRequest) -> Report:
+    found: Report = request.getfixturevalue(f"{request.param}_report")
+    return found
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+@pytest.mark.parametrize("inputs", ["random", "photo"])
+def test_on_random_and_real_inputs(report: Report, network: str, inputs: str) -> None:
+    rows = [row for row in report.rows if (row.what, row.input) == (network, inputs)]
+    plan = PLANS[rows[0].variant]
+    expected = [("dynamic", size) for size in plan.dynamic_sizes] + [("fixed", plan.fixed_size)]
+    if CONTRACTS[network].fixed_size is not None:
+        expected = [("fixed", CONTRACTS[network].fixed_size)]
+    assert [(row.graph, row.size) for row in rows] == expected
+    for row in rows:
+        _assert_passes(row)
+
+
+def _assert_passes(row: Row) -> None:
+    assert row.status == "passed", row
+    assert row.gate == NETWORK
+    assert row.measured is not None
+    assert row.measured.max_abs <= 1e-5
+    assert row.measured.judge <= 1e-5
+
+
+@pytest.fixture(scope="module")
+def pairs(weights: Path, artifacts: Path) -> Iterator[dict[str, tuple[Runtime, Runtime]]]:
+    """PyTorch and ONNX Runtime, by variant."""
+    opened = {
+        variant: (TorchRuntime(variant=variant, weights=weights), OnnxRuntime(variant=variant, artifacts=artifacts))
+        for variant in VARIANTS
+    }
+    yield opened
+    for pair in opened.values():
+        for runtime in pair:
+            runtime.close()
+
+
+SIZES = st.integers(MIN_SIZE // ALIGNMENT, 160 // ALIGNMENT).map(lambda count: ALIGNMENT * count)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("network", ["lens_blur", "upsample"])
+@given(height=SIZES, width=SIZES, seed=st.integers(0, 2**32 - 1))
+@settings(
+    max_examples=6,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
+def test_any_size(
+    pairs: dict[str, tuple[Runtime, Runtime]], variant: str, network: str, height: int, width: int, seed: int
+) -> None:
+    inputs = random_inputs(CONTRACTS[network], (height, width), np.random.default_rng(seed))
+    name = CONTRACTS[network].outputs[0].name
+    expected, found = (runtime.open(network).run(inputs)[name] for runtime in pairs[variant])
+    measured = measure(found, expected, expected)
+    assert measured.passes(NETWORK), (height, width, measured)

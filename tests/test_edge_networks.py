@@ -1,0 +1,350 @@
+"""The `edge` networks: what they cost, what they are made of, and what holds for them with any weights."""
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import maximum_filter, minimum_filter
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from model.build import build, load, weights_file
+from model.contract import CONTRACTS, NETWORKS, R_MAX
+from model.cost import cost
+from model.errors import MissingError
+from model.layers import FoldedConv, upsample_2x
+from model.lens_blur import EdgeLensBlur
+from model.upsampler import EdgeUpsampler
+from runtimes.harness import Harness
+from runtimes.photo import read_photo
+from runtimes.pytorch import TorchRuntime
+from tests.tiny import random_inputs
+
+SAMPLE = Path(__file__).parents[1] / "samples" / "bridge.jpg"
+
+
+def scrambled(module: nn.Module, *, seed: int, scale: float = 1.0) -> nn.Module:
+    """The module with other weights, far from the initial ones."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            spread = scale * (0.02 + float(parameter.std()) if parameter.numel() > 1 else 1.0)
+            parameter += spread * torch.randn(parameter.shape, generator=generator)
+    return module
+
+
+# --- Cost
+
+
+@pytest.mark.parametrize("size", [(32, 32), (192, 256), (768, 1024)], ids=str)
+def test_budget(size: tuple[int, int]) -> None:
+    assert cost("edge", "upsample", *size)["per_pixel"] <= 10_000
+    assert cost("edge", "lens_blur", *size)["per_pixel"] <= 60_000
+    assert cost("edge", "depth", 320, 320)["multiplications"] <= 2e9
+    assert cost("paper", "upsample", *size)["per_pixel"] > 90_000, "the control: the released step is ten times dearer"
+
+
+# --- Operations
+
+ALLOWED = {
+    "add", "avg_pool2d", "batch_norm", "cat", "clamp", "conv2d", "div", "hardtanh", "minimum", "mul", "pad",
+    "pixel_shuffle", "relu", "reshape", "rsub", "sigmoid", "slice", "softmax", "sqrt", "sub", "sum",
+    "upsample_bilinear2d",
+}  # fmt: skip
+"""Those that design.md lists as safe in FP16 and on the Neural Engine, and element-wise ones."""
+
+
+def faults(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
+    """What in the exported graph breaks the rules for edge networks."""
+    program = torch.export.export(module, inputs, strict=False)
+    found = []
+    for node in program.graph.nodes:
+        if node.op != "call_function":
+            continue
+        name = getattr(node.target, "overloadpacket", node.target).__name__
+        value, arguments = node.meta["val"], node.args
+        if name not in ALLOWED:
+            found.append(f"{name} is not on the list")
+        if isinstance(value, Tensor) and value.ndim > 4:
+            found.append(f"{name} of rank {value.ndim}")
+        if name == "conv2d":
+            kernel = arguments[1].meta["val"].shape[2:]
+            stride = arguments[3] if len(arguments) > 3 else [1]
+            dilation = arguments[5] if len(arguments) > 5 else [1]
+            if max(kernel) > 7 or max(stride) > 2 or max(dilation) > 2:
+                found.append(f"conv2d of kernel {tuple(kernel)}, stride {stride}, dilation {dilation}")
+        if name == "softmax" and arguments[1] != 1:
+            found.append("softmax not over the channels")
+        if name == "upsample_bilinear2d":
+            before, after = arguments[0].meta["val"].shape[2:], value.shape[2:]
+            if arguments[2] or min(after) == 1 or any(b % a for a, b in zip(before, after, strict=True)):
+                found.append(f"resize {tuple(before)} to {tuple(after)}, align_corners={arguments[2]}")
+        if name == "sum" and (len(arguments) < 2 or list(arguments[1]) != [1]):
+            found.append("sum not over the channels")
+    return found
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_only_safe_operations(network: str) -> None:
+    inputs = random_inputs(network, *(CONTRACTS[network].fixed_size or (32, 48)))
+    assert faults(build("edge", network), tuple(inputs)) == []
+
+
+class Forbidden(nn.Module):
+    """One of what the check must see."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self.wide = nn.Conv2d(3, 3, 9, padding=4)
+        self.strided = nn.Conv2d(3, 3, 3, stride=4)
+        self.norm = nn.GroupNorm(1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        grid = torch.zeros(1, 4, 4, 2)
+        return {
+            "pixel_unshuffle": lambda: F.pixel_unshuffle(x, 2),
+            "bicubic": lambda: F.interpolate(x, scale_factor=2.0, mode="bicubic"),
+            "grid_sample": lambda: F.grid_sample(x, grid, align_corners=False),
+            "group_norm": lambda: self.norm(x),
+            "layer_norm": lambda: F.layer_norm(x, x.shape[1:]),
+            "gelu": lambda: F.gelu(x),
+            "mish": lambda: F.mish(x),
+            "wide kernel": lambda: self.wide(x),
+            "long stride": lambda: self.strided(x),
+            "rank": lambda: x.reshape(1, 3, 2, 4, 8).sum(1),
+            "softmax": lambda: torch.softmax(x, 3),
+            "align_corners": lambda: F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True),
+        }[self.kind]()
+
+
+@pytest.mark.parametrize(
+    "kind",
+    ["pixel_unshuffle", "bicubic", "grid_sample", "group_norm", "layer_norm", "gelu", "mish", "wide kernel",
+     "long stride", "rank", "softmax", "align_corners"],
+)  # fmt: skip
+def test_the_check_sees_what_is_not_safe(kind: str) -> None:
+    assert faults(Forbidden(kind), (torch.rand(1, 3, 8, 8),)) != []
+
+
+class Peak(TorchDispatchMode):
+    """The largest magnitude that any operation gave."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.value = 0.0
+
+    def __torch_dispatch__(
+        self, function: Any, _types: Any, arguments: tuple[Any, ...] = (), options: dict[str, Any] | None = None
+    ) -> Any:
+        result = function(*arguments, **(options or {}))
+        if isinstance(result, Tensor) and result.is_floating_point() and result.numel():
+            self.value = max(self.value, float(result.detach().abs().max()))
+        return result
+
+
+def peak(module: nn.Module, inputs: list[Tensor]) -> float:
+    with torch.no_grad(), Peak() as mode:
+        module(*inputs)
+    return mode.value
+
+
+@pytest.mark.parametrize("network", NETWORKS)
+def test_no_value_overflows_half_precision(network: str) -> None:
+    """On random inputs and on the extremes, with the shipped weights where there are any."""
+    module = build("edge", network)
+    if weights_file_exists(network):
+        module = load("edge", network)
+    inputs = random_inputs(network, *(CONTRACTS[network].fixed_size or (40, 48)))
+    white_and_near = [torch.ones_like(each) for each in inputs]
+    white_and_far = [*white_and_near[:-1], -white_and_near[-1]]
+    for case in (inputs, white_and_near, white_and_far) if network != "depth" else (inputs, white_and_near):
+        assert peak(module, case) < 65504 / 4
+
+
+def test_the_peak_is_of_what_lies_inside() -> None:
+    class Large(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return (x * 1e6) / 1e6
+
+    assert peak(Large(), [torch.ones(1)]) == 1e6
+
+
+def weights_file_exists(network: str) -> bool:
+    try:
+        return weights_file("edge", network) is not None
+    except MissingError:
+        return False
+
+
+# --- Lens blur
+
+
+def edge_blur() -> EdgeLensBlur:
+    module = build("edge", "lens_blur")
+    assert isinstance(module, EdgeLensBlur)
+    return module
+
+
+def test_membership_is_a_hat_around_each_centre() -> None:
+    blur = edge_blur()
+    centres = sorted(blur.CENTRES)
+    middles = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
+    radii = np.unique(np.concatenate([centres, middles, np.linspace(-1.2 * R_MAX, 1.2 * R_MAX, 101)]))
+    signed_depth = torch.tensor(radii / R_MAX, dtype=torch.float32).view(1, 1, 1, -1)
+    found = blur.membership(signed_depth)[0, :, 0].numpy()
+    for index, centre in enumerate(blur.CENTRES):
+        hat = np.interp(radii, centres, [float(each == centre) for each in centres])
+        np.testing.assert_allclose(found[index], hat, atol=2e-6)
+    np.testing.assert_allclose(found.sum(0), 1, atol=2e-6)
+    for middle in middles:
+        at = found[:, np.flatnonzero(radii == middle)[0]]
+        np.testing.assert_allclose(sorted(at)[-2:], 0.5, atol=2e-6)
+
+
+@torch.no_grad()
+def test_folded_convolution_is_3x3_over_the_folded_picture() -> None:
+    torch.manual_seed(0)
+    convolution = FoldedConv(5, 7)
+    x = torch.randn(2, 5, 12, 16)
+    # Tap (u, v) of 6×6 lies in block (u // 2, v // 2) of 3×3, at place (u % 2, v % 2) of the block.
+    weight = convolution.weight.view(7, 5, 3, 2, 3, 2).permute(0, 1, 3, 5, 2, 4).reshape(7, 20, 3, 3)
+    expected = F.conv2d(F.pixel_unshuffle(x, 2), weight, convolution.bias, padding=1)
+    assert torch.allclose(convolution(x), expected, atol=1e-5)
+    swapped = F.conv2d(F.pixel_unshuffle(x.mT.contiguous(), 2), weight, convolution.bias, padding=1).mT
+    assert not torch.allclose(swapped, expected, atol=1e-2)
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), scale=st.sampled_from([0.0, 1.0, 20.0]))
+@torch.no_grad()
+def test_blur_gives_the_photo_back_where_all_is_in_focus(seed: int, scale: float) -> None:
+    blur = scrambled(edge_blur(), seed=seed, scale=scale)
+    picture, _ = random_inputs("lens_blur", 32, 40, seed=seed)
+    picture[:, :, :8] = 0.0
+    assert (blur(picture, torch.zeros(1, 1, 32, 40)) - picture).abs().max() <= 1e-4
+    if scale <= 1:
+        assert (blur(picture, torch.full((1, 1, 32, 40), 0.5)) - picture).abs().max() > 0.1, "the control: out of focus"
+
+
+BLUR_REACH = 12
+"""Pixels that light can travel: 8 by the widest disc, the rest by the half size that it is blurred at."""
+
+
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 1000), scale=st.sampled_from([0.0, 1.0, 20.0]), patch=st.sampled_from([1, 4, 16]))
+@torch.no_grad()
+def test_blur_is_a_mean_of_the_neighbourhood(seed: int, scale: float, patch: int) -> None:
+    blur = scrambled(edge_blur(), seed=seed, scale=scale)
+    picture, signed_depth = random_inputs("lens_blur", 48, 64, seed=seed)
+    picture = picture[:, :, ::patch, ::patch].repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+    signed_depth = signed_depth[:, :, ::patch, ::patch].repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+    found = blur(picture, signed_depth)[0].numpy()
+    size = (1, 2 * BLUR_REACH + 1, 2 * BLUR_REACH + 1)
+    planes = picture[0].numpy()
+    assert (found >= minimum_filter(planes, size) - 1e-4).all()
+    assert (found <= maximum_filter(planes, size) + 1e-4).all()
+    assert np.abs(found - planes).max() > 0.05
+
+
+@torch.no_grad()
+def test_blur_spreads_light_over_its_disc() -> None:
+    """A bright pixel at one depth, with initial weights: the spot grows with |signed depth|, and light is x²."""
+    blur = edge_blur()
+    picture = torch.full((1, 3, 48, 48), 0.1)
+    picture[:, :, 24, 24] = 1.0
+    spreads = []
+    for radius in (0.0, 1.0, 2.0, 3.0, 6.0):
+        found = blur(picture, torch.full((1, 1, 48, 48), -radius / R_MAX))[0, 0].double().numpy() ** 2 - 0.01
+        rows, columns = np.indices(found.shape)
+        assert found.sum() == pytest.approx(1 - 0.01, rel=0.05), "no light is lost"
+        spreads.append((found * np.hypot(rows - 24, columns - 24) ** 2).sum() / found.sum())
+    assert spreads == sorted(spreads)
+    # A disc of radius r has the mean square r²/2; hats and the half size add to it.
+    np.testing.assert_allclose(spreads[1:4], [0.5, 2.0, 4.5], atol=0.4)
+    assert spreads[4] == pytest.approx(18, rel=0.15)
+
+
+# --- Step
+
+
+def edge_step() -> EdgeUpsampler:
+    module = build("edge", "upsample")
+    assert isinstance(module, EdgeUpsampler)
+    return module
+
+
+@torch.no_grad()
+def test_step_with_open_gates_gives_the_high_picture_back() -> None:
+    step = edge_step()
+    weight, bias = step.predict.parameters()
+    weight.zero_()
+    bias[16:20], bias[20:24] = 1.0, 0.0
+    picture_high, picture, _, signed_depth = random_inputs("upsample", 32, 40)
+    assert (step(picture_high, picture, picture, signed_depth) - picture_high).abs().max() < 1e-6
+    bias[16:24] = -2.0
+    found = step(picture_high, picture, picture, signed_depth)[:, :, 2:-2, 2:-2]
+    bilinear = upsample_2x(picture)[:, :, 2:-2, 2:-2]
+    assert (found - bilinear).abs().max() < 0.01, "closed gates: interpolation, bilinear to begin with"
+    assert (bilinear - picture_high[:, :, 2:-2, 2:-2]).abs().max() > 0.3
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 1000))
+@torch.no_grad()
+def test_step_with_closed_gates_stays_within_the_low_neighbours(seed: int) -> None:
+    step = scrambled(edge_step(), seed=seed)
+    assert isinstance(step, EdgeUpsampler)
+    weight, bias = step.predict.parameters()
+    weight[16:], bias[16:] = 0.0, -2.0
+    inputs = random_inputs("upsample", 32, 40, seed=seed)
+    found = step(*inputs)[0].numpy()
+    planes = inputs[2][0].numpy()
+    low, high = (f(planes, (1, 3, 3)).repeat(2, 1).repeat(2, 2) for f in (minimum_filter, maximum_filter))
+    inner = (slice(None), slice(2, -2), slice(2, -2))  # the border is reflected, SciPy's repeats its pixel
+    assert (found[inner] >= low[inner] - 1e-6).all()
+    assert (found[inner] <= high[inner] + 1e-6).all()
+
+
+@torch.no_grad()
+def test_step_reads_the_right_neighbours() -> None:
+    """With all weight on one of the four low pixels around a high pixel, the step copies that one."""
+    step = edge_step()
+    weight, bias = step.predict.parameters()
+    picture_high, picture, blurred, signed_depth = random_inputs("upsample", 32, 40)
+    for k in range(4):
+        weight.zero_()
+        bias[:16] = -1.0
+        bias[k:16:4] = 1e5
+        bias[16:] = -2.0
+        found = step(picture_high, picture, blurred, signed_depth)
+        rows = torch.arange(64) // 2 + torch.tensor([-1, 0]).repeat(32) + k // 2
+        columns = torch.arange(80) // 2 + torch.tensor([-1, 0]).repeat(40) + k % 2
+        expected = blurred[:, :, rows[2:-2]][:, :, :, columns[2:-2]]
+        assert (found[:, :, 2:-2, 2:-2] - expected).abs().max() < 1e-5
+
+
+# --- Trained
+
+
+@pytest.mark.skipif(
+    not all(map(weights_file_exists, ("lens_blur", "upsample"))), reason="no edge weights are shipped yet"
+)
+def test_the_trained_loop_gives_the_photo_back_at_zero_signed_depth() -> None:
+    pixels = read_photo(SAMPLE).pixels[300:700, 200:1000]
+    flat = np.full((320, 320), 0.5, np.float32)
+
+    def psnr(aperture: float, focal: float) -> float:
+        with TorchRuntime(threads=1) as runtime:
+            found = Harness(runtime).refocus(pixels, flat, focal_disparity=focal, aperture=aperture)
+        error = np.square((found.astype(np.float64) - pixels) / 255).mean()
+        return float(-10 * np.log10(max(error, 1e-12)))
+
+    assert psnr(aperture=1.0, focal=0.5) >= 45
+    assert psnr(aperture=1.0, focal=0.0) < 40, "the control: out of focus"
