@@ -9,8 +9,8 @@ TRAIN_FLAGS ?=
 EXTRAS := dev,export,onnx,torch,train
 
 # What the demo refocuses: two focal planes, X,Y in 0..1 from the top left.
-DEMO_PHOTO := samples/stream.jpg
-DEMO_FOCUS := 0.72,0.60 0.57,0.17
+DEMO_PHOTO := samples/drum.jpg
+DEMO_FOCUS := 0.34,0.58 0.49,0.26
 DEMO_F_NUMBERS := 1.4 2.8 5.6
 
 VENV := .venv
@@ -33,7 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## refocus a photo with ONNX Runtime, and the parity table, into demo/
 	$(BIN)/deeplens export onnx --variant edge
 	$(BIN)/python -m deeplens.demo $(DEMO_PHOTO) $(DEMO_FOCUS:%=--focus %) $(DEMO_F_NUMBERS:%=--f-number %) -o demo
-	$(BIN)/deeplens parity --photo $(DEMO_PHOTO) --report demo/parity.md
+	$(BIN)/deeplens parity --photo $(DEMO_PHOTO) --markdown demo/parity.md
 
 test: lint ## ruff, mypy and all tests
 	$(BIN)/python -m pytest

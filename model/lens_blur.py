@@ -164,7 +164,7 @@ class EdgeLensBlur(nn.Module):
         self.register_buffer("near", torch.tensor(near).view(1, -1, 1, 1), persistent=False)
 
     def _register_occlusion(self) -> None:
-        # Weights (15, 15 + 1 bias) that turn the features' coverage into what is left of each behind nearer ones: a bin
+        # Weights, 15×15, that turn the features' coverage into what is left of each behind nearer ones: a bin
         # loses what all nearer bins cover, a union stands in only where the bins it unites leave a gap.
         depths = [
             self.CENTRES[first + k] if k < bins else None

@@ -33,6 +33,8 @@ PLANS = {
 SMALL = Plan(dynamic_sizes=((48, 72),), fixed_size=(48, 72), loops=(("dynamic", 330),))
 """For negative controls: one step."""
 
+Artifacts = Callable[[str], Path]
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -68,14 +70,19 @@ def weights(lively_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 
 @pytest.fixture(scope="session")
-def artifacts(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """ONNX artefacts of both variants, with free sizes and at the fixed size of the variant's plan."""
-    folder = tmp_path_factory.mktemp("artifacts")
-    for variant in VARIANTS:
-        for network in NETWORKS:
-            shapes = (None,) if CONTRACTS[network].fixed_size else (None, PLANS[variant].fixed_size)
-            for shape in shapes:
-                export(variant, network, out=folder, weights=weights, shape=shape)
+def artifacts(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
+    """The folder of a variant's ONNX artefacts, made when asked for: free sizes, and the fixed size of its plan."""
+    done: dict[str, Path] = {}
+
+    def folder(variant: str) -> Path:
+        if variant not in done:
+            done[variant] = tmp_path_factory.mktemp(f"artifacts_{variant}")
+            for network in NETWORKS:
+                shapes = (None,) if CONTRACTS[network].fixed_size else (None, PLANS[variant].fixed_size)
+                for shape in shapes:
+                    export(variant, network, out=done[variant], weights=weights, shape=shape)
+        return done[variant]
+
     return folder
 
 
@@ -88,15 +95,15 @@ def strip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def edge_report(weights: Path, artifacts: Path) -> Report:
+def edge_report(weights: Path, artifacts: Artifacts) -> Report:
     """`edge` on a whole photo of 2048 px."""
-    return run(variants=["edge"], artifacts=artifacts, weights=weights, photo=PHOTO, plan=PLANS["edge"])
+    return run(variants=["edge"], artifacts=artifacts("edge"), weights=weights, photo=PHOTO, plan=PLANS["edge"])
 
 
 @pytest.fixture(scope="session")
-def paper_report(weights: Path, artifacts: Path, strip: Path) -> Report:
+def paper_report(weights: Path, artifacts: Artifacts, strip: Path) -> Report:
     """`paper` on a strip of the photo, 256×1288 px, three steps: the whole would take float64 minutes."""
-    return run(variants=["paper"], artifacts=artifacts, weights=weights, photo=strip, plan=PLANS["paper"])
+    return run(variants=["paper"], artifacts=artifacts("paper"), weights=weights, photo=strip, plan=PLANS["paper"])
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,8 @@ def lively(variant: str, network: str, *, seed: int = 0) -> nn.Module:
     """The network with random weights, each layer scaled on random inputs so that its output has one variance.
 
     Layer-sequential unit variance (Mishkin 2016) in one pass: a convolution's weights are divided by the standard
-    deviation of its output, a batch norm takes its statistics from its input. Convolutions that begin at zero are drawn
-    first. Deterministic; in evaluation mode.
+    deviation of its output, whose mean is made its bias; a batch norm takes its statistics from its input. Convolutions
+    that begin at zero are drawn first. Deterministic; in evaluation mode.
     """
     contract = CONTRACTS[network]
     module = build.build(variant, network)
@@ -66,8 +66,11 @@ def _scale(layer: nn.Module, _inputs: Any, output: Tensor) -> Tensor:
     layer.weight.mul_(factor)
     if layer.bias is None:
         return output * factor
-    bias = layer.bias.view(-1, 1, 1)
-    return (output - bias) * factor + bias
+    # The mean over the pixels stays what the bias was: the networks' own start, such as bilinear weights, is kept.
+    mean = output.mean(dim=(0, 2, 3))
+    bias = layer.bias.clone()
+    layer.bias.add_((bias - mean) * factor)
+    return (output - mean.view(-1, 1, 1)) * factor + bias.view(-1, 1, 1)
 
 
 def _take_statistics(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from export.onnx_check import random_inputs
 from model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, NETWORKS, VARIANTS
+from parity_tests.cases import plausible_inputs
 from parity_tests.compare import NETWORK, Row, measure
-from parity_tests.conftest import PLANS
+from parity_tests.conftest import PLANS, Artifacts
 from parity_tests.report import Report
 from runtimes.contract import Runtime
 from runtimes.ort import OnnxRuntime
@@ -45,23 +45,20 @@ def _assert_passes(row: Row) -> None:
     assert row.measured.judge <= 1e-5
 
 
-@pytest.fixture(scope="module")
-def pairs(weights: Path, artifacts: Path) -> Iterator[dict[str, tuple[Runtime, Runtime]]]:
-    """PyTorch and ONNX Runtime, by variant."""
-    opened = {
-        variant: (TorchRuntime(variant=variant, weights=weights), OnnxRuntime(variant=variant, artifacts=artifacts))
-        for variant in VARIANTS
-    }
-    yield opened
-    for pair in opened.values():
-        for runtime in pair:
-            runtime.close()
+@pytest.fixture(scope="module", params=VARIANTS)
+def pair(request: pytest.FixtureRequest, weights: Path, artifacts: Artifacts) -> Iterator[tuple[Runtime, Runtime]]:
+    """PyTorch and ONNX Runtime."""
+    variant: str = request.param
+    with (
+        TorchRuntime(variant=variant, weights=weights) as torch,
+        OnnxRuntime(variant=variant, artifacts=artifacts(variant)) as onnx,
+    ):
+        yield torch, onnx
 
 
 SIZES = st.integers(MIN_SIZE // ALIGNMENT, 160 // ALIGNMENT).map(lambda count: ALIGNMENT * count)
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("network", ["lens_blur", "upsample"])
 @given(height=SIZES, width=SIZES, seed=st.integers(0, 2**32 - 1))
 @settings(
@@ -70,13 +67,10 @@ SIZES = st.integers(MIN_SIZE // ALIGNMENT, 160 // ALIGNMENT).map(lambda count: A
     derandomize=True,
     database=None,
     phases=[Phase.explicit, Phase.generate],
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
-def test_any_size(
-    pairs: dict[str, tuple[Runtime, Runtime]], variant: str, network: str, height: int, width: int, seed: int
-) -> None:
-    inputs = random_inputs(CONTRACTS[network], (height, width), np.random.default_rng(seed))
+def test_any_size(pair: tuple[Runtime, Runtime], network: str, height: int, width: int, seed: int) -> None:
+    inputs = plausible_inputs(CONTRACTS[network], (height, width), np.random.default_rng(seed))
     name = CONTRACTS[network].outputs[0].name
-    expected, found = (runtime.open(network).run(inputs)[name] for runtime in pairs[variant])
+    expected, found = (runtime.open(network).run(inputs)[name] for runtime in pair)
     measured = measure(found, expected, expected)
     assert measured.passes(NETWORK), (height, width, measured)

@@ -26,7 +26,7 @@ def step() -> nn.Module:
     module = build("edge", "upsample")
     with torch.no_grad():
         for parameter in module.parameters():
-            parameter += 0.01
+            parameter.add_(0.01)
     return module
 
 

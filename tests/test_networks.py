@@ -53,14 +53,19 @@ def test_weight_counts() -> None:
 @torch.no_grad()
 def test_kernels_are_not_negative_and_sum_to_one(fill: float | None) -> None:
     """With random inputs, and where no kernel has weight: all inputs 0, all kernels cut off by the last ReLU."""
-    for network, channels in (("lens_blur", 31), ("upsample", 32)):
-        module = build("paper", network)
+    blur, step = build("paper", "lens_blur"), build("paper", "upsample")
+    assert isinstance(blur, PaperLensBlur)
+    assert isinstance(step, PaperUpsampler)
+    cases: tuple[tuple[str, int, nn.Module, Callable[..., Tensor]], ...] = (
+        ("lens_blur", 31, blur.join[-1], blur.kernels),
+        ("upsample", 32, step.weigh[-1], step.weights),
+    )
+    for network, channels, last, kernels in cases:
         inputs = random_inputs(network, 32, 40)
         if fill is not None:
             inputs = [torch.full_like(each, fill) for each in inputs]
-            last = module.join[-1] if isinstance(module, PaperLensBlur) else module.weigh[-1]  # type: ignore[union-attr, index]
-            last.bias.fill_(-100.0)
-        weights = module.kernels(*inputs) if isinstance(module, PaperLensBlur) else module.weights(*inputs)  # type: ignore[operator]
+            last.get_parameter("bias").fill_(-100.0)
+        weights = kernels(*inputs)
         assert weights.shape[1] == channels
         assert weights.min() >= 0
         assert (weights.sum(1) - 1).abs().max() < 1e-6
@@ -243,8 +248,8 @@ def test_disc_kernels_are_discs(radius: float) -> None:
     offsets = np.arange(7) - 3
     distance = np.hypot(offsets[:, None], offsets[None, :])
     assert kernel.sum() == pytest.approx(1, abs=1e-6)
-    # A uniform disc has the mean square r²/2; the pixels that carry it add 1/12 on each axis.
-    assert (kernel * distance**2).sum() == pytest.approx(radius**2 / 2 + 1 / 6, rel=0.02)
+    # A uniform disc has the mean square r²/2; the pixels that carry it add about 1/12 on each axis.
+    assert (kernel * distance**2).sum() == pytest.approx(radius**2 / 2 + 1 / 6, abs=0.12)
     assert kernel[distance > radius + 0.71].max(initial=0) == 0
     assert kernel.max() == pytest.approx(1 / (np.pi * radius**2), rel=0.02)
 

@@ -19,7 +19,7 @@ from training.renderer import Array, Plane, linear_to_srgb, render_exact, render
 from training.sources import load_background
 
 SAMPLES = Path(__file__).parents[1] / "samples"
-SIZE, MARGIN, RADIUS, FOCAL = 400, 32, 28.0, 0.05
+SIZE, MARGIN, RADIUS, FOCAL = 320, 26, 24.0, 0.05
 GAIN = 8
 """How much the differences are stretched."""
 

@@ -39,7 +39,7 @@ class FitConfig:
     """
 
     variant: str = "edge"
-    steps: int = 1900
+    steps: int = 1700
     batch: int = 4
     learning_rate: float = 4e-4
     warmup: int = 100

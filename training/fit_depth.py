@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
 
 from deeplens.guard import guarded
-from model.build import build
+from model.build import Weights, load
 from model.depth import EdgeDepth, PaperDepth
 from model.errors import MismatchError, MissingError
 from training.depth_data import DepthStream
@@ -32,7 +33,9 @@ class DepthConfig(FitConfig):
 
     Attributes:
         gamma: weight of the segmentation term in equation 1.
+        gradient: weight of a further term, `gradient_loss`, which the paper does not have: it takes the grain out.
         encoder: the file that the encoder starts from; None: its initial weights.
+        start: weights (.safetensors) that the whole network starts from, of an earlier fit.
     """
 
     steps: int = 400
@@ -41,7 +44,9 @@ class DepthConfig(FitConfig):
     warmup: int = 50
     ema: float = 0.99
     gamma: float = 0.5
+    gradient: float = 0.0
     encoder: str | None = None
+    start: str | None = None
 
 
 class DepthWithLoss(nn.Module):
@@ -49,10 +54,11 @@ class DepthWithLoss(nn.Module):
 
     def __init__(self, config: DepthConfig) -> None:
         super().__init__()
-        network = build(config.variant, "depth")
+        start: Weights = "initial" if config.start is None else Path(config.start)
+        network = load(config.variant, "depth", start)
         assert isinstance(network, PaperDepth | EdgeDepth)
         self.network = network
-        self.gamma = config.gamma
+        self.gamma, self.gradient = config.gamma, config.gradient
         if config.encoder is not None:
             load_encoder(self.network, config.variant, Path(config.encoder))
 
@@ -65,9 +71,12 @@ class DepthWithLoss(nn.Module):
         disparity, segmentation = self.network.heads(batch["picture"].contiguous(memory_format=torch.channels_last))
         truth = batch["disparity"]
         depth = 0.5 * (disparity - truth).abs() + 0.5 * (normalise(disparity) - truth).abs()
-        return _mean_where(depth, batch["has_disparity"]) + self.gamma * _mean_where(
+        loss = _mean_where(depth, batch["has_disparity"]) + self.gamma * _mean_where(
             (segmentation - batch["segmentation"]).abs(), batch["has_segmentation"]
         )
+        if self.gradient:
+            loss = loss + self.gradient * gradient_loss(disparity, truth, batch["has_disparity"])
+        return loss
 
 
 class DepthTask:
@@ -107,6 +116,23 @@ def normalise(disparity: Tensor) -> Tensor:
     """(x − min) / (max − min + ε) of each map; (N, 1, H, W) → [0, 1]."""
     low, high = disparity.amin((2, 3), keepdim=True), disparity.amax((2, 3), keepdim=True)
     return (disparity - low) / (high - low + 1e-6)
+
+
+def gradient_loss(disparity: Tensor, truth: Tensor, present: Tensor, *, scales: int = 4) -> Tensor:
+    """Mean |∂x e| + |∂y e| of the error e = disparity − truth, summed over scales 1, 1/2, 1/4, …
+
+    Args:
+        disparity, truth: (N, 1, H, W).
+        present: (N,), 1 where the sample has a disparity.
+    """
+    error = disparity - truth
+    total = torch.zeros((), device=error.device)
+    for scale in range(scales):
+        if scale:
+            error = F.avg_pool2d(error, 2)
+        for axis in (2, 3):
+            total = total + _mean_where(error.diff(dim=axis).abs(), present)
+    return total
 
 
 def load_encoder(network: nn.Module, variant: str, path: Path) -> None:
@@ -152,6 +178,8 @@ def _mean_where(error: Tensor, present: Tensor) -> Tensor:
 def main(
     variant: Annotated[str, typer.Option(help="paper or edge.")] = "edge",
     encoder: Annotated[Path | None, typer.Option(help="ImageNet weights for the encoder.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights of an earlier fit to start from.")] = None,
+    gradient: Annotated[float, typer.Option(help="Weight of the gradient term.")] = DepthConfig.gradient,
     steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = DepthConfig.steps,
     batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = DepthConfig.batch,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = DepthConfig.learning_rate,
@@ -168,7 +196,7 @@ def main(
     """Fit the depth network with its segmentation head."""
     config = DepthConfig(
         variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
-        encoder=str(encoder) if encoder else None,
+        gradient=gradient, encoder=str(encoder) if encoder else None, start=str(start) if start else None,
     )  # fmt: skip
     task = DepthTask(config, train=shipped("train", data), validation=shipped("val", data), data=data)
     machine = Machine(

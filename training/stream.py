@@ -1,18 +1,24 @@
 """Scenes as an endless, stateless stream of training batches.
 
+`python -m training.stream --split test --count 500 --out DIR` writes scenes as files instead.
+
 Batch b holds scenes b·batch … b·batch + batch − 1 of the seed; every fourth batch is of larger scenes with one more ×2
 step, so that the step sees three levels. Where a run stands is one number, and any process can make any batch.
 """
 
+import sys
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+import typer
 from torch.utils.data import Dataset
 
+from deeplens.guard import guarded
 from training.fit import Sample
-from training.scenes import SceneConfig, make_scene
-from training.sources import Sources
+from training.scenes import TEST_CONFIG, TEST_SCENES, TEST_SEED, SceneConfig, make_scene
+from training.sources import Sources, shipped
 
 LARGE_EVERY = 4
 
@@ -69,3 +75,20 @@ def write_scenes(sources: Sources, out: Path, *, seed: int, count: int, config: 
             temporary, picture=scene.picture, focal=scene.focal, aperture=scene.aperture, **fields, allow_pickle=False
         )
         temporary.replace(path)
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Folder of the set; what is there is kept.")],
+    split: Annotated[str, typer.Option(help="Whose photos and cut-outs: train, val, test or calibration.")] = "test",
+    count: Annotated[int, typer.Option(min=1, help="Scenes.")] = TEST_SCENES,
+    seed: Annotated[int, typer.Option(help="Seed of the scenes.")] = TEST_SEED,
+    data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
+) -> None:
+    """Write scenes of the test split's kind (640 pixels, one step, photographic cut-outs) as a set of files."""
+    write_scenes(shipped(split, data), out, seed=seed, count=count, config=TEST_CONFIG)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(main)
+    sys.exit(guarded(lambda: app(standalone_mode=False)))
