@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.contract import R_MAX
 from model.layers import ConvBNReLU, FoldedConv, TripleFeatures, upsample_2x
 
 
@@ -75,8 +76,13 @@ class EdgeUpsampler(nn.Module):
 
     with A the high picture, a the low one, L its blurred version and G a small binomial blur. In focus L = a, and
     m = 1, n = 0 gives A exactly; out of focus the gates close and U follows the blurred picture without crossing edges.
-    The gate m starts from what the low level shows: the share of a's detail that L has kept (`kept_detail`).
+    The gate m starts from what the low level shows: the share of a's detail that L has kept (`kept_detail`). Both gates
+    close where the circle of confusion is so large that no detail can be left (`CLOSING`): traces of strong edges would
+    stay visible in smooth blur.
     """
+
+    CLOSING = (3.0, 4.5)
+    """Radius of the circle of confusion, in base pixels, from which the gates close and at which they are closed."""
 
     DETAIL_FLOOR = 1e-4
     """Energy of detail, per pixel and in [0, 1]², that is noise rather than detail."""
@@ -148,7 +154,9 @@ class EdgeUpsampler(nn.Module):
         upsampled = F.pixel_shuffle(mixed, 2)
         soft, base = upsampled[:, :3], upsampled[:, 3:]
 
-        opened = torch.cat((predicted[:, 16:20] + kept, predicted[:, 20:]), 1)
-        gates = torch.clamp(F.pixel_shuffle(opened, 2), 0.0, 1.0)
+        first, closed = self.CLOSING
+        may_open = torch.clamp((closed - R_MAX * signed_depth.abs()) / (closed - first), 0.0, 1.0)
+        opened = torch.clamp(torch.cat((predicted[:, 16:20] + kept, predicted[:, 20:]), 1), 0.0, 1.0)
+        gates = F.pixel_shuffle(opened * may_open, 2)
         smooth = F.conv2d(F.pad(picture_high, (1, 1, 1, 1), mode="reflect"), self.binomial, groups=3)
         return soft + gates[:, :1] * (picture_high - base) + gates[:, 1:] * (smooth - base)
