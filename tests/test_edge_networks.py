@@ -53,7 +53,7 @@ def test_budget(size: tuple[int, int]) -> None:
 # --- Operations
 
 ALLOWED = {
-    "add", "avg_pool2d", "batch_norm", "cat", "clamp", "conv2d", "div", "getitem", "hardtanh", "minimum", "mul", "pad",
+    "abs", "add", "avg_pool2d", "batch_norm", "cat", "clamp", "conv2d", "div", "getitem", "hardtanh", "minimum", "mul", "pad",
     "pixel_shuffle", "relu", "rsub", "sigmoid", "slice", "softmax", "split", "sqrt", "sub", "sum",
     "upsample_bilinear2d",
 }  # fmt: skip
@@ -287,7 +287,12 @@ def test_step_with_open_gates_gives_the_high_picture_back() -> None:
     weight.zero_()
     bias[16:20], bias[20:24] = 1.0, 0.0
     picture_high, picture, _, signed_depth = random_inputs("upsample", 32, 40)
+    far = torch.full_like(signed_depth, -step.CLOSING[1] / R_MAX)
+    signed_depth *= step.CLOSING[0] / R_MAX
     assert (step(picture_high, picture, picture, signed_depth) - picture_high).abs().max() < 1e-6
+    assert torch.equal(step(picture_high, picture, picture, far), step(1 - picture_high, picture, picture, far)), (
+        "closed by a large circle of confusion, whatever is predicted: nothing of the high picture is left"
+    )
     bias[16:24] = -2.0
     found = step(picture_high, picture, picture, signed_depth)[:, :, 2:-2, 2:-2]
     bilinear = upsample_2x(picture)[:, :, 2:-2, 2:-2]

@@ -230,6 +230,15 @@ def test_metrics_have_a_line_for_each_validation(tmp_path: Path) -> None:
     assert all(line.keys() == {"step", "seconds", "loss", "size"} for line in lines)
 
 
+def test_a_killed_run_writes_no_line_twice(tmp_path: Path) -> None:
+    machine = replace(ALONE, validate_every=1)
+    with pytest.raises(KeyboardInterrupt):  # in the third step, before any checkpoint
+        fit(toy(breaks_at=8), out=tmp_path, machine=replace(machine, checkpoint_seconds=240.0))
+    fit(toy(), out=tmp_path, machine=machine, resume=True)
+    lines = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
+
+
 def test_the_first_step_by_hand(tmp_path: Path) -> None:
     """AdamW's first step and the average's, in PyTorch's own words."""
     fit(toy(), out=tmp_path, machine=ALONE, stop_at=1)

@@ -149,6 +149,8 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
         if changed:
             raise MismatchError(f"{checkpoint} is of a run with another {', '.join(changed)}: give --out elsewhere")
 
+    if fabric.is_global_zero:
+        _forget_after(out / "metrics.jsonl", state["step"])
     stop = min(config.steps, stop_at or config.steps)
     batches = StepBatches(
         start=state["step"], stop=stop, batch=config.batch, rank=fabric.global_rank, world=fabric.world_size
@@ -203,6 +205,15 @@ def learning_rate(config: FitConfig, step: int) -> float:
     done = (step - config.warmup) / max(1, config.steps - config.warmup)
     cosine = 0.5 * (1 + torch.cos(torch.tensor(torch.pi * min(done, 1.0))).item())
     return config.learning_rate * (0.01 + 0.99 * cosine)
+
+
+def _forget_after(metrics: Path, step: int) -> None:
+    """Drop the lines of steps that a killed run had done but not saved: they will be done, and written, again."""
+    if metrics.exists():
+        lines = metrics.read_text().splitlines(keepends=True)
+        temporary = metrics.with_suffix(".tmp")
+        temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+        temporary.replace(metrics)
 
 
 @torch.no_grad()
