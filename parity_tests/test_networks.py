@@ -29,9 +29,9 @@ def report(request: pytest.FixtureRequest) -> Report:
 def test_on_random_and_real_inputs(report: Report, network: str, inputs: str) -> None:
     rows = [row for row in report.rows if (row.what, row.input) == (network, inputs)]
     plan = PLANS[rows[0].variant]
-    expected = [("dynamic", size) for size in plan.dynamic_sizes] + [("fixed", plan.fixed_size)]
-    if CONTRACTS[network].fixed_size is not None:
-        expected = [("fixed", CONTRACTS[network].fixed_size)]
+    only = CONTRACTS[network].fixed_size
+    dynamic = [] if only else [("dynamic", size) for size in plan.dynamic_sizes]
+    expected = [*dynamic, ("fixed", only or plan.fixed_size)]
     assert [(row.graph, row.size) for row in rows] == expected
     for row in rows:
         _assert_passes(row)
