@@ -4,13 +4,11 @@ from collections import Counter
 from collections.abc import Mapping
 from functools import lru_cache
 from time import perf_counter
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from model.contract import Contract
-from runtimes.contract import Arrays, Runtime, Session
+from runtimes.contract import Arrays, Closing, Runtime, Session
 from runtimes.pyramid import Geometry
 
 Runs = Counter[tuple[str, int, int]]
@@ -40,7 +38,7 @@ class MeteredSession:
         self._session.close()
 
 
-class MeteredRuntime:
+class MeteredRuntime(Closing):
     """Opens another runtime's sessions, each counted.
 
     Attributes:
@@ -64,14 +62,6 @@ class MeteredRuntime:
 
     def close(self) -> None:
         self._runtime.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def whole(levels: Geometry) -> Runs:

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from types import TracebackType
-from typing import Self
 
 import numpy as np
 
 from model.contract import Contract
-from runtimes.contract import Arrays, Runtime, Session
+from runtimes.contract import Arrays, Closing, Runtime, Session
 
 Run = Callable[[Mapping[str, np.ndarray]], Arrays]
 
@@ -31,7 +29,7 @@ class WrappedSession:
         self.session.close()
 
 
-class WrappedRuntime:
+class WrappedRuntime(Closing):
     """Opens the sessions of another runtime and passes each through `wrap`, which gets network and session."""
 
     def __init__(self, runtime: Runtime, wrap: Callable[[str, Session], Session]) -> None:
@@ -45,14 +43,6 @@ class WrappedRuntime:
 
     def close(self) -> None:
         self._runtime.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def with_fixed_size(runtime: Runtime, size: tuple[int, int]) -> Runtime:

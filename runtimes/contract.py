@@ -1,12 +1,13 @@
 """The contract between the harness and a runtime: open, describe, run, close. No torch, no runtime, only NumPy."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
+from model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, Contract, Tensor
 from model.errors import InputError
 
 Arrays = dict[str, np.ndarray]
@@ -107,3 +108,53 @@ class Runtime(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
+
+
+class Closing(ABC):
+    """The context manager in every runtime: leaving it closes it."""
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class ClosableSession(Session, Protocol):
+    """A session that knows whether it was closed."""
+
+    @property
+    def closed(self) -> bool: ...
+
+
+S = TypeVar("S", bound=ClosableSession)
+
+
+class OpensOnce(Closing, Generic[S]):
+    """What real runtimes share: each network is loaded once, and again only after its session was closed."""
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, S] = {}
+
+    @abstractmethod
+    def _load(self, network: str) -> S:
+        """A new session of a network of the contract."""
+
+    def open(self, network: str) -> S:
+        """Open `network`: see `Runtime.open`."""
+        if network not in CONTRACTS:
+            raise InputError(f"unknown network '{network}': choose {', '.join(CONTRACTS)}")
+        session = self._sessions.get(network)
+        if session is None or session.closed:
+            session = self._sessions[network] = self._load(network)
+        return session
+
+    def close(self) -> None:
+        for session in self._sessions.values():
+            session.close()
+        self._sessions.clear()

@@ -4,15 +4,15 @@ import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType, TracebackType
-from typing import Any, Literal, Self
+from types import ModuleType
+from typing import Any, Literal
 
 import numpy as np
 
 from export import manifest
 from model.contract import CONTRACTS, Contract
 from model.errors import InputError, MismatchError, MissingError
-from runtimes.contract import Arrays, check_inputs
+from runtimes.contract import Arrays, OpensOnce, check_inputs
 
 
 class OnnxSession:
@@ -48,7 +48,7 @@ class OnnxSession:
         self._session = None
 
 
-class OnnxRuntime:
+class OnnxRuntime(OpensOnce[OnnxSession]):
     """Opens the ONNX artefacts of one variant on the CPU, after their SHA-256 was verified.
 
     Args:
@@ -72,21 +72,12 @@ class OnnxRuntime:
         threads: int | None = None,
         shapes: Literal["dynamic"] | tuple[int, int] = "dynamic",
     ) -> None:
+        super().__init__()
         self.variant = variant
         self.artifacts = manifest.DEFAULT_FOLDER if artifacts is None else artifacts
         self._shape = None if shapes == "dynamic" else shapes
         self._ort = _import_onnxruntime()
         self._threads = threads
-        self._sessions: dict[str, OnnxSession] = {}
-
-    def open(self, network: str) -> OnnxSession:
-        """Open `network`: see `runtimes.contract.Runtime.open`."""
-        if network not in CONTRACTS:
-            raise InputError(f"unknown network '{network}': choose {', '.join(CONTRACTS)}")
-        session = self._sessions.get(network)
-        if session is None or session.closed:
-            session = self._sessions[network] = self._load(network)
-        return session
 
     def _load(self, network: str) -> OnnxSession:
         contract = CONTRACTS[network]
@@ -118,19 +109,6 @@ class OnnxRuntime:
         options.enable_cpu_mem_arena = True
         options.log_severity_level = 3  # errors only: they are raised
         return options
-
-    def close(self) -> None:
-        for session in self._sessions.values():
-            session.close()
-        self._sessions.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def _core_count() -> int:

@@ -3,14 +3,13 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Literal, Self
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from model.contract import CONTRACTS, Contract
 from model.errors import InputError, MissingError
-from runtimes.contract import Arrays, check_inputs
+from runtimes.contract import Arrays, OpensOnce, check_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -57,7 +56,7 @@ class TorchSession:
             del self.module
 
 
-class TorchRuntime:
+class TorchRuntime(OpensOnce[TorchSession]):
     """Runs the PyTorch networks of one variant on the CPU.
 
     Args:
@@ -84,36 +83,17 @@ class TorchRuntime:
             import torch
         except ImportError as error:
             raise MissingError(f"PyTorch can't be imported ({error}): pip install 'deeplens[torch]'") from error
+        super().__init__()
         self.variant = variant
         self._weights = weights
         self._threads = threads
         self._dtype = {"float32": torch.float32, "float64": torch.float64}[dtype]
-        self._sessions: dict[str, TorchSession] = {}
 
-    def open(self, network: str) -> TorchSession:
-        """Open `network`: see `runtimes.contract.Runtime.open`."""
+    def _load(self, network: str) -> TorchSession:
         from model import build
 
-        if network not in CONTRACTS:
-            raise InputError(f"unknown network '{network}': choose {', '.join(CONTRACTS)}")
-        session = self._sessions.get(network)
-        if session is None or session.closed:
-            module = build.load(self.variant, network, self._weights).to(self._dtype)
-            session = self._sessions[network] = TorchSession(module, CONTRACTS[network], self._threads)
-        return session
-
-    def close(self) -> None:
-        for session in self._sessions.values():
-            session.close()
-        self._sessions.clear()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        module = build.load(self.variant, network, self._weights).to(self._dtype)
+        return TorchSession(module, CONTRACTS[network], self._threads)
 
 
 @contextmanager
