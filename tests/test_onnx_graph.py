@@ -36,11 +36,11 @@ class Exported:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """The edge step with initial weights, with free sizes and at `FIXED`."""
+    """The edge step, with free sizes and at `FIXED`; with trained weights: untrained, its last layer is 0 and hides all."""
     folder = tmp_path_factory.mktemp("artifacts")
     lines: list[str] = []
     free, fixed = onnx_graph.export_all(
-        variants=["edge"], networks=["upsample"], out=folder, weights="initial", shapes=[FIXED], report=lines.append
+        variants=["edge"], networks=["upsample"], out=folder, weights="shipped", shapes=[FIXED], report=lines.append
     )
     assert [line.split()[0] for line in lines] == [str(folder / free.path), str(folder / fixed.path)]
     return Exported(folder, free, fixed)
@@ -80,7 +80,7 @@ class Swapped(nn.Module):
 
 
 def test_the_graph_computes_what_pytorch_does_at_several_sizes(exported: Exported) -> None:
-    step = build.build("edge", "upsample")
+    step = build.load("edge", "upsample")
     sizes = [(32, 32), (48, 104), (96, 40)]
     assert onnx_check.compare(exported.path, step, UPSAMPLE, sizes=sizes, seed=7) <= 1e-5
     fixed = exported.folder / exported.fixed.path
@@ -95,7 +95,7 @@ def assert_differs(exported: Exported, step: nn.Module) -> None:
 
 
 def test_swapped_inputs_exceed_the_tolerance(exported: Exported) -> None:
-    assert_differs(exported, Swapped(build.build("edge", "upsample")))
+    assert_differs(exported, Swapped(build.load("edge", "upsample")))
 
 
 def test_another_resize_mode_exceeds_the_tolerance(exported: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,13 +103,13 @@ def test_another_resize_mode_exceeds_the_tolerance(exported: Exported, monkeypat
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
 
     monkeypatch.setattr("model.upsampler.upsample_2x", corners)
-    assert_differs(exported, build.build("edge", "upsample"))
+    assert_differs(exported, build.load("edge", "upsample"))
 
 
 def test_five_per_cent_in_any_convolution_exceed_the_tolerance(exported: Exported) -> None:
-    step = build.build("edge", "upsample")
+    step = build.load("edge", "upsample")
     convolutions = [module for module in step.modules() if isinstance(module, nn.Conv2d)]
-    assert len(convolutions) == 6
+    assert len(convolutions) == 7
     for convolution in convolutions:
         before = convolution.weight.detach().clone()
         with torch.no_grad():
@@ -135,7 +135,7 @@ def test_the_file_says_what_it_is(exported: Exported) -> None:
         )
         about = {each.key: each.value for each in model.metadata_props}
         assert (about["network"], about["variant"]) == ("upsample", "edge")
-        assert about["weights_sha256"] == entry.weights_sha256 == build.weights_sha256(build.build("edge", "upsample"))
+        assert about["weights_sha256"] == entry.weights_sha256 == build.weights_sha256(build.load("edge", "upsample"))
         assert json.loads(about["contract"])["inputs"][0]["name"] == "picture_high"
         assert {tool: about[tool] for tool in entry.tools} == entry.tools
         low = (1, 3, *sizes[:2])
