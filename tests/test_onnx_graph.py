@@ -36,7 +36,7 @@ class Exported:
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """The edge step, with free sizes and at `FIXED`; with trained weights: untrained, its last layer is 0 and hides all."""
+    """The trained edge step, with free sizes and at `FIXED`: a last layer of zeros would hide faults."""
     folder = tmp_path_factory.mktemp("artifacts")
     lines: list[str] = []
     free, fixed = onnx_graph.export_all(
