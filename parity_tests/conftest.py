@@ -18,7 +18,7 @@ from parity_tests.lively import lively
 from parity_tests.produce import Outputs, produce, torch_opener
 from parity_tests.report import Report, run
 
-PHOTO = Path(__file__).parent.parent / "samples" / "drum.jpg"
+PHOTO = Path(__file__).parent.parent / "samples" / "stream.jpg"
 """2048×1364."""
 
 STRIP = (slice(600, 856), slice(300, 1588))
