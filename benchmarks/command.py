@@ -12,6 +12,7 @@ from deeplens.options import Artifacts, JsonTarget, Threads
 from deeplens.refocus import check_outputs, progress_bar
 from deeplens.report import console_for, table, write_json
 from model.errors import InputError
+from runtimes.ort import core_count
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,7 +55,7 @@ def bench(
     variants = variant or (["edge"] if memory else ["paper", "edge"])
     names = runtime or (["onnx"] if memory else ["torch", "onnx"])
     candidates = [
-        Candidate(one, name, weights=weights_of(one), artifacts=artifacts, threads=threads or inventory.cores())
+        Candidate(one, name, weights=weights_of(one), artifacts=artifacts, threads=threads or core_count())
         for one, name in product(variants, names)
     ]
     console = console_for(json)

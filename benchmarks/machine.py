@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 import deeplens
-from deeplens.inventory import cores, processor, version
+from deeplens.inventory import processor, version
+from runtimes.ort import core_count
 
 BUSY = 0.5
 """A load average above this, before the work begins, means that something else is running."""
@@ -42,7 +43,7 @@ def describe(*, threads: int) -> dict[str, Any]:
     libraries = ("numpy", "torch", "onnxruntime")
     return {
         "processor": processor(),
-        "cores": cores(),
+        "cores": core_count(),
         "threads": threads,
         "system": platform.platform(),
         "python": platform.python_version(),

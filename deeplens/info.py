@@ -14,6 +14,7 @@ from deeplens.options import Artifacts, JsonTarget
 from deeplens.report import console_for, table, write_json
 from export import manifest
 from model.errors import DeepLensError, MismatchError, MissingError
+from runtimes.ort import core_count
 
 
 def info(
@@ -29,7 +30,7 @@ def info(
         "deeplens": deeplens.__version__,
         "python": platform.python_version(),
         "system": platform.platform(),
-        "processor": {"name": inventory.processor(), "cores": inventory.cores()},
+        "processor": {"name": inventory.processor(), "cores": core_count()},
         "extras": inventory.extras(),
         "weights": [
             {"file": each.path.name, "card": each.card.name if each.card else None, "sha256": each.sha256}

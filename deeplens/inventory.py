@@ -1,6 +1,5 @@
 """What is there on this machine: extras, the processor, weights and their cards. Imports no runtime."""
 
-import os
 import platform
 import re
 from dataclasses import dataclass
@@ -64,11 +63,6 @@ def processor() -> str:
         text = ""
     names = re.findall(r"^model name\s*:\s*(.+)$", text, flags=re.MULTILINE)
     return names[0].strip() if names else platform.processor() or platform.machine()
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from deeplens.inventory import cores
 from deeplens.options import Artifacts, JsonTarget, Runtime, Variant, Weights, weights_from
 from deeplens.refocus import check_outputs, progress_bar
 from deeplens.report import console_for, table, write_json
 from model.errors import MissingError
+from runtimes.ort import core_count
 
 
 def evaluate(
@@ -50,7 +50,7 @@ def evaluate(
         if not count:
             continue
         with progress_bar(f"{count} scenes of {config.size} px") as progress:
-            results = scored(job, config=config, count=count, workers=workers or cores(), progress=progress)
+            results = scored(job, config=config, count=count, workers=workers or core_count(), progress=progress)
         summary = summarise(results, variant=variant, config=config, sources=sources)
         summaries.append(summary)
         console.print(table(summary.caption, HEADERS, [row.cells() for row in summary.means]))

@@ -87,6 +87,9 @@ class EdgeLensBlur(nn.Module):
     COVERAGE_FLOOR = 1e-3
     """Weight of the pixel itself in the quotient, which keeps it defined where no feature covers the pixel."""
 
+    HIDDEN_SHARE = 0.02
+    """Share of a feature that the network can still use where nearer ones cover it fully."""
+
     rise: Tensor
     rise_at: Tensor
     fall: Tensor
@@ -121,6 +124,7 @@ class EdgeLensBlur(nn.Module):
             list(self.refine.parameters())[1].view(taps, 4)[taps // 2] = 4.0
         self._register_bins()
         self._register_discs()
+        self._register_occlusion()
 
     def _register_bins(self) -> None:
         order = sorted(self.CENTRES)
@@ -160,7 +164,6 @@ class EdgeLensBlur(nn.Module):
                     total.append([float(value == row) for row in range(4)])
                     near.append(float(value == 3 and feature < bins and self.CENTRES[first + feature] > 0))
         self.register_buffer("total", torch.tensor(total).T.reshape(4, -1, 1, 1), persistent=False)
-        self._register_occlusion()
         self.register_buffer("near", torch.tensor(near).view(1, -1, 1, 1), persistent=False)
 
     def _register_occlusion(self) -> None:
@@ -227,7 +230,7 @@ class EdgeLensBlur(nn.Module):
         coverage = torch.cat([group[:, 3 * group.shape[1] // 4 :] for group in groups], 1)
         seen = self.gather(context) + self.gather_folded(torch.cat((refined, coverage), 1))
         left = torch.clamp(1 - F.conv2d(coverage, self.hides), 0.0, 1.0)
-        kernels = torch.sigmoid(F.pixel_shuffle(self.mix(F.relu(seen)), 2)) * (0.02 + left)
+        kernels = torch.sigmoid(F.pixel_shuffle(self.mix(F.relu(seen)), 2)) * (self.HIDDEN_SHARE + left)
 
         # What a foreground hides can show only where that foreground is blurred.
         near = F.conv2d(stack, self.near)

@@ -102,7 +102,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
     def _options(self) -> Any:
         options = self._ort.SessionOptions()
         options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = self._threads or _core_count()
+        options.intra_op_num_threads = self._threads or core_count()
         # With patterns, a plan of the memory is kept for every shape that was ever run: half as much again at the peak
         # over twelve tile shapes, and no faster. The arena reuses what it has, so that it ends at the largest shape.
         options.enable_mem_pattern = False
@@ -111,7 +111,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         return options
 
 
-def _core_count() -> int:
+def core_count() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
