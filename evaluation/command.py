@@ -1,68 +1,108 @@
-"""`deeplens evaluate`: the table on the fixed test split. What is heavy is imported when it runs."""
+"""`deeplens evaluate`: the table on every set of pictures. What is heavy is imported when it runs."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from deeplens.options import Artifacts, JsonTarget, Runtime, Variant, Weights, weights_from
+from deeplens.options import Artifacts, JsonTarget, Runtime, Weights, weights_from
 from deeplens.refocus import check_outputs, progress_bar
 from deeplens.report import console_for, table, write_json
-from model.errors import MissingError
+from model.contract import VARIANTS
+from model.errors import InputError, MissingError
 from runtimes.ort import core_count
 
 
 def evaluate(
-    variant: Variant = "edge",
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(metavar="V", help=f"{', '.join(VARIANTS)}; may be repeated.", show_default="edge"),
+    ] = None,
     runtime: Runtime = "torch",
     artifacts: Artifacts = None,
     weights: Weights = "shipped",
-    scenes: Annotated[int, typer.Option(metavar="N", min=1, help="How many of the split's scenes.")] = 500,
-    large: Annotated[
-        int, typer.Option(metavar="N", min=0, help="How many of the first ones also at twice the size.")
-    ] = 50,
+    on: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="SET",
+            help="synthetic, large, lens, highlights, rgbd; may be repeated. (default: all but large)",
+        ),
+    ] = None,
+    depth: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="true, corrupted, predicted; may be repeated. (default: all)"),
+    ] = None,
+    scenes: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many of the synthetic test scenes, 500 in all.")
+    ] = 100,
+    baselines: Annotated[bool, typer.Option(help="Compare with the classical methods.")] = True,
+    direct: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Weights of training.direct, to compare with.")
+    ] = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `make data` filled.")] = Path("data"),
     workers: Annotated[int | None, typer.Option(metavar="N", min=1, show_default="cores", help="Processes.")] = None,
     json: JsonTarget = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as Markdown.")] = None,
-    sheet: Annotated[Path | None, typer.Option(metavar="PNG", help="Write a few scenes as pictures.")] = None,
+    sheet: Annotated[
+        Path | None, typer.Option(metavar="PNG", help="Write scenes of the first set as pictures.")
+    ] = None,
 ) -> None:
-    """PSNR and SSIM on the synthetic test split, beside baselines, overall and around depth edges."""
+    """PSNR and SSIM of every method beside the truth, for true, corrupted and predicted depth, overall and at edges."""
     try:
-        from evaluation.evaluate import Job
+        from evaluation.evaluate import DEPTHS, Job
         from evaluation.evaluate import evaluate as scored
+        from evaluation.sets import SETS, open_set
         from evaluation.sheet import contact_sheet
-        from evaluation.summary import CONDITIONS, HEADERS, summarise
-        from training.scenes import LARGE_TEST_CONFIG, TEST_CONFIG
-        from training.sources import shipped
+        from evaluation.summary import CONDITIONS, DEPTH_HEADERS, summarise
     except ImportError as error:
         raise MissingError(f"evaluation lacks a library ({error}): pip install 'deeplens[train]'") from error
     from runtimes.image_file import replacing
     from runtimes.photo import write_photo
 
     check_outputs((json, None), (markdown, (".md",)), (sheet, (".png",)), inputs=())
-    sources = shipped("test", data)
-    job = Job(sources, variant=variant, runtime=runtime, weights=weights_from(weights), artifacts=artifacts)
-
+    for name in on or ():
+        if name not in SETS:
+            raise InputError(f"unknown set '{name}': choose {', '.join(SETS)}")
+    for kind in depth or ():
+        if kind not in DEPTHS:
+            raise InputError(f"unknown kind of depth '{kind}': choose {', '.join(DEPTHS)}")
+    variants = tuple(dict.fromkeys(variant or ["edge"]))
+    job = Job(
+        variants,
+        runtime=runtime,
+        weights=weights_from(weights),
+        artifacts=artifacts,
+        depths=tuple(kind for kind in DEPTHS if not depth or kind in depth),
+        baselines=baselines,
+        direct=direct,
+    )
+    made_by = {"runtime": runtime, "weights_sha256": job.weights_sha256()}
     console = console_for(json)
+    sets = []
+    for name in on or [each for each in SETS if each != "large"]:
+        try:
+            sets.append(open_set(name, data=data, count=scenes))
+        except MissingError as error:
+            if on or name == "synthetic":
+                raise
+            console.print(f"left out: {error}")
+
     summaries = []
-    for config, count in ((TEST_CONFIG, scenes), (LARGE_TEST_CONFIG, min(large, scenes))):
-        if not count:
-            continue
-        with progress_bar(f"{count} scenes of {config.size} px") as progress:
-            results = scored(job, config=config, count=count, workers=workers or core_count(), progress=progress)
-        summary = summarise(results, variant=variant, config=config, sources=sources)
+    for pictures in sets:
+        with progress_bar(f"{pictures.name}, {pictures.count} pictures") as progress:
+            results = scored(job, pictures, workers=workers or core_count(), progress=progress)
+        summary = summarise(results, pictures, variant=variants[0])
         summaries.append(summary)
-        console.print(table(summary.caption, HEADERS, [row.cells() for row in summary.means]))
-        console.print()
-        console.print(table("Scene by scene", HEADERS, [row.cells(signed=True) for row in summary.differences]))
+        console.print(table(summary.title, summary.headers, [row.cells() for row in summary.rows]))
+        if summary.depth:
+            console.print(table("Depth", DEPTH_HEADERS, summary.depth_cells()))
         console.print()
     console.print(CONDITIONS)
 
-    made_by = {"variant": variant, "runtime": runtime, "weights_sha256": job.weights_sha256()}
     if sheet is not None:
-        write_photo(sheet, contact_sheet(job, config=TEST_CONFIG))
+        write_photo(sheet, contact_sheet(job, sets[0], kind=job.depths[0]))
     if markdown is not None:
         with replacing(markdown) as file:
             file.write("\n".join([*(each.markdown() for each in summaries), f"{CONDITIONS}\n"]).encode())
-    write_json(json, {**made_by, "conditions": CONDITIONS, "splits": [each.json() for each in summaries]})
+    write_json(json, {**made_by, "conditions": CONDITIONS, "sets": [each.json() for each in summaries]})

@@ -1,40 +1,46 @@
-"""Scores the method and its baselines on the fixed test split, scene by scene, in several processes.
+"""Scores the networks and all baselines on a set of pictures, in several processes.
 
 All pictures come from the shipped path: an 8-bit photo goes into `runtimes.harness.Harness`, an 8-bit photo comes out,
-and what stands beside it is quantised alike. The scenes' blur is the harness's own (`training.scenes.PhotoConfig`), so
+and what stands beside it is quantised alike. The blur of every set is the harness's own, a fraction of the picture, so
 that neither depth nor aperture are rescaled.
+
+Each method is given three kinds of depth: `true`; `corrupted`, its foregrounds grown or shrunk by a few pixels; and
+`predicted` by the depth network from the photo, with the focal plane at the disparity that it predicts where the true
+one is in focus, as a click would choose it.
 """
 
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
 
-from evaluation.baselines import true_base, upsampled_photo
+from evaluation.baselines import BLURS, UPSAMPLERS, Blur, true_base, upsampled_photo
+from evaluation.depth_error import depth_mae
 from evaluation.metrics import depth_edge_band, scores
+from evaluation.sets import PictureSet, blur_radius
 from runtimes import open_runtime
 from runtimes.contract import Arrays, Runtime, Session
 from runtimes.harness import Harness
 from runtimes.ort import OnnxSession
 from runtimes.pyramid import geometry
 from runtimes.pytorch import TorchSession
-from training.scenes import PhotoConfig, Scene, test_scenes
-from training.sources import Sources
-
-NETWORKS = ("lens_blur", "upsample")
-"""What runs here: depth is given."""
+from training.scenes import Scene
 
 UNBLURRED = ("unblurred photo", "")
 TRUE_BASE = ("true low-resolution blur, bilinear", "")
-BILINEAR = "own low-resolution blur, bilinear"
-DEPTHS = ("true", "corrupted")
+DIRECT = "direct regression"
+DEPTHS = ("true", "corrupted", "predicted")
+
+CLICK = 0.01
+"""Disparities within this of the nearest one to the focal plane count as what a user would click on."""
 
 Name = tuple[str, str]
 """What made a picture, and the depth it was given: one of `DEPTHS`, or "" where depth plays no part."""
@@ -45,122 +51,196 @@ SceneScores = dict[Name, dict[str, float | None]]
 
 @dataclass(frozen=True)
 class Job:
-    """What is evaluated. Hashable and light: it travels to other processes."""
+    """What is evaluated. Hashable and light: it travels to other processes.
 
-    sources: Sources
-    variant: str = "edge"
-    runtime: str = "onnx"
+    Attributes:
+        variants: whose networks run; the first one's low-resolution blur is also upsampled in other ways.
+        depths: some of `DEPTHS`; "predicted" takes the first variant's depth network.
+        baselines: whether the classical methods run, too.
+        direct: weights of `training.direct`; None: not compared with.
+    """
+
+    variants: tuple[str, ...] = ("edge",)
+    runtime: str = "torch"
     weights: Path | Literal["shipped", "initial"] = "shipped"
     artifacts: Path | None = None
+    depths: tuple[str, ...] = DEPTHS
+    baselines: bool = True
+    direct: Path | None = None
 
-    def open(self) -> Runtime:
+    def open(self, variant: str) -> Runtime:
         """The runtime, with one thread: processes share the cores, and the numbers do not depend on how many do."""
-        return open_runtime(
-            self.runtime, variant=self.variant, weights=self.weights, artifacts=self.artifacts, threads=1
-        )
+        return open_runtime(self.runtime, variant=variant, weights=self.weights, artifacts=self.artifacts, threads=1)
 
-    def weights_sha256(self) -> dict[str, str]:
-        """Network → what names its weights, as in `model.build.weights_sha256`."""
-        with self.open() as runtime:
-            sessions = {network: runtime.open(network) for network in NETWORKS}
-            return {network: _weights_sha256(session) for network, session in sessions.items()}
+    def networks(self) -> Iterator[tuple[str, str]]:
+        """Variant and network of all that runs."""
+        for variant in self.variants:
+            yield from ((variant, network) for network in ("lens_blur", "upsample"))
+        if "predicted" in self.depths:
+            yield self.variants[0], "depth"
+
+    def weights_sha256(self) -> dict[str, dict[str, str]]:
+        """Variant → network → what names its weights, as in `model.build.weights_sha256`.
+
+        Raises:
+            MissingError, MismatchError: from the runtime: what is missing shows here, before the work.
+        """
+        found: dict[str, dict[str, str]] = {}
+        for variant, network in self.networks():
+            with self.open(variant) as runtime:
+                found.setdefault(variant, {})[network] = _weights_sha256(runtime.open(network))
+        return found
+
+
+def own_base(variant: str, upsampler: str) -> str:
+    """The name of the low-resolution blur of `variant`, upsampled by something else."""
+    return f"{variant}'s low-resolution blur, {upsampler}"
+
+
+class Contest:
+    """Makes all pictures of a scene that are compared. Opens a job's networks once.
+
+    Raises:
+        MissingError, MismatchError: from the runtimes.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._harnesses = {variant: Harness(job.open(variant)) for variant in job.variants}
+        self._blurs: dict[str, Blur] = dict(BLURS) if job.baselines else {}
+        if job.direct is not None:
+            from training.direct import direct_blur
+
+            self._blurs[DIRECT] = direct_blur(job.direct)
+
+    def given(self, scene: Scene) -> dict[str, tuple[NDArray[np.floating], float]]:
+        """Kind of depth → disparity (H×W in [0, 1]) and focal plane."""
+        depths = {"true": (scene.disparity, scene.focal), "corrupted": (scene.corrupted, scene.focal)}
+        if "predicted" in self.job.depths:
+            square = self._harnesses[self.job.variants[0]].disparity(scene.picture)
+            height, width = scene.picture.shape[:2]
+            resized = Image.fromarray(square).resize((width, height), Image.Resampling.BILINEAR)
+            predicted = np.clip(np.asarray(resized), 0.0, 1.0)
+            away = np.abs(scene.disparity - scene.focal)
+            depths["predicted"] = (predicted, float(np.median(predicted[away <= away.min() + CLICK])))
+        return {kind: depths[kind] for kind in self.job.depths}
+
+    def pictures(self, scene: Scene) -> dict[Name, NDArray[np.uint8]]:
+        """What is compared with `scene.target`: name → H×W×3, uint8."""
+        levels = geometry(*scene.picture.shape[:2])
+        bases = {TRUE_BASE: true_base(scene.target, levels)}
+        found: dict[Name, NDArray[np.uint8]] = {UNBLURRED: scene.picture}
+        for kind, (disparity, focal) in self.given(scene).items():
+            for name, blur in self._blurs.items():
+                found[name, kind] = blur(
+                    scene.picture, disparity, focal=focal, aperture=scene.aperture, radius=blur_radius(scene)
+                )
+            base: list[np.ndarray] = []
+
+            def observe(level: int, _network: str, arrays: Arrays, base: list[np.ndarray] = base) -> None:
+                if level == 0:
+                    base.append(arrays["blurred"])
+
+            methods = {
+                variant: harness.refocus(
+                    scene.picture, disparity, focal_disparity=focal, aperture=scene.aperture, observe=observe
+                )
+                for variant, harness in self._harnesses.items()
+            }
+            for name in UPSAMPLERS if self.job.baselines else ("bilinear",):
+                found[own_base(self.job.variants[0], name), kind] = upsampled_photo(
+                    base[0], levels, photo=scene.picture, upsample=UPSAMPLERS[name]
+                )
+            found |= {(variant, kind): picture for variant, picture in methods.items()}
+        found[TRUE_BASE] = upsampled_photo(bases[TRUE_BASE], levels, photo=scene.picture)
+        return found
+
+    def score(self, scene: Scene) -> SceneScores:
+        """All scores of one scene, and the depth maps' own errors under the name ("depth", kind).
+
+        The band around true depth edges is as wide as the largest radius of the blur.
+        """
+        band = depth_edge_band(scene.disparity, blur_radius(scene))
+        found: SceneScores = {
+            name: scores(picture.astype(np.float32) / np.float32(255), scene.target, band=band)
+            for name, picture in self.pictures(scene).items()
+        }
+        for kind, (disparity, _) in self.given(scene).items():
+            if kind != "true":
+                found["depth", kind] = {
+                    "mae": depth_mae(disparity, scene.disparity),
+                    "mae_quantile": depth_mae(disparity, scene.disparity, knots="quantile"),
+                }
+        return found
 
 
 def evaluate(
     job: Job,
+    pictures: PictureSet,
     *,
-    config: PhotoConfig,
-    count: int,
     workers: int = 1,
     progress: Callable[[float], None] | None = None,
-) -> list[SceneScores]:
-    """Score the first `count` scenes of the test split.
+) -> dict[str, SceneScores]:
+    """Score a whole set.
 
     Args:
         workers: processes; 1: this one. The result is the same for any number.
-        progress: called with the share done after each scene, up to 1.0.
+        progress: called with the share done, up to 1.0.
 
     Returns:
-        one entry a scene, in order.
+        name of the scene → its scores, in the set's order.
 
     Raises:
-        MissingError, MismatchError: from the runtime.
+        MissingError, MismatchError: from the runtimes.
     """
-    results: list[SceneScores] = []
-    with _each_scene(job, config, count, workers) as each:
-        for result in each:
-            results.append(result)
-            if progress is not None:
-                progress(len(results) / count)
-    return results
+    parts = min(pictures.count, 1 if workers == 1 else PARTS * workers)
+    found: dict[int, list[tuple[str, SceneScores]]] = {}
+    if workers == 1:
+        contest, found[0] = Contest(job), []
+        for name, scene in pictures.part(0, 1):
+            found[0].append((name, contest.score(scene)))
+            _report(progress, len(found[0]) / pictures.count)
+    else:
+        context = multiprocessing.get_context("spawn")
+        pool = ProcessPoolExecutor(min(workers, parts), mp_context=context, initializer=_ignore_interrupts)
+        try:
+            waiting = {pool.submit(_score_part, job, pictures, index, parts): index for index in range(parts)}
+            for done in as_completed(waiting):
+                found[waiting[done]] = done.result()
+                _report(progress, sum(len(part) for part in found.values()) / pictures.count)
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    ordered = [found[index % parts][index // parts] for index in range(pictures.count)]
+    return dict(ordered)
 
 
-def pictures(harness: Harness, scene: Scene, *, variant: str) -> dict[Name, np.ndarray]:
-    """What is compared with `scene.target`: name → H×W×3, uint8; the method goes by the name of its variant."""
-    levels = geometry(*scene.picture.shape[:2])
-    found = {UNBLURRED: scene.picture, TRUE_BASE: upsampled_photo(true_base(scene.target, levels), levels)}
-    for depth, disparity in zip(DEPTHS, (scene.disparity, scene.corrupted), strict=True):
-        base: list[np.ndarray] = []
-
-        def observe(level: int, _network: str, arrays: Arrays, base: list[np.ndarray] = base) -> None:
-            if level == 0:
-                base.append(arrays["blurred"])
-
-        method = harness.refocus(
-            scene.picture, disparity, focal_disparity=scene.focal, aperture=scene.aperture, observe=observe
-        )
-        found[BILINEAR, depth] = upsampled_photo(base[0], levels)
-        found[variant, depth] = method
-    return found
+PARTS = 8
+"""Parts of a set that each process works through, one after another: progress shows after each."""
 
 
-def score_scene(harness: Harness, scene: Scene, *, variant: str, config: PhotoConfig) -> SceneScores:
-    """All scores of one scene; the band around true depth edges is as wide as the largest radius of the blur."""
-    band = depth_edge_band(scene.disparity, config.radius)
-    return {
-        name: scores(picture.astype(np.float32) / np.float32(255), scene.target, band=band)
-        for name, picture in pictures(harness, scene, variant=variant).items()
-    }
+def _score_part(job: Job, pictures: PictureSet, index: int, parts: int) -> list[tuple[str, SceneScores]]:
+    contest = _contest(job)
+    return [(name, contest.score(scene)) for name, scene in pictures.part(index, parts)]
 
 
-def _weights_sha256(session: Session) -> str:
+@lru_cache(maxsize=1)
+def _contest(job: Job) -> Contest:
+    """Opened once in a process that serves one job; closed when that ends."""
+    return Contest(job)
+
+
+def _report(progress: Callable[[float], None] | None, share: float) -> None:
+    if progress is not None:
+        progress(share)
+
+
+def _weights_sha256(session: Session) -> Any:
     if isinstance(session, TorchSession):
         from model.build import weights_sha256
 
         return weights_sha256(session.module)
     assert isinstance(session, OnnxSession)
     return session.entry.weights_sha256
-
-
-@contextmanager
-def _each_scene(job: Job, config: PhotoConfig, count: int, workers: int) -> Iterator[Iterator[SceneScores]]:
-    """The scores of all scenes in order, made here or by other processes, which end with the block."""
-    with job.open() as runtime:
-        for network in NETWORKS:
-            runtime.open(network)  # what is missing shows here, not in another process
-        if workers == 1:
-            harness = Harness(runtime)
-            scenes = test_scenes(job.sources, count=count, config=config)
-            yield (score_scene(harness, scene, variant=job.variant, config=config) for scene in scenes)
-            return
-    pool = ProcessPoolExecutor(
-        min(workers, count), mp_context=multiprocessing.get_context("spawn"), initializer=_ignore_interrupts
-    )
-    try:
-        yield pool.map(partial(_score_index, job, config), range(count))
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _score_index(job: Job, config: PhotoConfig, index: int) -> SceneScores:
-    (scene,) = test_scenes(job.sources, start=index, count=1, config=config)
-    return score_scene(_harness(job), scene, variant=job.variant, config=config)
-
-
-@lru_cache(maxsize=1)
-def _harness(job: Job) -> Harness:
-    """Opened once in a process that serves one job, and closed when that ends."""
-    return Harness(job.open())
 
 
 def _ignore_interrupts() -> None:

@@ -2,7 +2,10 @@
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -11,14 +14,15 @@ import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-import evaluation.sheet
 import training.scenes
 import training.sources
-from evaluation.baselines import true_base, upsample_bilinear, upsampled_photo
-from evaluation.evaluate import BILINEAR, TRUE_BASE, UNBLURRED, Job, SceneScores, evaluate, pictures, score_scene
+from evaluation.baselines import BLURS, UPSAMPLERS, true_base, upsample_bilinear, upsampled_photo
+from evaluation.depth_error import depth_mae
+from evaluation.evaluate import TRUE_BASE, UNBLURRED, Contest, Job, SceneScores, evaluate, own_base
 from evaluation.metrics import depth_edge_band
+from evaluation.sets import PictureSet, blur_radius, stored, synthetic
 from evaluation.sheet import contact_sheet, crop_window
-from evaluation.summary import HEADERS, METRICS, estimate, summarise
+from evaluation.summary import METRICS, estimate, summarise
 from model.contract import BASE_LONG_SIDE, R_MAX
 from runtimes.harness import Harness
 from runtimes.pyramid import Geometry, geometry
@@ -26,6 +30,7 @@ from tests.conftest import Command
 from training.scenes import LARGE_TEST_CONFIG, TEST_CONFIG, PhotoConfig, Scene, SceneConfig
 from training.sources import Sources
 
+BILINEAR = own_base("edge", "bilinear")
 SMALL = PhotoConfig(size=336, steps=1, cutout_only=True)
 LARGER = PhotoConfig(size=672, steps=2, cutout_only=True)
 
@@ -49,9 +54,14 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
 
 
 @pytest.fixture
-def job(sources: Sources, artifacts: Path) -> Job:
+def job(artifacts: Path) -> Job:
     """The artefacts that can be reckoned by hand: the result is the photo times 1 − |signed depth|."""
-    return Job(sources, runtime="onnx", artifacts=artifacts)
+    return Job(runtime="onnx", artifacts=artifacts, depths=("true", "corrupted"), baselines=False)
+
+
+@pytest.fixture
+def pictures(sources: Sources) -> PictureSet:
+    return synthetic(sources, count=2, config=SMALL)
 
 
 def first_scene(sources: Sources, config: PhotoConfig = SMALL) -> Scene:
@@ -74,7 +84,7 @@ class TestBaselines:
         levels = Geometry(height=70, width=90, steps=1, base=(40, 48))
         base = np.full((1, 3, 40, 48), 0.5, np.float32)
         base[:, 0] = 1.7
-        photo = upsampled_photo(base, levels)
+        photo = upsampled_photo(base, levels, photo=np.zeros((70, 90, 3), np.uint8))
         assert photo.shape == (70, 90, 3)
         assert photo.dtype == np.uint8
         assert np.unique(photo.reshape(-1, 3), axis=0).tolist() == [[255, 128, 128]]
@@ -110,7 +120,7 @@ class TestGeometry:
         """In pixels of the photo, what goes in as signed depth is the radius that the scene was rendered with."""
         scene = first_scene(sources)
         seen = []
-        with job.open() as runtime:
+        with job.open("edge") as runtime:
             Harness(runtime).refocus(
                 scene.picture, scene.disparity, focal_disparity=scene.focal, aperture=scene.aperture,
                 observe=lambda level, _, arrays: seen.append(arrays["signed_depth"]) if level == 0 else None,
@@ -132,64 +142,78 @@ class TestStatistics:
         assert (found.text(1), found.text(2, signed=True)) == ("2.5 ± 0.6", "+2.50 ± 0.65")
         assert (estimate([-1.0]).text(1, signed=True), estimate([]).text(1)) == ("-1.0", "–")
 
-    def test_differences_are_taken_scene_by_scene(self, sources: Sources) -> None:
+    def test_differences_are_taken_picture_by_picture(self, pictures: PictureSet) -> None:
         """Scenes that differ much, a method that is always 1 better or worse: a sure difference of unsure means."""
-        summary = summarise(
-            [made_up(level) for level in (10.0, 20.0, 60.0)], variant="edge", config=SMALL, sources=sources
-        )
-        over_photo, over_bilinear = (
-            next(row for row in summary.differences if row.picture.endswith(name) and row.depth == "true")
-            for name in (UNBLURRED[0], BILINEAR)
-        )
-        assert (over_photo.values["psnr"].mean, over_photo.values["psnr"].error) == (1.0, 0.0)
-        assert (over_bilinear.values["psnr"].mean, over_bilinear.values["psnr"].error) == (-2.0, 0.0)
-        edge = next(row for row in summary.means if (row.picture, row.depth) == ("edge", "true"))
+        levels = {"a": 10.0, "b": 20.0, "c": 60.0}
+        summary = summarise({name: made_up(level) for name, level in levels.items()}, pictures, variant="edge")
+        rows = {(row.picture, row.depth): row for row in summary.rows}
+        photo, bilinear, edge = rows[UNBLURRED], rows[BILINEAR, "true"], rows["edge", "true"]
+        assert (photo.ahead["psnr"].mean, photo.ahead["psnr"].error) == (1.0, 0.0)
+        assert (bilinear.ahead["psnr"].mean, bilinear.ahead["psnr"].error) == (-2.0, 0.0)
+        assert edge.ahead == {}
         assert edge.values["psnr"].mean == pytest.approx(31.0)
         assert edge.values["psnr"].error == pytest.approx(np.std([11, 21, 61], ddof=1) / math.sqrt(3))
 
-    def test_a_scene_without_an_edge_is_left_out_of_the_band(self, sources: Sources) -> None:
-        results = [made_up(10.0), made_up(20.0)]
-        for values in results[1].values():
-            values["psnr_band"] = None
-        summary = summarise(results, variant="edge", config=SMALL, sources=sources)
-        assert {row.values["psnr_band"].count for row in (*summary.means, *summary.differences)} == {1}
-        assert {row.values["psnr"].count for row in (*summary.means, *summary.differences)} == {2}
+    def test_pictures_of_one_setting_count_as_one(self, pictures: PictureSet) -> None:
+        results = {
+            "fence/1": made_up(10.0),
+            "fence/2": made_up(30.0),
+            "fence/3": made_up(20.0),
+            "wall/1": made_up(40.0),
+        }
+        edge = next(row for row in summarise(results, pictures, variant="edge").rows if row.picture == "edge")
+        assert (edge.values["psnr"].mean, edge.values["psnr"].count) == (31.0, 2)
+        assert edge.values["psnr"].error == pytest.approx(np.std([21, 41], ddof=1) / math.sqrt(2))
 
-    def test_the_text_says_what_was_measured(self, sources: Sources) -> None:
-        summary = summarise([made_up(1.0)], variant="edge", config=SMALL, sources=sources)
+    def test_a_scene_without_an_edge_is_left_out_of_the_band(self, pictures: PictureSet) -> None:
+        results = {"a": made_up(10.0), "b": made_up(20.0)}
+        for name, values in results["b"].items():
+            if name[0] != "depth":
+                values["psnr_band"] = None
+        summary = summarise(results, pictures, variant="edge")
+        assert {row.values["psnr_band"].count for row in summary.rows} == {1}
+        assert {row.values["psnr"].count for row in summary.rows} == {2}
+        assert {row.ahead["psnr_band"].count for row in summary.rows if row.ahead} == {1}
+
+    def test_the_text_says_what_was_measured(self, pictures: PictureSet) -> None:
+        summary = summarise({"a": made_up(1.0)}, pictures, variant="edge")
         lines = summary.markdown().splitlines()
-        assert "1 scene of 336×336 px from 2 photos and 2 cut-outs, 1 ×2 step" in lines[0]
+        assert "2 scenes of 336×336 px from 2 photos and 2 cut-outs, 1 ×2 step" in lines[0]
         rows = [line for line in lines if line.startswith("|")]
-        assert len(rows) == 2 + 6 + 2 + 4
-        assert {line.count("|") for line in rows} == {len(HEADERS) + 1}
-        assert json.loads(json.dumps(summary.json()))["means"][0]["values"]["psnr"]["mean"] == 1.0
+        assert len(rows) == (2 + 2 + 2 * 2) + (2 + 1)
+        assert {line.count("|") for line in rows[:8]} == {len(summary.headers) + 1}
+        assert rows[-1] == "| corrupted | 0.250 | 0.125 |"
+        assert json.loads(json.dumps(summary.json()))["rows"][0]["values"]["psnr"]["mean"] == 1.0
 
 
 def made_up(level: float) -> SceneScores:
     """The photo scores `level`, the method 1 more, the bilinear baseline 3 more, in all metrics."""
     gains = {UNBLURRED: 0.0, TRUE_BASE: 5.0}
     for depth in ("true", "corrupted"):
-        gains |= {("edge", depth): 1.0, (BILINEAR, depth): 3.0}
-    return {name: dict.fromkeys(METRICS, level + gain) for name, gain in gains.items()}
+        gains |= {(BILINEAR, depth): 3.0, ("edge", depth): 1.0}
+    found: SceneScores = {name: dict.fromkeys(METRICS, level + gain) for name, gain in gains.items()}
+    return found | {("depth", "corrupted"): {"mae": 0.25, "mae_quantile": 0.125}}
 
 
 class TestEvaluate:
-    def test_processes_do_not_change_the_scores(self, job: Job) -> None:
+    def test_processes_do_not_change_the_scores(self, job: Job, pictures: PictureSet) -> None:
         shares: list[float] = []
-        alone = evaluate(job, config=SMALL, count=2, progress=shares.append)
+        alone = evaluate(job, pictures, progress=shares.append)
         assert shares == [0.5, 1.0]
-        assert evaluate(job, config=SMALL, count=2, workers=2) == alone
+        assert list(alone) == ["000", "001"]
+        assert evaluate(job, pictures, workers=2) == alone
 
-    def test_scores_are_of_the_pictures(self, job: Job, sources: Sources) -> None:
-        (scores,) = evaluate(job, config=SMALL, count=1)
+    def test_scores_are_of_the_pictures(self, job: Job, pictures: PictureSet, sources: Sources) -> None:
+        scores = evaluate(job, pictures)["000"]
         (scene,) = training.scenes.test_scenes(sources, count=1, config=SMALL)
         expected = peak_signal_noise_ratio(scene.target.astype(float), scene.picture / 255, data_range=1.0)
         assert scores[UNBLURRED]["psnr"] == pytest.approx(expected)
+        assert scores["depth", "corrupted"]["mae"] == depth_mae(scene.corrupted, scene.disparity)
+        assert ("depth", "true") not in scores
 
     def test_the_pictures_are_the_methods_and_the_baselines(self, job: Job, sources: Sources) -> None:
         scene = first_scene(sources)
-        with job.open() as runtime:
-            found = pictures(Harness(runtime), scene, variant="edge")
+        found = Contest(job).pictures(scene)
         signed = np.abs(scene.disparity - scene.focal) * scene.aperture * SMALL.radius / (R_MAX * 2)
         flat = ~depth_edge_band(scene.disparity, 4)
         expected = scene.picture / 255 * (1 - signed)[..., None]
@@ -205,23 +229,61 @@ class TestEvaluate:
             )
         assert (found["edge", "true"] != found["edge", "corrupted"]).any()
 
+    def test_every_baseline_gets_every_depth(self, job: Job, sources: Sources) -> None:
+        found = Contest(replace(job, baselines=True, depths=("true", "corrupted", "predicted"))).pictures(
+            first_scene(sources)
+        )
+        per_depth = {"edge", *BLURS, *(own_base("edge", name) for name in UPSAMPLERS)}
+        assert {name for name, kind in found if kind} == per_depth
+        assert {kind for name, kind in found if name in per_depth} == {"true", "corrupted", "predicted"}
+
+    def test_predicted_depth_is_focused_where_a_click_would_be(self, job: Job, sources: Sources) -> None:
+        """The network of the artefacts predicts the mean of the colours, normalised; the click is on the true plane."""
+        scene = first_scene(sources)
+        disparity, focal = Contest(replace(job, depths=("predicted",))).given(scene)["predicted"]
+        assert disparity.shape == scene.disparity.shape
+        assert disparity.min() >= 0
+        assert disparity.max() <= 1
+        away = np.abs(scene.disparity - scene.focal)
+        in_focus = disparity[away <= away.min() + 0.01]
+        assert (in_focus <= focal).mean() == pytest.approx(0.5, abs=0.02)
+
     def test_with_a_closed_aperture_the_method_is_the_photo(self, job: Job, sources: Sources) -> None:
-        scene = replace(first_scene(sources), aperture=0.0)
-        with job.open() as runtime:
-            scores = score_scene(Harness(runtime), scene, variant="edge", config=SMALL)
+        scores = Contest(job).score(replace(first_scene(sources), aperture=0.0))
         assert scores["edge", "true"] == scores["edge", "corrupted"] == scores[UNBLURRED]
         assert scores[BILINEAR, "true"] != scores[UNBLURRED]
 
     def test_the_truth_beats_all(self, job: Job, sources: Sources) -> None:
         scene = first_scene(sources)
         perfect = replace(scene, picture=np.rint(scene.target * 255).astype(np.uint8), aperture=0.0)
-        with job.open() as runtime:
-            harness = Harness(runtime)
-            best = score_scene(harness, perfect, variant="edge", config=SMALL)["edge", "true"]
-            usual = score_scene(harness, scene, variant="edge", config=SMALL)
-        assert best["psnr"] is not None
-        assert best["psnr"] > 55  # what rounding to 8 bits leaves
-        assert all((values["psnr"] or 0) < 50 for values in usual.values())
+        contest = Contest(job)
+        best = contest.score(perfect)["edge", "true"]["psnr"]
+        usual = contest.score(scene)
+        assert best is not None
+        assert best > 55  # what rounding to 8 bits leaves
+        assert all((values["psnr"] or 0) < 50 for name, values in usual.items() if name[0] != "depth")
+
+
+class TestSets:
+    def test_parts_together_are_the_set(self, pictures: PictureSet, tmp_path: Path) -> None:
+        whole = [name for name, _ in pictures.part(0, 1)]
+        assert whole == ["000", "001"]
+        assert [name for index in range(2) for name, _ in pictures.part(index, 2)] == whole
+        scene = next(iter(pictures.part(0, 1)))[1]
+        folder = stored("rgbd", "Photos", partial(_three, scene), tmp_path)
+        assert (folder.count, folder.title) == (3, "Photos: 3 pictures of 2 settings")
+        assert [name for name, _ in folder.part(1, 2)] == ["a/2"]
+
+    def test_the_blur_of_a_wide_picture_follows_its_long_side(self, sources: Sources) -> None:
+        scene = first_scene(sources)
+        assert blur_radius(scene) == SMALL.radius
+        half = replace(scene, picture=scene.picture[:100])
+        assert blur_radius(half) == SMALL.radius
+        assert blur_radius(replace(scene, picture=scene.picture[:100, :160])) == 0.025 * 160
+
+
+def _three(scene: Scene, _folder: Path) -> Iterator[tuple[str, Scene]]:
+    yield from (("a/1", scene), ("a/2", scene), ("b/1", scene))
 
 
 class TestSheet:
@@ -232,11 +294,25 @@ class TestSheet:
         assert rows.stop - rows.start == columns.stop - columns.start == SMALL.size // 8
         assert depth_edge_band(scene.disparity, 0)[rows, columns].any()
 
-    def test_shows_six_pictures_twice_a_scene(self, job: Job) -> None:
-        sheet = contact_sheet(job, config=SMALL, scenes=1)
+    def test_a_crop_of_a_wide_picture_lies_inside(self, sources: Sources) -> None:
+        scene = first_scene(sources)
+        top = int(np.flatnonzero(depth_edge_band(scene.disparity, 0).any(1))[0])
+        low = slice(max(0, top - 30), max(0, top - 30) + 60)
+        wide = replace(scene, picture=scene.picture[low], target=scene.target[low], disparity=scene.disparity[low])
+        rows, columns = crop_window(wide)
+        assert 0 <= rows.start < rows.stop <= 60
+        assert rows.stop - rows.start == columns.stop - columns.start == SMALL.size // 8
+
+    def test_shows_every_picture_twice_a_scene(self, job: Job, pictures: PictureSet) -> None:
+        sheet = contact_sheet(job, replace(pictures, count=20, read=partial(_first_again, pictures)), scenes=1)
         assert sheet.dtype == np.uint8
-        assert sheet.shape[1] > 6 * 320
+        assert sheet.shape[1] > 5 * 320
         assert 2 * 320 < sheet.shape[0] < 3 * 320
+
+
+def _first_again(pictures: PictureSet, start: int, step: int) -> Iterator[tuple[str, Scene]]:
+    """More scenes than the set says: one with blur and an edge is among them."""
+    yield from islice(pictures.read.func(pictures.read.args[0], SMALL, 20, 0, 1), start, None, step)  # type: ignore[attr-defined]
 
 
 class TestCommand:
@@ -244,26 +320,42 @@ class TestCommand:
     def _small(self, monkeypatch: pytest.MonkeyPatch, sources: Sources) -> None:
         monkeypatch.setattr(training.scenes, "TEST_CONFIG", SMALL)
         monkeypatch.setattr(training.scenes, "LARGE_TEST_CONFIG", LARGER)
-        monkeypatch.setattr(evaluation.sheet, "SEARCHED", 4)
         monkeypatch.setattr(training.sources, "shipped", lambda _split, _root: sources)
 
     def test_writes_all_that_was_asked_for(self, deeplens: Command, artifacts: Path, folder: Path) -> None:
         result = deeplens(
-            "evaluate", "--runtime", "onnx", "--artifacts", artifacts, "--scenes", 2, "--large", 1, "--workers", 1,
+            "evaluate", "--runtime", "onnx", "--artifacts", artifacts, "--scenes", 2, "--workers", 1, "--no-baselines",
+            "--set", "synthetic", "--set", "large", "--data", folder, "--depth", "true", "--depth", "corrupted",
             "--json", folder / "scores.json", "--markdown", folder / "scores.md", "--sheet", folder / "scenes.png",
         )  # fmt: skip
         assert (result.status, result.err) == (0, "")
         assert "2 scenes of 336×336 px" in result.out
         answer = json.loads((folder / "scores.json").read_text())
-        assert answer["weights_sha256"] == {"lens_blur": "0" * 64, "upsample": "0" * 64}
-        assert [(split["size"], split["scenes"]) for split in answer["splits"]] == [(336, 2), (672, 1)]
-        mean = answer["splits"][0]["means"][0]["values"]["psnr"]["mean"]
-        assert f"{mean:.2f}" in result.out
+        assert answer["weights_sha256"] == {"edge": {"lens_blur": "0" * 64, "upsample": "0" * 64}}
+        assert [(each["name"], len(each["pictures"])) for each in answer["sets"]] == [("synthetic", 2), ("large", 2)]
+        mean = answer["sets"][0]["rows"][0]["values"]["psnr"]["mean"]
         assert f"{mean:.2f}" in (folder / "scores.md").read_text()
-        assert Image.open(folder / "scenes.png").width > 6 * 320
+        assert Image.open(folder / "scenes.png").width > 3 * 320
+
+    def test_sets_that_are_not_there_are_named(self, deeplens: Command, artifacts: Path, folder: Path) -> None:
+        common = ("--runtime", "onnx", "--artifacts", artifacts, "--scenes", 1, "--workers", 1, "--no-baselines")
+        result = deeplens("evaluate", *common, "--data", folder, "--depth", "true")
+        assert result.status == 0
+        assert "python -m evaluation.lens_truth" in " ".join(result.out.split())
+        wanted = deeplens("evaluate", *common, "--data", folder, "--set", "lens")
+        assert wanted.status == 4
+        assert "python -m evaluation.lens_truth" in wanted.error
 
     @pytest.mark.parametrize(
-        ("option", "value"), [("--markdown", "missing/scores.md"), ("--sheet", "scenes.txt"), ("--runtime", "none")]
+        ("option", "value"),
+        [
+            ("--markdown", "missing/scores.md"),
+            ("--sheet", "scenes.txt"),
+            ("--runtime", "none"),
+            ("--set", "none"),
+            ("--depth", "none"),
+            ("--variant", "none"),
+        ],
     )
     def test_bad_options_end_before_the_work(
         self, deeplens: Command, artifacts: Path, option: str, value: str, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tarfile
 import zipfile
 from dataclasses import astuple, replace
 from pathlib import Path
@@ -19,7 +20,7 @@ CONTENTS = {"usr/share/a.jpg": b"photo a", "usr/share/b.jpg": b"photo b" * 9000,
 
 
 def entry(kind: str, file: str, content: bytes, *, archive: str = "debian", split: str = "train") -> Entry:
-    package = "tiny-pictures" if archive == "debian" else "tiny-wheel"
+    package = {"debian": "tiny-pictures", "pypi": "tiny-wheel", "sdist": "tiny-source"}[archive]
     digest = hashlib.sha256(content).hexdigest()
     return Entry(kind, archive, package, "1.0", file, Path(file).name, "9", "9", "CC0-1.0", split, "background", digest)
 
@@ -32,6 +33,7 @@ ENTRIES = [
     entry("photo", "tiny/d.png", b"photo d", archive="pypi"),
     entry("teacher", "tiny/net.onnx", b"network", archive="pypi", split="-"),
     entry("subject", "tiny/e.jpg", b"photo e", archive="pypi"),
+    entry("rgbd", "tests/f.heic", b"photo f", archive="sdist"),
 ]
 FILES = {
     "photos/train/a.jpg": CONTENTS["usr/share/a.jpg"],
@@ -40,6 +42,7 @@ FILES = {
     "photos/train/d.png": b"photo d",
     "teacher/net.onnx": b"network",
     "subjects/train/e.jpg": b"photo e",
+    "rgbd/f.heic": b"photo f",
 }
 
 
@@ -61,7 +64,7 @@ def table(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def packages(tmp_path: Path) -> Path:
-    """A folder with one .deb and one wheel."""
+    """A folder with one .deb, one wheel and one source package."""
     tree, folder = tmp_path / "tree", tmp_path / "packages"
     folder.mkdir()
     for name, content in CONTENTS.items():
@@ -76,6 +79,9 @@ def packages(tmp_path: Path) -> Path:
         wheel.writestr("tiny/d.png", b"photo d")
         wheel.writestr("tiny/net.onnx", b"network")
         wheel.writestr("tiny/e.jpg", b"photo e")
+    (tree / "f.heic").write_bytes(b"photo f")
+    with tarfile.open(folder / "tiny_source-1.0.tar.gz", "w:gz") as source:
+        source.add(tree / "f.heic", "tiny_source-1.0/tests/f.heic")
     return folder
 
 
@@ -89,20 +95,20 @@ def test_brings_the_listed_files_and_keeps_them(
 ) -> None:
     monkeypatch.setattr(subprocess, "run", no_download)
     out = tmp_path / "data"
-    assert fetch(out=out, packages=packages, table=table) == 6
+    assert fetch(out=out, packages=packages, table=table) == 7
     assert there(out) == FILES
     times = {path: path.stat().st_mtime_ns for path in out.rglob("*.*")}
     shutil.rmtree(packages)
-    assert fetch(out=out, table=table) == 6  # everything is there: no package is asked for
+    assert fetch(out=out, table=table) == 7  # everything is there: no package is asked for
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*.*")} == times
 
 
 @needs_dpkg
 def test_only_one_kind(tmp_path: Path, table: Path, packages: Path) -> None:
-    for only, kept in {"photos": 3, "subjects": 4, "cutouts": 5, "teacher": 6}.items():
+    for only, kept in {"photos": 3, "subjects": 4, "cutouts": 5, "teacher": 6, "rgbd": 7}.items():
         fetch(out=tmp_path / "data", only=only, packages=packages, table=table)
         assert len(there(tmp_path / "data")) == kept
-    with pytest.raises(InputError, match="photos, subjects, cutouts, teacher"):
+    with pytest.raises(InputError, match="photos, subjects, cutouts, teacher, rgbd"):
         fetch(out=tmp_path, only="everything", packages=packages, table=table)
 
 
@@ -142,7 +148,7 @@ def test_an_interrupted_run_is_repeated(
         with pytest.raises(KeyboardInterrupt):
             fetch(out=tmp_path / "data", packages=packages, table=table)
     assert there(tmp_path / "data") == {"photos/train/a.jpg": FILES["photos/train/a.jpg"]}
-    assert fetch(out=tmp_path / "data", packages=packages, table=table) == 6
+    assert fetch(out=tmp_path / "data", packages=packages, table=table) == 7
     assert there(tmp_path / "data") == FILES
 
 
@@ -156,16 +162,19 @@ def test_missing_from_the_package(tmp_path: Path, packages: Path) -> None:
 
 
 @needs_dpkg
-@pytest.mark.parametrize("name", ["tiny-pictures_1.0_all.deb", "tiny_wheel-1.0-py3-none-any.whl"])
+@pytest.mark.parametrize(
+    ("name", "held"),
+    [("tiny-pictures_1.0_all.deb", 3), ("tiny_wheel-1.0-py3-none-any.whl", 3), ("tiny_source-1.0.tar.gz", 1)],
+)
 @pytest.mark.parametrize("left", [0.0, 0.5])
-def test_a_cut_off_package(tmp_path: Path, table: Path, packages: Path, name: str, left: float) -> None:
+def test_a_cut_off_package(tmp_path: Path, table: Path, packages: Path, name: str, held: int, left: float) -> None:
     content = (packages / name).read_bytes()
     (packages / name).write_bytes(content[: int(left * len(content))])
     with pytest.raises(MismatchError, match=name):
         fetch(out=tmp_path / "data", packages=packages, table=table)
     kept = there(tmp_path / "data")
     assert kept.items() <= FILES.items()
-    assert len(kept) == 3
+    assert len(kept) == len(FILES) - held
 
 
 def fake_apt(folder: Path, script: str) -> str:
@@ -185,7 +194,7 @@ def test_downloads_what_the_folder_lacks(
     deb = shutil.move(packages / "tiny-pictures_1.0_all.deb", elsewhere)
     script = f'[ "$*" = "download tiny-pictures" ] && cp "{deb}" .'
     monkeypatch.setenv("PATH", fake_apt(tmp_path / "bin", script))
-    assert fetch(out=tmp_path / "data", packages=packages, table=table) == 6
+    assert fetch(out=tmp_path / "data", packages=packages, table=table) == 7
     assert there(tmp_path / "data") == FILES
 
 

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.losses import normalised_loss
+from training.losses import LOSSES, normalised_loss
 
 
 def by_hand(prediction: np.ndarray, target: np.ndarray, alpha: float) -> float:
@@ -73,3 +73,20 @@ def test_the_gradient_is_finite_where_the_error_is_zero(wrong: int) -> None:
     ((error**2.5).sum() / (error**1.5).sum()).backward()
     assert naive.grad is not None
     assert naive.grad.isnan().any()
+
+
+@pytest.mark.parametrize(("name", "expected"), [("l1", 0.25), ("l2", (0.01 + 0.16) / 2)])
+def test_plain_losses(name: str, expected: float) -> None:
+    assert LOSSES[name](torch.tensor([0.0, 1.0]), torch.tensor([0.1, 0.6])).item() == pytest.approx(expected)
+
+
+def test_the_quotient_has_the_value_of_equation_5_and_its_own_slope() -> None:
+    error = torch.tensor([0.1, -0.5, 1.0], dtype=torch.float64, requires_grad=True)
+    target = torch.zeros(3, dtype=torch.float64)
+    assert LOSSES["quotient"](error, target).item() == pytest.approx(LOSSES["normalised"](error, target).item())
+    exact, control = (
+        torch.autograd.gradcheck(lambda x, loss=LOSSES[name]: loss(x, target), error, raise_exception=False)
+        for name in ("quotient", "normalised")
+    )
+    assert exact
+    assert not control

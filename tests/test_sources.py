@@ -41,6 +41,7 @@ def test_table_is_well_formed() -> None:
             ("subject", "debian"),
             ("cutout", "debian"),
             ("teacher", "pypi"),
+            *(("rgbd", archive) for archive in ("pypi", "sdist")),
         ), entry
         assert re.fullmatch(r"[0-9a-f]{64}", entry.sha256), entry
         assert all((entry.package, entry.version, entry.file, entry.licence, entry.note)), entry
@@ -86,7 +87,7 @@ def test_samples_are_listed_with_their_licence() -> None:
         (SAMPLES / "README.md").read_text(encoding="utf-8"),
         flags=re.MULTILINE,
     )
-    photos = sorted(path for path in SAMPLES.iterdir() if path.name != "README.md")
+    photos = sorted(path for path in SAMPLES.iterdir() if path.is_file() and path.name != "README.md")
     assert [path.name for path in photos] == sorted(row[0] for row in rows)
     assert 4 <= len(photos) <= 6
     assert sum(path.stat().st_size for path in photos) < 6e6

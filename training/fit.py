@@ -26,7 +26,7 @@ Sample = dict[str, Tensor]
 
 @dataclass(frozen=True)
 class FitConfig:
-    """What a run is; a checkpoint of another configuration can't be resumed.
+    """What a run is; a checkpoint of another configuration can't be resumed. All settings have defaults.
 
     Attributes:
         variant: `paper` or `edge`.
@@ -145,7 +145,7 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
     }  # fmt: skip
     if checkpoint.exists():
         fabric.load(checkpoint, state)
-        changed = [name for name, value in asdict(config).items() if state["config"].get(name) != value]
+        changed = changed_settings(config, state["config"])
         if changed:
             raise MismatchError(f"{checkpoint} is of a run with another {', '.join(changed)}: give --out elsewhere")
 
@@ -196,6 +196,23 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
             save_file(weights, temporary)
             temporary.replace(out / f"{config.variant}_{network}.safetensors")
     fabric.barrier()
+
+
+def changed_settings(config: FitConfig, stored: dict[str, Any]) -> list[str]:
+    """The names of the settings in which `config` differs from a checkpoint's.
+
+    A setting that was added since counts as its default there, so that a run goes on after an upgrade.
+    """
+    stored = _completed(stored, asdict(type(config)()))
+    return [name for name, value in asdict(config).items() if stored[name] != value]
+
+
+def _completed(stored: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    """`stored`, nested settings too, with what it lacks taken from `defaults`."""
+    return defaults | {
+        name: _completed(value, defaults[name]) if isinstance(value, dict) and name in defaults else value
+        for name, value in stored.items()
+    }
 
 
 def learning_rate(config: FitConfig, step: int) -> float:

@@ -13,11 +13,11 @@ import typer
 from torch import Tensor, nn
 
 from deeplens.guard import guarded
-from model.build import build
+from model.build import Weights, load
 from model.errors import InputError
 from training.fit import FitConfig, Machine, Sample, fit
 from training.loop import pyramid, run_loop
-from training.losses import normalised_loss
+from training.losses import LOSSES, Loss, normalised_loss
 from training.scenes import SceneConfig, make_scene
 from training.sources import Sources, folder, shipped
 from training.stream import SceneStream
@@ -32,21 +32,24 @@ class BlurConfig(FitConfig):
     Attributes:
         beta: weight of the high-resolution terms in equation 6.
         small, large: the scenes; every fourth step sees the large ones.
+        loss: one of `training.losses.LOSSES`.
+        start: folder with the weights of an earlier fit (VARIANT_NETWORK.safetensors) to start from.
     """
 
     beta: float = 1.0
     small: SceneConfig = field(default_factory=lambda: SceneConfig(size=256, steps=2))
     large: SceneConfig = field(default_factory=lambda: SceneConfig(size=384, steps=3))
+    loss: str = "normalised"
+    start: str | None = None
 
 
 class BlurAndStep(nn.Module):
     """The two networks as one module whose forward is equation 6: J_f(L) + β · mean over levels of J_f(H)."""
 
-    def __init__(self, variant: str, *, beta: float) -> None:
+    def __init__(self, lens_blur: nn.Module, upsample: nn.Module, *, beta: float, loss: Loss = normalised_loss) -> None:
         super().__init__()
-        self.lens_blur = build(variant, "lens_blur")
-        self.upsample = build(variant, "upsample")
-        self.beta = beta
+        self.lens_blur, self.upsample = lens_blur, upsample
+        self.beta, self.loss = beta, loss
 
     def outputs(self, picture: Tensor, signed_depth: Tensor, *, steps: int) -> list[Tensor]:
         """Blurred pictures at all levels, base first."""
@@ -57,8 +60,7 @@ class BlurAndStep(nn.Module):
         steps = int(batch["steps"][0])
         outputs = self.outputs(batch["picture"], batch["signed_depth"], steps=steps)
         low, *high = (
-            normalised_loss(output, target)
-            for output, target in zip(outputs, pyramid(batch["target"], steps), strict=True)
+            self.loss(output, target) for output, target in zip(outputs, pyramid(batch["target"], steps), strict=True)
         )
         return low + self.beta * torch.stack(high).mean()
 
@@ -71,7 +73,10 @@ class BlurTask:
         self._held_out: list[Sample] = []
 
     def module(self) -> BlurAndStep:
-        return BlurAndStep(self.config.variant, beta=self.config.beta)
+        config = self.config
+        start: Weights = "initial" if config.start is None else Path(config.start)
+        networks = (load(config.variant, network, start) for network in ("lens_blur", "upsample"))
+        return BlurAndStep(*networks, beta=config.beta, loss=LOSSES[config.loss])
 
     def dataset(self) -> SceneStream:
         config = self.config
@@ -83,7 +88,7 @@ class BlurTask:
     @torch.no_grad()
     def validate(self, average: BlurAndStep) -> dict[str, float]:
         """Mean PSNR in dB over 32 scenes: of the output at full and at base size, and of the unblurred picture."""
-        self._held_out = self._held_out or self._validation_samples()
+        self._held_out = self._held_out or held_out(self.validation, (self.config.small, 24), (self.config.large, 8))
         scores: dict[str, list[float]] = {"psnr": [], "psnr_low": [], "psnr_unblurred": []}
         for sample in self._held_out:
             steps = int(sample["steps"][0])
@@ -94,26 +99,32 @@ class BlurTask:
                 ("psnr_low", outputs[0], targets[0]),
                 ("psnr_unblurred", sample["picture"], targets[-1]),
             ):
-                error = (output.clamp(0, 1) - target).square().mean()
-                scores[name].append(float(-10 * torch.log10(error + 1e-10)))
+                scores[name].append(decibels(output, target))
         return {name: round(sum(values) / len(values), 3) for name, values in scores.items()}
 
-    def _validation_samples(self) -> list[Sample]:
-        """Held-out scenes with true depth and the paper's kind of foregrounds: 24 small, 8 large."""
-        samples = []
-        for scenes, count in ((self.config.small, 24), (self.config.large, 8)):
-            wanted = SceneConfig(size=scenes.size, steps=scenes.steps, cutout_only=True)
-            for index in range(count):
-                scene = make_scene(self.validation, seed=VALIDATION_SEED, index=index, config=wanted)
-                samples.append(
-                    {
-                        "picture": torch.from_numpy(scene.picture).permute(2, 0, 1)[None].float() / 255,
-                        "target": torch.from_numpy(scene.target).permute(2, 0, 1)[None],
-                        "signed_depth": torch.from_numpy((scene.disparity - scene.focal) * scene.aperture)[None, None],
-                        "steps": torch.tensor([scenes.steps]),
-                    }
-                )
-        return samples
+
+def held_out(sources: Sources, *kinds: tuple[SceneConfig, int]) -> list[Sample]:
+    """So many scenes of each kind as batches of one: with true depth and the paper's kind of foregrounds."""
+    samples = []
+    for scenes, count in kinds:
+        wanted = SceneConfig(size=scenes.size, steps=scenes.steps, cutout_only=True)
+        for index in range(count):
+            scene = make_scene(sources, seed=VALIDATION_SEED, index=index, config=wanted)
+            samples.append(
+                {
+                    "picture": torch.from_numpy(scene.picture).permute(2, 0, 1)[None].float() / 255,
+                    "target": torch.from_numpy(scene.target).permute(2, 0, 1)[None],
+                    "signed_depth": torch.from_numpy((scene.disparity - scene.focal) * scene.aperture)[None, None],
+                    "steps": torch.tensor([scenes.steps]),
+                }
+            )
+    return samples
+
+
+def decibels(output: Tensor, target: Tensor) -> float:
+    """PSNR of a batch clipped to [0, 1], peak 1."""
+    error = (output.clamp(0, 1) - target).square().mean()
+    return float(-10 * torch.log10(error + 1e-10))
 
 
 def main(
@@ -122,6 +133,8 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="Scenes a step.")] = BlurConfig.batch,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = BlurConfig.learning_rate,
     seed: Annotated[int, typer.Option(help="Seed of the scenes.")] = 0,
+    loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = BlurConfig.loss,
+    start: Annotated[Path | None, typer.Option(help="Folder with weights of an earlier fit to start from.")] = None,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/edge_blur"),
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
     backgrounds: Annotated[Path | None, typer.Option(help="Your own all-in-focus photos, with --cutouts.")] = None,
@@ -137,7 +150,12 @@ def main(
     if (backgrounds is None) != (cutouts is None):
         raise InputError("--backgrounds and --cutouts go together: give both or none")
     train = folder(backgrounds, cutouts) if backgrounds and cutouts else shipped("train", data)
-    config = BlurConfig(variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)
+    if loss not in LOSSES:
+        raise InputError(f"unknown loss '{loss}': choose {', '.join(LOSSES)}")
+    config = BlurConfig(
+        variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
+        loss=loss, start=str(start) if start else None,
+    )  # fmt: skip
     task = BlurTask(config, train=train, validation=shipped("val", data))
     machine = Machine(devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads)
     fit(task, out=out, resume=resume, machine=machine)

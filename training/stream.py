@@ -16,11 +16,14 @@ import typer
 from torch.utils.data import Dataset
 
 from deeplens.guard import guarded
+from model.errors import InputError, MissingError
 from training.fit import Sample
-from training.scenes import TEST_CONFIG, TEST_SCENES, TEST_SEED, SceneConfig, make_scene
+from training.renderer import Array
+from training.scenes import TEST_CONFIG, TEST_SCENES, TEST_SEED, Scene, SceneConfig, make_scene
 from training.sources import Sources, shipped
 
 LARGE_EVERY = 4
+DEPTHS = ("true", "corrupted", "predicted")
 
 
 class SceneStream(Dataset[Sample]):
@@ -53,6 +56,63 @@ class SceneStream(Dataset[Sample]):
             "signed_depth": (disparity[0] - scene.focal) * scene.aperture,
             "steps": torch.tensor(config.steps),
         }
+
+
+class StoredScenes(Dataset[Sample]):
+    """The scenes that `write_scenes` wrote to a folder, as an endless stream, each pass in another order.
+
+    Samples are those of `SceneStream`, with one kind of depth: `true`, `corrupted`, or `predicted`, for which the
+    folder holds `predicted.npy`, a disparity (count, S, S) in [0, 1] for each scene.
+
+    Args:
+        config: what the scenes were made with.
+        seed: of the order; None: as they are stored.
+    """
+
+    def __init__(self, folder: Path, *, config: SceneConfig, depth: str, seed: int | None = None) -> None:
+        if depth not in DEPTHS:
+            raise InputError(f"unknown depth '{depth}': choose one of {', '.join(DEPTHS)}")
+        self.config, self.depth, self.seed = config, depth, seed
+        self.paths = sorted(folder.glob("?????.npz"))
+        if not self.paths:
+            raise MissingError(f"{folder} holds no scenes: write them with training.stream.write_scenes")
+        self.predicted: np.ndarray | None = None
+        if depth == "predicted":
+            if not (folder / "predicted.npy").is_file():
+                raise MissingError(f"{folder} holds no predicted depth: write it with training.ablations")
+            self.predicted = np.load(folder / "predicted.npy", mmap_mode="r")
+
+    def scene(self, index: int) -> Scene:
+        """Scene `index` as it is stored, from 0."""
+        with np.load(self.paths[index]) as stored:
+            maps = {name: stored[name] / np.float32(65535) for name in ("target", "disparity", "corrupted")}
+            return Scene(
+                picture=stored["picture"], focal=float(stored["focal"]), aperture=float(stored["aperture"]), **maps
+            )
+
+    def __getitem__(self, index: int) -> Sample:
+        rounds, place = divmod(index, len(self.paths))
+        if self.seed is not None:
+            place = int(np.random.default_rng([self.seed, rounds]).permutation(len(self.paths))[place])
+        scene = self.scene(place)
+        disparity, focal = scene.disparity, scene.focal
+        if self.depth == "corrupted":
+            disparity = scene.corrupted
+        elif self.predicted is not None:
+            disparity = np.array(self.predicted[place])
+            focal = refocused(scene.disparity, disparity, focal=focal)
+        return {
+            "picture": torch.from_numpy(scene.picture).permute(2, 0, 1).float() / 255,
+            "target": torch.from_numpy(scene.target).permute(2, 0, 1),
+            "signed_depth": torch.from_numpy((disparity - np.float32(focal)) * np.float32(scene.aperture))[None],
+            "steps": torch.tensor(self.config.steps),
+        }
+
+
+def refocused(true: Array, estimate: Array, *, focal: float) -> float:
+    """The focal plane in an estimate's terms, as a click sets it: its median where the truth is nearest to `focal`."""
+    distance = np.abs(true - np.float32(focal))
+    return float(np.median(estimate[distance <= distance.min() + 1e-3]))
 
 
 def write_scenes(sources: Sources, out: Path, *, seed: int, count: int, config: SceneConfig) -> None:
