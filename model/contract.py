@@ -95,6 +95,12 @@ CONTRACTS: dict[str, Contract] = {
     ),
 }
 
+DEPTH_BY_LEVEL: dict[str, bool] = {"paper": False, "edge": True}
+"""Variant → what the step's signed depth is at level k of the loop (its low picture; the base is level 0). False: D̃, at
+each level the same, as in the paper. True: D̃ · 2^k, clipped to [-1, 1]: then R_MAX · |signed depth| is the radius of
+the circle of confusion in pixels of the step's own low picture, and the step knows how much detail its level can hold.
+"""
+
 HALO: dict[tuple[str, str], int] = {
     ("paper", "lens_blur"): 40,
     ("paper", "upsample"): 56,

@@ -72,16 +72,18 @@ class FoldedConv(nn.Conv2d):
 class TripleFeatures(nn.Module):
     """The feature network: four convolutions with reflected borders, bias and ReLU, all outputs kept.
 
-    (N, inputs, h, w) in [0, 1] → (N, 90, h, w). With the input pictures in front, channel i + 3j is feature j of
-    colour i.
+    (N, inputs, h, w) in [0, 1] → (N, 3 · learned, h, w). With the input pictures in front, channel i + 3j is feature j
+    of colour i.
     """
 
-    LAYERS = ((30, 3), (30, 5), (15, 5), (15, 5))
+    KERNELS = (3, 5, 5, 5)
 
-    def __init__(self, inputs: int) -> None:
+    def __init__(self, inputs: int, *, learned: int = 30) -> None:
+        """`learned` features a colour: the layers have 1, 1, ½ and ½ times that many outputs, 3 · learned in all."""
         super().__init__()
         convolutions = []
-        for outputs, kernel in self.LAYERS:
+        widths = (learned, learned, (learned + 1) // 2, learned // 2)
+        for outputs, kernel in zip(widths, self.KERNELS, strict=True):
             convolutions.append(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, padding_mode="reflect"))
             inputs = outputs
         self.convolutions = nn.ModuleList(convolutions)

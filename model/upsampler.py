@@ -72,17 +72,20 @@ class EdgeUpsampler(nn.Module):
     The high picture enters by a strided convolution. Predicted for each high pixel: weights w ≥ 0, summing to 1, of its
     four nearest low pixels (bilinear interpolation to begin with), and two detail gates m, n in [0, 1]:
 
-        H = U(L) + m · (A − U(a)) + n · (G∗A − U(a)),   U(x) = Σ_k w_k x_k,
+        H = U(L) + g_0 · (A − G∗A) + g_1 · (G∗A − G∗G∗A) + g_2 · (G∗G∗A − U(a)),   U(x) = Σ_k w_k x_k,
 
-    with A the high picture, a the low one, L its blurred version and G a small binomial blur. In focus L = a, and
-    m = 1, n = 0 gives A exactly; out of focus the gates close and U follows the blurred picture without crossing edges.
-    The gate m starts from what the low level shows: the share of a's detail that L has kept (`kept_detail`). Both gates
-    close where the circle of confusion is so large that no detail can be left (`CLOSING`): traces of strong edges would
-    stay visible in smooth blur.
+    with A the high picture, a the low one, L its blurred version and G a small binomial blur: three bands of A's
+    detail, finest first. In focus L = a, and gates of 1 give A exactly; out of focus they close, the finest first, and
+    U follows the blurred picture without crossing edges. The gates start from what the low level shows: the share of
+    a's detail that L has kept (`kept_detail`). They are closed where the circle of confusion is so large that no detail
+    can be left (`CLOSING`): traces of strong edges would stay visible in smooth blur.
     """
 
     CLOSING = (3.0, 4.5)
-    """Radius of the circle of confusion, in base pixels, from which the gates close and at which they are closed."""
+    """Radius of the circle of confusion, in low pixels, from which the gates close and at which they are closed."""
+
+    STRETCHES = (4.0, 16.0)
+    """Copies of the signed depth, times these, end at radii of 2 and of half a low pixel."""
 
     DETAIL_FLOOR = 1e-4
     """Energy of detail, per pixel and in [0, 1]², that is noise rather than detail."""
@@ -93,13 +96,13 @@ class EdgeUpsampler(nn.Module):
 
     def __init__(self, width: int = 32, inner: int = 48) -> None:
         super().__init__()
-        self.stem = nn.Conv2d(9, width, 3, padding=1)
+        self.stem = nn.Conv2d(10, width, 3, padding=1)
         self.stem_high = FoldedConv(3, width)
         self.down = nn.Conv2d(width, inner, 3, stride=2, padding=1)
         self.context = nn.Conv2d(inner, inner, 3, padding=2, dilation=2)
         self.narrow = nn.Conv2d(inner, width, 1)
         self.fuse = nn.Conv2d(width, width, 3, padding=1)
-        self.predict = nn.Conv2d(width, 24, 1)
+        self.predict = nn.Conv2d(width, 28, 1)
         weight, bias = self.predict.parameters()
         with torch.no_grad():
             weight.zero_()  # to begin with: bilinear, and the gate as the low level shows it
@@ -107,7 +110,7 @@ class EdgeUpsampler(nn.Module):
             for sub in range(4):
                 rows, columns = near.flip(0) if sub < 2 else near, near.flip(0) if sub % 2 == 0 else near
                 bias[4 * sub : 4 * sub + 4] = torch.outer(rows, columns).flatten()
-            bias[16:24] = 0.0
+            bias[16:28] = 0.0
         self._register_constants()
 
     def _register_constants(self) -> None:
@@ -121,31 +124,34 @@ class EdgeUpsampler(nn.Module):
         binomial = torch.tensor([0.25, 0.5, 0.25])
         self.register_buffer("binomial", torch.outer(binomial, binomial).repeat(3, 1, 1, 1), persistent=False)
 
-    def kept_detail(self, pair: Tensor) -> Tensor:
+    def kept_detail(self, picture: Tensor, blurred: Tensor) -> Tensor:
         """The share of the low picture's detail that its blurred version has kept, (N, 1, h, w) in [0, 1].
 
         Least squares over 3×3 pixels and the colours: Σ (a − G∗a)(L − G∗a) / Σ (a − G∗a)², 1 in focus, 0 far out of it.
 
         Args:
-            pair: blurred and low picture, (N, 6, h + 2, w + 2), with a border of one pixel.
+            picture, blurred: of the low size, (N, 3, h, w).
         """
-        blurred, picture = pair[:, :3, 1:-1, 1:-1], pair[:, 3:, 1:-1, 1:-1]
-        smooth = F.conv2d(pair[:, 3:], self.binomial, groups=3)
+        smooth = self._smooth(picture)
         # Times 16, so that FP16 keeps the squares of faint detail.
         detail, kept = 16 * (picture - smooth), 16 * (blurred - smooth)
         sums = torch.cat(((detail * kept).sum(1, keepdim=True), (detail * detail).sum(1, keepdim=True)), 1)
         covariance, variance = F.conv2d(sums, self.binomial[:2], padding=1, groups=2).split(1, 1)
         return torch.clamp(covariance / (variance + 256 * self.DETAIL_FLOOR), 0.0, 1.0)
 
+    def _smooth(self, picture: Tensor) -> Tensor:
+        """G∗picture, (N, 3, h, w): the binomial blur, the border reflected."""
+        return F.conv2d(F.pad(picture, (1, 1, 1, 1), mode="reflect"), self.binomial, groups=3)
+
     def forward(self, picture_high: Tensor, picture: Tensor, blurred: Tensor, signed_depth: Tensor) -> Tensor:
         pair = F.pad(torch.cat((blurred, picture), 1), (1, 1, 1, 1), mode="reflect")
-        kept = self.kept_detail(pair)
-        # Depths near the focal plane decide between sharp and soft: a stretched copy resolves them.
-        stretched = torch.clamp(16 * signed_depth, -1.0, 1.0)
-        low = self.stem(torch.cat((picture, blurred, signed_depth, stretched, kept), 1))
+        kept = self.kept_detail(picture, blurred)
+        # Depths near the focal plane decide between sharp and soft: stretched copies resolve them.
+        stretched = (torch.clamp(times * signed_depth, -1.0, 1.0) for times in self.STRETCHES)
+        low = self.stem(torch.cat((picture, blurred, signed_depth, *stretched, kept), 1))
         fine = F.relu(low + self.stem_high(picture_high))
-        coarse = self.narrow(F.relu(self.context(F.relu(self.down(fine)))))
-        predicted = self.predict(F.relu(self.fuse(F.relu(fine + upsample_2x(coarse)))))
+        context = self.narrow(F.relu(self.context(F.relu(self.down(fine)))))
+        predicted = self.predict(F.relu(self.fuse(F.relu(fine + upsample_2x(context)))))
 
         weights = F.relu(predicted[:, :16]) + 1e-3
         copies = F.conv2d(pair, self.neighbours, groups=6) * torch.cat([weights] * 6, 1)
@@ -156,7 +162,9 @@ class EdgeUpsampler(nn.Module):
 
         first, closed = self.CLOSING
         may_open = torch.clamp((closed - R_MAX * signed_depth.abs()) / (closed - first), 0.0, 1.0)
-        opened = torch.clamp(torch.cat((predicted[:, 16:20] + kept, predicted[:, 20:]), 1), 0.0, 1.0)
+        opened = torch.clamp(predicted[:, 16:] + torch.cat([kept] * 12, 1), 0.0, 1.0)
         gates = F.pixel_shuffle(opened * may_open, 2)
-        smooth = F.conv2d(F.pad(picture_high, (1, 1, 1, 1), mode="reflect"), self.binomial, groups=3)
-        return soft + gates[:, :1] * (picture_high - base) + gates[:, 1:] * (smooth - base)
+        smooth = self._smooth(picture_high)
+        smoother = self._smooth(smooth)
+        fine, middle, coarse = picture_high - smooth, smooth - smoother, smoother - base
+        return soft + gates[:, :1] * fine + gates[:, 1:2] * middle + gates[:, 2:] * coarse

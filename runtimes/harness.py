@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image
 
-from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, HALO, MIN_SIZE
+from model.contract import ALIGNMENT, CONTRACTS, DEPTH_BY_LEVEL, DEPTH_SIZE, HALO, MIN_SIZE
 from model.errors import InputError, MismatchError
 from runtimes.contract import Arrays, Runtime
 from runtimes.disparity import focal_disparity_at, normalise_disparity
@@ -128,7 +128,13 @@ class Harness:
                 raise InputError(f"{name} goes from 0 to 1, not {value:g}")
         levels = geometry(*pixels.shape[:2])
         pictures = picture_levels(pixels, levels)
-        depths = signed_depth_levels(disparity, levels, focal_disparity=focal_disparity, aperture=aperture)
+        depths = signed_depth_levels(
+            disparity,
+            levels,
+            focal_disparity=focal_disparity,
+            aperture=aperture,
+            by_level=DEPTH_BY_LEVEL[self._runtime.variant],
+        )
         report = _Share(levels, progress)
         result = np.empty_like(pixels, order="C", subok=False)
 

@@ -209,7 +209,7 @@ def resize_registered(values: np.ndarray, levels: Geometry, level: int) -> np.nd
 
 
 def signed_depth_levels(
-    disparity: np.ndarray, levels: Geometry, *, focal_disparity: float, aperture: float
+    disparity: np.ndarray, levels: Geometry, *, focal_disparity: float, aperture: float, by_level: bool = False
 ) -> list[np.ndarray]:
     """Signed depth D̃ = (D − d_f) · α · `levels.blur_scale` at each level that is held (0 … n − 1, and 0 if n = 0).
 
@@ -217,6 +217,7 @@ def signed_depth_levels(
         disparity: D, h×w of any size, in [0, 1], near = large.
         focal_disparity: d_f, in [0, 1].
         aperture: α, in [0, 1].
+        by_level: times 2^k at level k, clipped to [-1, 1]: see `model.contract.DEPTH_BY_LEVEL`.
 
     Returns:
         (1, 1, *levels.padded(k)), float32, in [-1, 1], base first. The finest is resized bilinearly from D and padded
@@ -229,7 +230,11 @@ def signed_depth_levels(
     while len(depths) <= finest:
         rows = depths[-1][..., 0::2, :] + depths[-1][..., 1::2, :]
         depths.append((rows[..., 0::2] + rows[..., 1::2]) * np.float32(0.25))
-    return depths[::-1]
+    depths.reverse()
+    if by_level:
+        for level, depth in enumerate(depths[1:], start=1):
+            np.clip(depth * np.float32(2**level), -1.0, 1.0, out=depth)
+    return depths
 
 
 def pad_to(array: np.ndarray, height: int, width: int) -> np.ndarray:

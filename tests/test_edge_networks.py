@@ -25,6 +25,7 @@ from runtimes.harness import Harness
 from runtimes.photo import read_photo
 from runtimes.pytorch import TorchRuntime
 from tests.tiny import random_inputs
+from training.renderer import srgb_to_linear
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "bridge.jpg"
 
@@ -61,11 +62,15 @@ ALLOWED = {
 
 
 def faults(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
-    """What in the exported graph breaks the rules for edge networks."""
+    """What in the exported graph breaks the rules for edge networks; what depends on weights alone is folded away."""
     program = torch.export.export(module, inputs, strict=False)
+    names = set(program.graph_signature.user_inputs)
     found = []
+    depends: set[Any] = set()
     for node in program.graph.nodes:
-        if node.op != "call_function":
+        if node.name in names or depends & set(node.all_input_nodes):
+            depends.add(node)
+        if node.op != "call_function" or node not in depends:
             continue
         name = getattr(node.target, "overloadpacket", node.target).__name__
         value, arguments = node.meta["val"], node.args
@@ -255,13 +260,14 @@ def test_blur_is_a_mean_of_the_neighbourhood(seed: int, scale: float, patch: int
 
 @torch.no_grad()
 def test_blur_spreads_light_over_its_disc() -> None:
-    """A bright pixel at one depth, with initial weights: the spot grows with |signed depth|, and light is x²."""
+    """A bright pixel at one depth, with initial weights: the spot grows with |signed depth|, in linear light."""
     blur = edge_blur()
     picture = torch.full((1, 3, 48, 48), 0.1)
     picture[:, :, 24, 24] = 1.0
     spreads = []
     for radius in (0.0, 1.0, 2.0, 3.0, 6.0):
-        found = blur(picture, torch.full((1, 1, 48, 48), -radius / R_MAX))[0, 0].double().numpy() ** 2 - 0.01
+        spot = blur(picture, torch.full((1, 1, 48, 48), -radius / R_MAX))[0, 0]
+        found = srgb_to_linear(spot.numpy()).astype(np.float64) - float(srgb_to_linear(np.float32(0.1)))
         rows, columns = np.indices(found.shape)
         assert found.sum() == pytest.approx(1 - 0.01, rel=0.05), "no light is lost"
         spreads.append((found * np.hypot(rows - 24, columns - 24) ** 2).sum() / found.sum())
@@ -269,6 +275,31 @@ def test_blur_spreads_light_over_its_disc() -> None:
     # A disc of radius r has the mean square r²/2; hats and the half size add to it.
     np.testing.assert_allclose(spreads[1:4], [0.5, 2.0, 4.5], atol=0.4)
     assert spreads[4] == pytest.approx(18, rel=0.2)
+
+
+def test_light_is_that_of_srgb() -> None:
+    blur = edge_blur()
+    values = torch.linspace(0, 1, 256)
+    found = (blur.light(values) / blur.LIGHT_SCALE).numpy()
+    np.testing.assert_allclose(found, srgb_to_linear(values.numpy()), atol=0.003)
+    assert np.abs(values.numpy() ** 2 - srgb_to_linear(values.numpy())).max() > 0.04, "the control: a plain square"
+
+
+@torch.no_grad()
+def test_learned_discs_only_ever_average() -> None:
+    """Whatever is learned, a disc's weights are not negative and sum to 1: a bright field stays what it is."""
+    blur = edge_blur()
+    torch.manual_seed(0)
+    for name, disc in blur.named_parameters():
+        if name.startswith("disc"):
+            disc.copy_(torch.randn_like(disc))
+    for radius in blur.CENTRES:
+        picture = torch.full((1, 3, 64, 64), 0.7)
+        picture[:, :, :, 32:] = 0.2
+        found = blur(picture, torch.full((1, 1, 64, 64), radius / R_MAX))
+        assert found.min() >= 0.2 - 1e-4
+        assert found.max() <= 0.7 + 1e-4
+        assert (found[:, :, :, :16] - 0.7).abs().max() < 1e-3
 
 
 # --- Step
@@ -285,7 +316,7 @@ def test_step_with_open_gates_gives_the_high_picture_back() -> None:
     step = edge_step()
     weight, bias = step.predict.parameters()
     weight.zero_()
-    bias[16:20], bias[20:24] = 1.0, 0.0
+    bias[16:] = 1.0
     picture_high, picture, _, signed_depth = random_inputs("upsample", 32, 40)
     far = torch.full_like(signed_depth, -step.CLOSING[1] / R_MAX)
     signed_depth *= step.CLOSING[0] / R_MAX
@@ -293,11 +324,34 @@ def test_step_with_open_gates_gives_the_high_picture_back() -> None:
     assert torch.equal(step(picture_high, picture, picture, far), step(1 - picture_high, picture, picture, far)), (
         "closed by a large circle of confusion, whatever is predicted: nothing of the high picture is left"
     )
-    bias[16:24] = -2.0
+    bias[16:] = -2.0
     found = step(picture_high, picture, picture, signed_depth)[:, :, 2:-2, 2:-2]
     bilinear = upsample_2x(picture)[:, :, 2:-2, 2:-2]
     assert (found - bilinear).abs().max() < 0.01, "closed gates: interpolation, bilinear to begin with"
     assert (bilinear - picture_high[:, :, 2:-2, 2:-2]).abs().max() > 0.3
+
+
+@torch.no_grad()
+def test_step_takes_each_band_of_the_detail() -> None:
+    """With one gate open at a time, what comes beside interpolation is that band; the three together are all of it."""
+    step = edge_step()
+    weight, bias = step.predict.parameters()
+    weight.zero_()
+    picture_high, picture, _, signed_depth = random_inputs("upsample", 32, 40)
+    blurred = torch.full_like(picture, 0.5)  # has kept nothing: the gates start from 0
+    signed_depth *= 0.1 / R_MAX
+    bands = []
+    for band in range(3):
+        bias[16:] = -2.0
+        closed = step(picture_high, picture, blurred, signed_depth)
+        bias[16 + 4 * band : 20 + 4 * band] = 1.0
+        bands.append(step(picture_high, picture, blurred, signed_depth) - closed)
+    kernel = torch.outer(*2 * [torch.tensor([0.25, 0.5, 0.25])]).expand(3, 1, 3, 3)
+    smooth = F.conv2d(F.pad(picture_high, (1, 1, 1, 1), mode="reflect"), kernel, groups=3)
+    assert (bands[0] - (picture_high - smooth)).abs().max() < 1e-5
+    whole = (picture_high - upsample_2x(picture))[:, :, 2:-2, 2:-2]
+    assert (sum(bands)[:, :, 2:-2, 2:-2] - whole).abs().max() < 0.01
+    assert all(band.abs().max() > 0.1 for band in bands)
 
 
 @settings(max_examples=10, deadline=None)

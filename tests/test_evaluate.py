@@ -113,7 +113,7 @@ class TestGeometry:
     def test_training_scenes_are_as_they_were(self) -> None:
         """A checkpoint holds these fields: one more, and a run could not be resumed."""
         config = SceneConfig(size=384, steps=3)
-        assert asdict(config) == {"size": 384, "steps": 3, "exact": False, "cutout_only": False}
+        assert asdict(config) == {"size": 384, "steps": 3, "exact": False, "cutout_only": False, "narrow": 0.0}
         assert config.radius == 64.0
 
     def test_the_blur_a_network_is_asked_for_is_the_scenes(self, sources: Sources, job: Job) -> None:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+import torch.nn.functional as F
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from model.build import load
+from model.build import build, load
 from model.errors import InputError, MismatchError
 from tests.tiny import make_sources
 from training.fit import FitConfig, Machine, Sample, StepBatches, fit, learning_rate
@@ -209,6 +210,26 @@ def test_another_configuration_is_refused(tmp_path: Path, change: dict[str, Any]
         fit(ToyTask(replace(CONFIG, **change)), out=tmp_path, machine=ALONE, resume=True)
 
 
+def test_a_fit_of_blur_starts_from_earlier_weights_with_the_loss_that_it_is_told(tmp_path: Path) -> None:
+    blur, step = build("edge", "lens_blur"), build("edge", "upsample")
+    with torch.no_grad():
+        blur.disc1.add_(0.125)
+    for name, network in (("lens_blur", blur), ("upsample", step)):
+        save_file(network.state_dict(), tmp_path / f"edge_{name}.safetensors")
+    task = tiny_blur(tmp_path / "sources")
+    told = BlurTask(
+        replace(task.config, start=str(tmp_path), loss="l2"), train=task.train, validation=task.validation
+    ).module()
+    assert torch.equal(told.lens_blur.disc1, blur.disc1)
+    assert not torch.equal(task.module().lens_blur.disc1, blur.disc1)
+    batch = {name: torch.rand(1, 3, 64, 64) for name in ("picture", "target")}
+    batch |= {"signed_depth": torch.zeros(1, 1, 64, 64), "steps": torch.tensor([1])}
+    low, high = told.outputs(batch["picture"], batch["signed_depth"], steps=1)
+    targets = pyramid(batch["target"], 1)
+    expected = F.mse_loss(low, targets[0]) + F.mse_loss(high, targets[1])
+    assert float(told(batch)) == pytest.approx(float(expected), rel=1e-5)
+
+
 def test_other_scenes_are_another_configuration() -> None:
     one, other = BlurConfig(), BlurConfig(small=SceneConfig(size=64, steps=1))
     assert asdict(one) != asdict(other), "nested settings are compared too"
@@ -279,7 +300,7 @@ def test_processes_share_each_step(world: int) -> None:
 
 @torch.no_grad()
 def test_equation_6() -> None:
-    module = BlurAndStep("edge", beta=0.7)
+    module = BlurAndStep(build("edge", "lens_blur"), build("edge", "upsample"), beta=0.7)
     generator = torch.Generator().manual_seed(0)
     batch = {name: torch.rand(2, 3, 128, 128, generator=generator) for name in ("picture", "target")}
     batch["signed_depth"] = torch.rand(2, 1, 128, 128, generator=generator) - 0.5
@@ -294,7 +315,7 @@ def test_equation_6() -> None:
 @pytest.mark.parametrize("variant", ["paper", "edge"])
 def test_both_variants_get_gradients_everywhere(variant: str) -> None:
     """Several processes wait for the gradient of every weight: none may be left out of the loss."""
-    module = BlurAndStep(variant, beta=1.0).train()
+    module = BlurAndStep(build(variant, "lens_blur"), build(variant, "upsample"), beta=1.0).train()
     generator = torch.Generator().manual_seed(0)
     batch = {name: torch.rand(1, 3, 64, 64, generator=generator) for name in ("picture", "target")}
     batch["signed_depth"] = 2 * torch.rand(1, 1, 64, 64, generator=generator) - 1

@@ -72,10 +72,13 @@ def test_the_loop_gives_the_numbers_of_the_harness() -> None:
     disparity = torch.from_numpy(blocks.repeat(2, 0).repeat(2, 1))[None, None]
     signed_depth = (disparity - focal) * (aperture * geometry.blur_scale)
     networks = (build("edge", "lens_blur"), build("edge", "upsample"))
-    found = run_loop(*networks, pyramid(tensor(pixels), 2), signed_depth)
+    found = run_loop(*networks, pyramid(tensor(pixels), 2), signed_depth, by_level=True)
     assert [level.shape for level in found] == [expected[level].shape for level in range(3)]
     for level, result in enumerate(found):
         assert np.abs(result.numpy() - expected[level]).max() <= 1e-5, level
-    unscaled = run_loop(*networks, pyramid(tensor(pixels), 2), (disparity - focal) * aperture)
+    unscaled = run_loop(*networks, pyramid(tensor(pixels), 2), (disparity - focal) * aperture, by_level=True)
     assert np.abs(unscaled[2].numpy() - expected[2]).max() > 1e-3
+    same_at_each_level = run_loop(*networks, pyramid(tensor(pixels), 2), signed_depth)
+    assert torch.equal(same_at_each_level[1], found[1]), "at the base both are D̃"
+    assert np.abs(same_at_each_level[2].numpy() - expected[2]).max() > 1e-3
     assert np.abs(tensor(pixels).numpy() - expected[2]).max() > 0.1

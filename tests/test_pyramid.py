@@ -195,6 +195,17 @@ def test_signed_depth_follows_the_equation_and_stays_in_range() -> None:
             np.testing.assert_allclose(depth, (disparity - focal) * aperture, atol=1e-7)
 
 
+def test_by_level_the_signed_depth_is_a_radius_in_pixels_of_its_level() -> None:
+    levels = geometry(1536, 2048)
+    assert levels.steps == 3
+    for disparity, expected in [(0.5, [0.1, 0.2, 0.4]), (0.9, [0.5, 1.0, 1.0]), (0.0, [-0.4, -0.8, -1.0])]:
+        found = signed_depth_levels(
+            np.full((320, 320), disparity), levels, focal_disparity=0.4, aperture=1 / levels.blur_scale, by_level=True
+        )
+        for depth, value in zip(found, expected, strict=True):
+            np.testing.assert_allclose(depth, value, atol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_integers_are_clipped_and_rounded_half_to_even(dtype: type) -> None:
     largest = int(np.iinfo(dtype).max)

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import astuple
+from dataclasses import astuple, replace
 from pathlib import Path
 
 import numpy as np
@@ -69,6 +69,18 @@ def test_fields_have_their_shapes_and_ranges(sources: Sources) -> None:
         assert 0 <= scene.target.min() <= scene.target.max() <= 1
         assert 0 <= scene.focal <= 1
         assert 0 <= scene.aperture <= 1
+
+
+def test_narrow_scenes_are_the_same_scenes_with_a_smaller_aperture(sources: Sources) -> None:
+    apertures = []
+    for index in range(12):
+        usual = make_scene(sources, seed=5, index=index, config=SMALL)
+        narrow = make_scene(sources, seed=5, index=index, config=replace(SMALL, narrow=1.0))
+        assert np.array_equal(usual.picture, narrow.picture)
+        assert usual.focal == narrow.focal
+        apertures.append(narrow.aperture)
+    assert 0.02 <= min(apertures) < 0.1
+    assert 0.2 < max(apertures) <= 0.5
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from deeplens.guard import guarded
 from model.build import Weights, load
+from model.contract import DEPTH_BY_LEVEL
 from model.errors import InputError
 from training.fit import FitConfig, Machine, Sample, fit
 from training.loop import pyramid, run_loop
@@ -37,24 +38,32 @@ class BlurConfig(FitConfig):
     """
 
     beta: float = 1.0
-    small: SceneConfig = field(default_factory=lambda: SceneConfig(size=256, steps=2))
-    large: SceneConfig = field(default_factory=lambda: SceneConfig(size=384, steps=3))
-    loss: str = "normalised"
+    small: SceneConfig = field(default_factory=lambda: SceneConfig(size=256, steps=1, narrow=0.35))
+    large: SceneConfig = field(default_factory=lambda: SceneConfig(size=384, steps=2, narrow=0.35))
+    loss: str = "l1"
     start: str | None = None
 
 
 class BlurAndStep(nn.Module):
     """The two networks as one module whose forward is equation 6: J_f(L) + β · mean over levels of J_f(H)."""
 
-    def __init__(self, lens_blur: nn.Module, upsample: nn.Module, *, beta: float, loss: Loss = normalised_loss) -> None:
+    def __init__(
+        self,
+        lens_blur: nn.Module,
+        upsample: nn.Module,
+        *,
+        beta: float,
+        loss: Loss = normalised_loss,
+        by_level: bool = False,
+    ) -> None:
         super().__init__()
         self.lens_blur, self.upsample = lens_blur, upsample
-        self.beta, self.loss = beta, loss
+        self.beta, self.loss, self.by_level = beta, loss, by_level
 
     def outputs(self, picture: Tensor, signed_depth: Tensor, *, steps: int) -> list[Tensor]:
         """Blurred pictures at all levels, base first."""
         pictures = [level.contiguous(memory_format=torch.channels_last) for level in pyramid(picture, steps)]
-        return run_loop(self.lens_blur, self.upsample, pictures, signed_depth)
+        return run_loop(self.lens_blur, self.upsample, pictures, signed_depth, by_level=self.by_level)
 
     def forward(self, batch: Sample) -> Tensor:
         steps = int(batch["steps"][0])
@@ -76,7 +85,9 @@ class BlurTask:
         config = self.config
         start: Weights = "initial" if config.start is None else Path(config.start)
         networks = (load(config.variant, network, start) for network in ("lens_blur", "upsample"))
-        return BlurAndStep(*networks, beta=config.beta, loss=LOSSES[config.loss])
+        return BlurAndStep(
+            *networks, beta=config.beta, loss=LOSSES[config.loss], by_level=DEPTH_BY_LEVEL[config.variant]
+        )
 
     def dataset(self) -> SceneStream:
         config = self.config

@@ -28,12 +28,15 @@ def run_loop(
     upsample: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor],
     pictures: list[Tensor],
     signed_depth: Tensor,
+    *,
+    by_level: bool = False,
 ) -> list[Tensor]:
     """Blurred pictures at all levels, base first.
 
     Args:
         pictures: the photo at all levels, base first, (N, 3, h·2^k, w·2^k) in [0, 1].
         signed_depth: (N, 1, h·2^n, w·2^n) at the full size, in [-1, 1]; averaged down to each level.
+        by_level: what the steps get is in units of their level: see `model.contract.DEPTH_BY_LEVEL`.
     """
     depths = [signed_depth]
     for _ in pictures[1:]:
@@ -41,5 +44,6 @@ def run_loop(
     blurred = [lens_blur(pictures[0], depths[0])]
     for level in range(len(pictures) - 1):
         low = blurred[-1].clamp(0.0, 1.0)
-        blurred.append(upsample(pictures[level + 1], pictures[level], low, depths[level]))
+        depth = (depths[level] * 2**level).clamp(-1.0, 1.0) if by_level else depths[level]
+        blurred.append(upsample(pictures[level + 1], pictures[level], low, depth))
     return blurred

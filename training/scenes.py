@@ -44,12 +44,14 @@ class SceneConfig:
         steps: ×2 steps from the base to the full size: the base is size / 2^steps.
         exact: render by the accumulation buffer instead of layer by layer.
         cutout_only: foregrounds are photographic cut-outs in their own colours only, as in the paper.
+        narrow: share of scenes with a small aperture, α from 0.02 to 0.5, evenly in its logarithm.
     """
 
     size: int = 320
     steps: int = 2
     exact: bool = False
     cutout_only: bool = False
+    narrow: float = 0.0
 
     @property
     def radius(self) -> float:
@@ -106,6 +108,9 @@ def make_scene(sources: Sources, *, seed: int, index: int, config: SceneConfig) 
     disparity = visible_disparity(planes)
     focal = _focal(planes, disparity[inner, inner], rng)
     aperture = float(rng.choice([1.0, rng.uniform(0.0, 1.0), 0.0], p=[0.6, 0.37, 0.03]))
+    narrow = np.random.default_rng([seed, index, 2])
+    if narrow.random() < config.narrow:
+        aperture = float(np.exp(narrow.uniform(np.log(0.02), np.log(0.5))))
 
     render = render_exact if config.exact else render_layered
     target = render(planes, focal=focal, radius=config.radius * aperture)[inner, inner]
