@@ -1,0 +1,319 @@
+"""PyTorch → Core ML: each network alone, as ML programs for iOS 17 and iOS 18, with golden vectors beside them.
+
+    python export/coreml.py [--variant V] [--network N] [--precision P] [--target T] [--shapes S] [--out DIR] …
+
+does the same as `deeplens export coreml`. Runs on any machine with the `coreml` extra; Core ML itself needs macOS.
+"""
+
+import math
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+if __name__ == "__main__":  # run as a file: the folder of this file is first on the path; the root belongs there
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import typer
+
+from deeplens.guard import guarded
+from deeplens.options import JsonTarget, weights_from
+from deeplens.report import console_for, table, write_json
+from export import coreml_golden, coreml_report, manifest
+from export.coreml_check import compare
+from export.coreml_package import IMAGES, PRECISIONS, SHAPES, TARGETS, Recipe, save
+from export.onnx_graph import FIXED_SHAPES, check_choice, checked_shape, parse_shape
+from export.placement import UNITS
+from model.contract import CONTRACTS, NETWORKS, VARIANTS
+from model.errors import InputError, MissingError
+from runtimes.coreml.program import import_coremltools
+from runtimes.pyramid import geometry
+
+if TYPE_CHECKING:
+    import torch
+
+    from model.build import Weights
+
+PHOTO_SIZE = "2048x1536"
+"""Width and height of the photo whose levels enumerated and multifunction packages hold unless told otherwise."""
+
+TOOLS = ("torch", "coremltools", "numpy")
+
+
+@dataclass(frozen=True)
+class Job:
+    """One package to be made."""
+
+    variant: str
+    network: str
+    weights: "Weights"
+    recipe: Recipe
+
+
+def export(variant: str, network: str, recipe: Recipe, *, out: Path, weights: "Weights" = "shipped") -> manifest.Entry:
+    """Export one network.
+
+    Args:
+        variant, network: as in `model.contract`.
+        recipe: what the package is to be.
+        out: the root of the artefacts; the package goes to `out`/coreml, golden vectors to `out`/coreml/golden, the
+            entry to `out`/manifest.json.
+        weights: as in `model.build.load`.
+
+    Raises:
+        InputError: an unknown name, a package that can't be, a manifest that is not one.
+        MissingError: a library or the weights are not there.
+        MismatchError: the network can't be converted, or the package is not what PyTorch computes. Nothing is left
+            behind but golden vectors.
+    """
+    check_choice("variant", variant, VARIANTS)
+    check_choice("network", network, NETWORKS)
+    _import_libraries()
+    from model import build
+
+    module = build.load(variant, network, weights)
+    named = weights if isinstance(weights, str) else weights.name
+    return export_module(module, recipe, variant=variant, network=network, out=out, weights=named)
+
+
+def export_module(
+    module: "torch.nn.Module", recipe: Recipe, *, variant: str, network: str, out: Path, weights: str
+) -> manifest.Entry:
+    """Export `module`, which keeps the contract of `network`, as `export` does.
+
+    Args:
+        weights: where they come from, for the manifest.
+    """
+    from model.build import weights_sha256
+
+    contract = CONTRACTS[network]
+    recipe.check(contract)
+    manifest.read(out)  # refuses a file that is not a manifest before the work begins
+    sha256 = weights_sha256(module)
+    tools = {tool: version(tool) for tool in TOOLS}
+    notes = {"variant": variant, "network": network, "precision": recipe.precision, "shapes": recipe.shapes}
+    notes |= {"compute_units": recipe.compute_units, "weights": weights, "weights_sha256": sha256}
+    path = out / "coreml" / recipe.file_name(variant, contract)
+    staged = path.with_name(f".{path.stem}.{os.getpid()}.mlpackage")  # coremltools saves under no other suffix
+    inputs, outputs = recipe.tensors(contract)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save(
+            module, contract, recipe, staged, notes={f"deeplens.{key}": value for key, value in (notes | tools).items()}
+        )
+        golden = coreml_golden.write(
+            out / "coreml" / "golden", module, contract, variant=variant, size=recipe.sizes[0], sha256=sha256
+        )
+        decibels = compare(staged, contract, recipe, coreml_golden.read(golden))
+        entry = manifest.Entry(
+            network=network,
+            variant=variant,
+            runtime="coreml",
+            precision=recipe.precision,
+            path=path.relative_to(out).as_posix(),
+            sha256=manifest.file_sha256(staged),
+            weights_sha256=sha256,
+            inputs=inputs,
+            outputs=outputs,
+            tools=tools,
+            opset=None,
+            dynamic=False,
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            more={
+                "target": recipe.target,
+                "shapes": recipe.shapes,
+                "sizes": [list(size) for size in recipe.sizes],
+                "images": list(IMAGES[network]) if recipe.images else [],
+                "compute_units": recipe.compute_units,
+                "weights": weights,
+                "golden": golden.relative_to(out).as_posix(),
+                "agreement_db": None if math.isinf(decibels) else round(decibels, 1),
+            },
+        )
+        manifest.add(out, entry, staged=staged)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return entry
+
+
+def level_sizes(network: str, photo_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
+    """Low-resolution (height, width), smallest first, at which `network` runs in the loop over a photo or over the same
+    photo turned by 90°.
+
+    Args:
+        photo_size: height and width of the photo, in pixels.
+    """
+    contract = CONTRACTS[network]
+    if contract.fixed_size is not None:
+        return (contract.fixed_size,)
+    sizes = set()
+    for height, width in (photo_size, photo_size[::-1]):
+        levels = geometry(height, width)
+        last = max(1, levels.steps) if network == "upsample" else 1
+        sizes |= {levels.padded(level) for level in range(last)}
+    return tuple(sorted(sizes))
+
+
+def recipes(
+    network: str,
+    *,
+    shapes: Sequence[str] = SHAPES,
+    fixed: Sequence[tuple[int, int]] = FIXED_SHAPES,
+    photo_size: tuple[int, int],
+    targets: Sequence[str] = TARGETS,
+    precisions: Sequence[str] = ("fp16",),
+    image: bool = False,
+    compute_units: str = "ALL",
+) -> Iterator[Recipe]:
+    """The packages of one network that a call asks for; what no package can be is left out: other than fixed shapes of
+    a network with one size, or for iOS 17, and images where no input can be one.
+
+    Args:
+        fixed: low-resolution (height, width) of packages of one size.
+        photo_size: height and width of the photo whose levels the others hold.
+    """
+    contract = CONTRACTS[network]
+    images = image and bool(IMAGES[network])
+    sizes = level_sizes(network, photo_size)
+    kinds: list[tuple[str, tuple[tuple[int, int], ...]]] = []
+    if "fixed" in shapes or contract.fixed_size is not None:
+        singles = [contract.fixed_size] if contract.fixed_size else [checked_shape(contract, each) for each in fixed]
+        kinds += [("fixed", (size,)) for size in singles]
+    if contract.fixed_size is None and len(sizes) > 1:
+        kinds += [(kind, sizes) for kind in shapes if kind != "fixed"]
+    for precision in precisions:
+        for target in targets:
+            for kind, several in kinds:
+                if kind != "fixed" and target == "iOS17":
+                    continue
+                recipe = Recipe(precision=precision, target=target, shapes=kind, sizes=several, images=images)
+                recipe = replace(recipe, compute_units=compute_units)
+                recipe.check(contract)
+                yield recipe
+
+
+def export_all(jobs: Sequence[Job], *, out: Path, report: Callable[[str], None]) -> list[manifest.Entry]:
+    """Export each package; all weights must be there before the first is made.
+
+    Args:
+        report: gets a line for each package.
+
+    Raises:
+        as `export`; InputError also when there is nothing to export.
+    """
+    if not jobs:
+        raise InputError("no package to export: enumerated and multifunction shapes need iOS18 and several sizes")
+    _import_libraries()
+    from model import build
+
+    for job in jobs:
+        build.weights_file(job.variant, job.network, job.weights)
+    entries = []
+    for job in jobs:
+        entry = export(job.variant, job.network, job.recipe, out=out, weights=job.weights)
+        entries.append(entry)
+        report(f"{out / entry.path}  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
+    return entries
+
+
+def _import_libraries() -> None:
+    """All that an export needs; MissingError names the extra."""
+    import_coremltools()
+    try:
+        import sklearn
+        import torch
+    except ImportError as error:
+        raise MissingError(f"Core ML export lacks a library ({error}): pip install 'deeplens[coreml]'") from error
+    del sklearn, torch
+
+
+def _default_weights(variant: str, network: str) -> "Weights":
+    """Shipped weights, or initial ones where none are shipped."""
+    from model import build
+
+    try:
+        build.weights_file(variant, network)
+    except MissingError:
+        return "initial"
+    return "shipped"
+
+
+def command(
+    variant: Annotated[list[str] | None, typer.Option(help="edge or paper; may be repeated. (default: both)")] = None,
+    network: Annotated[list[str] | None, typer.Option(help="depth, lens_blur, upsample; may be repeated.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the artefacts and their manifest.")] = manifest.DEFAULT_FOLDER,
+    weights: Annotated[
+        str | None, typer.Option(help="shipped, initial (untrained), a safetensors file or folder. (default: shipped)")
+    ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(PRECISIONS)}; may be repeated. (default: fp16)")
+    ] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(TARGETS)}; may be repeated. (default: both)")
+    ] = None,
+    shapes: Annotated[
+        list[str] | None, typer.Option(help=f"{', '.join(SHAPES)}; may be repeated. (default: all)")
+    ] = None,
+    shape: Annotated[
+        list[str] | None, typer.Option(help="HxW of a low-resolution fixed shape; may be repeated. (default: 256x256)")
+    ] = None,
+    photo_size: Annotated[
+        str, typer.Option(metavar="WxH", help="Photo whose levels are enumerated, or get a function each.")
+    ] = PHOTO_SIZE,
+    image: Annotated[
+        bool, typer.Option("--image", help="The photo of depth and lens blur as an image of 8 bits a channel.")
+    ] = False,
+    compute_units: Annotated[str, typer.Option(help=f"Where runtimes should let it run: {', '.join(UNITS)}.")] = "all",
+    json: JsonTarget = None,
+) -> None:
+    """Export the networks to Core ML; print size and operations of each package."""
+    from benchmarks.command import parse_size
+
+    for kind, given, known in (
+        ("shapes", shapes, SHAPES),
+        ("target", target, TARGETS),
+        ("precision", precision, PRECISIONS),
+    ):
+        for each in given or ():
+            check_choice(kind, each, known)
+    check_choice("compute units", compute_units, tuple(UNITS))
+    width, height = parse_size(photo_size)
+    by_default = variant is None and weights is None
+    jobs: list[Job] = []
+    for each in variant or VARIANTS:
+        check_choice("variant", each, VARIANTS)
+        for name in network or NETWORKS:
+            check_choice("network", name, NETWORKS)
+            asked = recipes(
+                name,
+                shapes=shapes or SHAPES,
+                fixed=[parse_shape(one) for one in shape] if shape else FIXED_SHAPES,
+                photo_size=(height, width),
+                targets=target or TARGETS,
+                precisions=precision or ("fp16",),
+                image=image,
+                compute_units=UNITS[compute_units],
+            )
+            source = _default_weights(each, name) if by_default else weights_from(weights or "shipped")
+            jobs += [Job(each, name, source, recipe) for recipe in asked]
+    for each, name in dict.fromkeys(
+        (job.variant, job.network) for job in jobs if by_default and job.weights == "initial"
+    ):
+        note = f"note: no trained weights are shipped for {each} {name}: its packages hold initial ones"
+        typer.echo(note, err=True)
+    console = console_for(json)
+    entries = export_all(jobs, out=out, report=lambda line: typer.echo(line, err=json is not None))
+    found = [(entry, coreml_report.contents(out / entry.path)) for entry in entries]
+    console.print(table("Core ML packages", coreml_report.COLUMNS, [each.row(entry) for entry, each in found]))
+    write_json(json, {"packages": [each.to_json(entry) for entry, each in found]})
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    sys.exit(guarded(lambda: app(standalone_mode=False)))

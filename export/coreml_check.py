@@ -1,0 +1,50 @@
+"""Is a saved Core ML package the network that it came from? The executor runs it on golden vectors made by PyTorch."""
+
+from pathlib import Path
+
+import numpy as np
+
+from export.coreml_golden import GATES, Golden, agreement
+from export.coreml_package import IMAGES, Recipe
+from model.contract import Contract
+from model.errors import MismatchError
+
+TOLERANCE = 1e-5
+"""Largest |executor − PyTorch| of an FP32 package, as a share of the output's spread."""
+
+
+def compare(package: Path, contract: Contract, recipe: Recipe, golden: Golden) -> float:
+    """Run the first function of a package on the golden inputs: in float32, or with FP16 values and float32 sums.
+
+    An FP32 package must be within `TOLERANCE`, which catches a wrong graph or weight; an FP16 one must reach its gate
+    in `GATES`; of compressed weights the loss is told.
+
+    Returns:
+        the agreement with PyTorch's float32 output, in dB (`coreml_golden.agreement`).
+
+    Raises:
+        MismatchError: the package is outside these bounds, or can't be run.
+    """
+    from runtimes.coreml.executor import Executor
+    from runtimes.coreml.program import load
+
+    images = IMAGES[contract.network] if recipe.images else ()
+    inputs = {name: array * np.float32(255) if name in images else array for name, array in golden.inputs.items()}
+    executor = Executor(
+        load(package, next(iter(recipe.functions))), mode="float32" if recipe.precision == "fp32" else "fp16"
+    )
+    name, expected = next(iter(golden.outputs.items()))
+    found = executor.run(inputs)[name]
+    decibels = agreement(found, expected)
+    if recipe.precision == "fp32":
+        share = float(np.abs(found - expected).max() / np.ptp(expected))
+        if not share <= TOLERANCE:
+            raise MismatchError(
+                f"{contract.network}: package and PyTorch differ by {share:.2g} of the spread (at most {TOLERANCE:g})"
+            )
+    elif decibels < GATES.get(recipe.precision, -np.inf):
+        raise MismatchError(
+            f"{contract.network}: package and PyTorch agree to {decibels:.1f} dB only (at least "
+            f"{GATES[recipe.precision]:g}): use --precision fp32"
+        )
+    return decibels
