@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from deeplens import inventory
-from deeplens.options import Artifacts, JsonTarget, Threads
+from deeplens.options import Artifacts, JsonTarget, Precision, Threads
 from deeplens.refocus import check_outputs, progress_bar
 from deeplens.report import console_for, table, write_json
+from export.manifest import DEFAULT_PRECISION
 from model.errors import InputError
 from runtimes.ort import core_count
 
@@ -37,6 +38,7 @@ def bench(
     runtime: Annotated[
         list[str] | None, typer.Option(metavar="R", show_default="torch, onnx", help="May be repeated.")
     ] = None,
+    precision: Precision = None,
     artifacts: Artifacts = None,
     threads: Threads = None,
     warm_up: Annotated[int, typer.Option(metavar="N", min=1, help="Rounds that are not counted.")] = 1,
@@ -55,7 +57,14 @@ def bench(
     variants = variant or (["edge"] if memory else ["paper", "edge"])
     names = runtime or (["onnx"] if memory else ["torch", "onnx"])
     candidates = [
-        Candidate(one, name, weights=weights_of(one), artifacts=artifacts, threads=threads or core_count())
+        Candidate(
+            one,
+            name,
+            weights=weights_of(one),
+            artifacts=artifacts,
+            threads=threads or core_count(),
+            precision="fp32" if name == "torch" else precision or DEFAULT_PRECISION.get(name, "fp32"),
+        )
         for one, name in product(variants, names)
     ]
     console = console_for(json)

@@ -39,7 +39,7 @@ def measure(candidate: Candidate, *, width: int, height: int) -> dict[str, Any]:
             sys.executable, "-m", "deeplens", "refocus", photo, "-o", folder / "out.jpg", "--depth", depth,
             "--focus-depth", str(FOCAL_DISPARITY), "--f-number", str(N_MIN / APERTURE),
             "--variant", candidate.variant, "--runtime", candidate.runtime, "--weights", str(candidate.weights),
-            "--threads", str(candidate.threads), "--json", answer,
+            "--threads", str(candidate.threads), "--precision", candidate.precision, "--json", answer,
         ]  # fmt: skip
         if candidate.artifacts is not None:
             command += ["--artifacts", candidate.artifacts]

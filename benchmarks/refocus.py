@@ -39,10 +39,11 @@ class Candidate:
     weights: Path | Literal["shipped", "initial"] = "shipped"
     artifacts: Path | None = None
     threads: int = 1
+    precision: str = "fp32"
 
     @property
     def name(self) -> str:
-        return f"{self.variant} {self.runtime}"
+        return f"{self.variant} {self.runtime}" + ("" if self.precision == "fp32" else f" {self.precision}")
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,7 @@ def results(timings: Sequence[Timing], *, width: int, height: int, gflops: float
         entry = {
             "variant": timing.candidate.variant,
             "runtime": timing.candidate.runtime,
+            "precision": timing.candidate.precision,
             "weights": str(timing.candidate.weights) if timing.candidate.runtime == "torch" else "artefact",
             "runs": len(timing.runs),
             "median": timing.median,
@@ -212,6 +214,7 @@ def _runtime(candidate: Candidate) -> MeteredRuntime:
             weights=candidate.weights,
             artifacts=candidate.artifacts,
             threads=candidate.threads,
+            precision=candidate.precision,
         )
     )
 

@@ -10,14 +10,17 @@ import deeplens
 from benchmarks.command import bench
 from deeplens.guard import USAGE, guarded
 from deeplens.info import info, verify
+from deeplens.lint import lint
 from deeplens.parity import parity
 from deeplens.refocus import refocus
 from evaluation.command import evaluate
-from export import onnx_graph
+from export import coreml, coreml_device, onnx_graph, trt
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
 export_app = typer.Typer(help="Make artefacts for the runtimes from the PyTorch networks.")
 export_app.command("onnx")(onnx_graph.command)
+export_app.command("trt")(trt.command)
+export_app.command("coreml")(coreml.command)
 app.command()(refocus)
 app.add_typer(export_app, name="export")
 app.command()(parity)
@@ -25,6 +28,8 @@ app.command()(evaluate)
 app.command()(bench)
 app.command()(info)
 app.command()(verify)
+app.command("device")(coreml_device.command)
+app.command()(lint)
 
 
 def _show_version(wanted: bool) -> None:

@@ -20,6 +20,10 @@ Weights = Annotated[
 ]
 Variant = Annotated[str, typer.Option("--variant", metavar="V", help=f"One of {', '.join(VARIANTS)}.")]
 Runtime = Annotated[str, typer.Option("--runtime", metavar="R", help=f"One of {', '.join(RUNTIMES)}.")]
+Precision = Annotated[
+    str | None,
+    typer.Option("--precision", metavar="P", show_default="fp32, fp16 on trt and coreml", help="Of the artefacts."),
+]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, show_default="all", help="CPU threads.")]
 
 

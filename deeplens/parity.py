@@ -19,6 +19,9 @@ def parity(
         list[str] | None,
         typer.Option(metavar="R", help=f"Of {', '.join(RUNTIMES[1:])}; may be repeated. [default: all of them]"),
     ] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(metavar="P", help="fp32 or fp16; may be repeated. [default: fp32]")
+    ] = None,
     artifacts: Artifacts = None,
     weights: Weights = "shipped",
     photo: Annotated[
@@ -36,6 +39,7 @@ def parity(
     result = parity_report.run(
         variants=variant or ["edge"],
         runtimes=parity_report.COMPARED if runtime is None else runtime,
+        precisions=precision or ["fp32"],
         artifacts=artifacts,
         weights=weights_from(weights),
         photo=photo,

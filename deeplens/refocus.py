@@ -12,8 +12,9 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deeplens.options import Artifacts, JsonTarget, Runtime, Threads, Variant, Weights, weights_from
+from deeplens.options import Artifacts, JsonTarget, Precision, Runtime, Threads, Variant, Weights, weights_from
 from deeplens.report import STDOUT, console_for, write_json
+from export.manifest import DEFAULT_PRECISION
 from model.contract import NETWORKS
 from model.errors import InputError
 
@@ -42,6 +43,7 @@ def refocus(
         typer.Option(metavar="FILE", help="A depth map (disparity, near = bright) in place of the network's."),
     ] = None,
     runtime: Runtime = "torch",
+    precision: Precision = None,
     variant: Variant = "edge",
     artifacts: Artifacts = None,
     weights: Weights = "shipped",
@@ -82,7 +84,12 @@ def refocus(
         disparity = None if depth is None else read_disparity(depth)
     with watch.part("open"):
         opened = open_runtime(
-            runtime, variant=variant, artifacts=artifacts, weights=weights_from(weights), threads=threads
+            runtime,
+            variant=variant,
+            artifacts=artifacts,
+            weights=weights_from(weights),
+            threads=threads,
+            precision=precision or DEFAULT_PRECISION.get(runtime, "fp32"),
         )
     with opened, progress_bar("Refocusing") as progress:
         with watch.part("open"):

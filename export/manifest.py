@@ -7,10 +7,12 @@ up here and verifies the hash before it loads. This file imports neither torch n
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
 from model.contract import CONTRACTS
@@ -18,6 +20,9 @@ from model.errors import InputError, MismatchError, MissingError
 
 DEFAULT_FOLDER = Path("artifacts")
 """Where artefacts go unless told otherwise, relative to the working directory."""
+
+DEFAULT_PRECISION = {"onnx": "fp32", "coreml": "fp16", "trt": "fp16"}
+"""What `deeplens export RUNTIME` makes unless told otherwise."""
 
 FILE_NAME = "manifest.json"
 LOCK_NAME = ".manifest.lock"
@@ -47,7 +52,7 @@ class Entry:
         runtime: "onnx", "trt" or "coreml".
         precision: "fp32", "fp16", "int8"…
         path: relative to the manifest, with forward slashes.
-        sha256: of the file.
+        sha256: of the file or folder (`file_sha256`).
         weights_sha256: of the weights that it was made from (`model.build.weights_sha256`).
         inputs, outputs: in the order of the artefact.
         tools: name → version of all that had a hand in it.
@@ -117,8 +122,8 @@ def add(folder: Path, entry: Entry, *, staged: Path | None = None) -> None:
     Args:
         folder: the root of the artefacts; made when missing.
         entry: what to add.
-        staged: the finished file under a temporary name in its final folder. It is moved to `entry.path` under the
-            lock, so that of two exports of one artefact the file and the entry come from the same one.
+        staged: the finished file or folder under a temporary name in its final folder. It is moved to `entry.path`
+            under the lock, so that of two exports of one artefact the file and the entry come from the same one.
 
     Raises:
         InputError: the manifest that is there is not one; it is left as it is.
@@ -129,9 +134,8 @@ def add(folder: Path, entry: Entry, *, staged: Path | None = None) -> None:
         others = [other for other in read(folder) if other.key != entry.key]
         entries = sorted([*others, entry], key=lambda each: each.key)
         text = json.dumps({"artifacts": [_entry_to(each) for each in entries]}, indent=2) + "\n"
-        if staged is not None:
-            os.replace(staged, folder / entry.path)
-        _write(folder / FILE_NAME, text)
+        with _in_place(staged, folder / entry.path):
+            _write(folder / FILE_NAME, text)
 
 
 def find(
@@ -142,12 +146,14 @@ def find(
     runtime: str,
     precision: str = "fp32",
     shape: tuple[int, int] | None = None,
+    more: Mapping[str, Any] = MappingProxyType({}),
 ) -> Entry:
-    """The entry of one artefact.
+    """The entry of one artefact: the first by path where several fit.
 
     Args:
         shape: low-resolution height and width of a fixed-shape artefact; None: the one with free height and width (or
             with the network's only size, where it has one).
+        more: keys of `Entry.more` that must have these values.
 
     Raises:
         MissingError: there is none; the message names the command that makes it.
@@ -155,11 +161,13 @@ def find(
     size = CONTRACTS[network].fixed_size if shape is None else shape
     wanted = (network, variant, runtime, precision, size)
     for entry in read(folder):
-        if (entry.network, entry.variant, entry.runtime, entry.precision, entry.size) == wanted:
+        if (entry.network, entry.variant, entry.runtime, entry.precision, entry.size) != wanted:
+            continue
+        if all(entry.more.get(key) == value for key, value in more.items()):
             return entry
-    what = "any size" if size is None else f"{size[0]}x{size[1]}"
-    command = export_command(folder, variant=variant, runtime=runtime, shape=shape)
-    name = f"{runtime} artefact of {variant} {network} ({precision}, {what})"
+    what = ["any size" if size is None else f"{size[0]}x{size[1]}", *(f"{key} {more[key]}" for key in more)]
+    command = export_command(folder, variant=variant, runtime=runtime, shape=shape, precision=precision)
+    name = f"{runtime} artefact of {variant} {network} ({precision}, {', '.join(what)})"
     raise MissingError(f"no {name} in {folder}: run `{command}`")
 
 
@@ -167,12 +175,15 @@ def verify(folder: Path, entry: Entry) -> Path:
     """The path of the artefact, after its SHA-256 was found to be the entry's.
 
     Raises:
-        MissingError: the file is not there.
-        MismatchError: the file is another one than the manifest describes.
+        MissingError: the file or folder is not there.
+        MismatchError: it is another one than the manifest describes; of a folder, a file in it is missing, altered or
+            added.
     """
     path = folder / entry.path
     shape = None if CONTRACTS[entry.network].fixed_size else entry.size
-    command = export_command(folder, variant=entry.variant, runtime=entry.runtime, shape=shape)
+    command = export_command(
+        folder, variant=entry.variant, runtime=entry.runtime, shape=shape, precision=entry.precision
+    )
     try:
         found = file_sha256(path)
     except FileNotFoundError:
@@ -185,14 +196,30 @@ def verify(folder: Path, entry: Entry) -> Path:
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal digits; reads in blocks, so that memory stays small."""
+    """SHA-256 of a file's bytes, as hexadecimal digits; reads in blocks, so that memory stays small.
+
+    Of a folder: SHA-256 over a line `HASH  PATH` for each file below it, where PATH is relative, with forward slashes,
+    and the lines are sorted by PATH.
+    """
+    if path.is_dir():
+        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if not file.is_dir()}
+        lines = [f"{file_sha256(file)}  {name}\n" for name, file in sorted(files.items())]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def export_command(folder: Path, *, variant: str, runtime: str, shape: tuple[int, int] | None = None) -> str:
-    """The command that makes an artefact, for error messages."""
+def export_command(
+    folder: Path, *, variant: str, runtime: str, shape: tuple[int, int] | None = None, precision: str | None = None
+) -> str:
+    """The command that makes an artefact, for error messages.
+
+    Args:
+        precision: named where it is not the one that the command makes unless told otherwise.
+    """
     command = f"deeplens export {runtime} --variant {variant}"
+    if precision not in (None, DEFAULT_PRECISION.get(runtime)):
+        command += f" --precision {precision}"
     if shape is not None:
         command += f" --shape {shape[0]}x{shape[1]}"
     return command if folder == DEFAULT_FOLDER else f"{command} --out {folder}"
@@ -254,6 +281,41 @@ def _locked(folder: Path) -> Iterator[None]:
     with (folder / LOCK_NAME).open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextmanager
+def _in_place(staged: Path | None, path: Path) -> Iterator[None]:
+    """Move `staged` to `path` around the body, which writes the entry; the caller holds the lock.
+
+    A folder can't replace another in one step: the old one steps aside, and back if the body fails. Killed in between,
+    nothing is at `path`, or the old manifest stands beside the new folder: either way `verify` refuses.
+    """
+    if staged is None or not (staged.is_dir() or path.is_dir()):
+        if staged is not None:
+            os.replace(staged, path)
+        yield
+        return
+    aside = path.with_name(f".{path.name}.old")
+    _remove(aside)  # of one that was killed
+    if path.exists():
+        os.replace(path, aside)
+    try:
+        os.replace(staged, path)
+        yield
+    except BaseException:
+        if aside.exists():
+            _remove(path)
+            os.replace(aside, path)
+        raise
+    _remove(aside)
+
+
+def _remove(path: Path) -> None:
+    """Delete a file or a folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write(path: Path, text: str) -> None:

@@ -64,8 +64,8 @@ def export(
         MissingError: a library or the weights are not there.
         MismatchError: the graph is not what PyTorch computes. Nothing is left behind.
     """
-    _check_choice("variant", variant, VARIANTS)
-    _check_choice("network", network, NETWORKS)
+    check_choice("variant", variant, VARIANTS)
+    check_choice("network", network, NETWORKS)
     _import_libraries()
     from model import build
 
@@ -82,7 +82,7 @@ def export_module(
     from model.build import weights_sha256
 
     contract = CONTRACTS[network]
-    size = contract.fixed_size if shape is None else _checked_shape(contract, shape)
+    size = contract.fixed_size if shape is None else checked_shape(contract, shape)
     manifest.read(out)  # refuses a file that is not a manifest before the work begins
     name = f"{variant}_{network}" + (f"_{shape[0]}x{shape[1]}" if shape else "") + ".onnx"
     path = out / "onnx" / name
@@ -138,15 +138,15 @@ def export_all(
         as `export`.
     """
     for variant in variants:
-        _check_choice("variant", variant, VARIANTS)
+        check_choice("variant", variant, VARIANTS)
     for network in networks:
-        _check_choice("network", network, NETWORKS)
+        check_choice("network", network, NETWORKS)
     jobs: list[tuple[str, str, tuple[int, int] | None]] = []
     for variant in variants:
         for network in networks:
             contract = CONTRACTS[network]
             fixed = () if contract.fixed_size else shapes
-            jobs += [(variant, network, shape) for shape in (None, *(_checked_shape(contract, each) for each in fixed))]
+            jobs += [(variant, network, shape) for shape in (None, *(checked_shape(contract, each) for each in fixed))]
     _import_libraries()
     from model import build
 
@@ -213,12 +213,14 @@ def _describe(model: "onnx.ModelProto", properties: dict[str, str], contract: Co
         del node.metadata_props[:]
 
 
-def _check_choice(kind: str, name: str, choices: tuple[str, ...]) -> None:
+def check_choice(kind: str, name: str, choices: tuple[str, ...]) -> None:
+    """Raise InputError unless `name` is one of `choices`."""
     if name not in choices:
         raise InputError(f"unknown {kind} '{name}': choose {', '.join(choices)}")
 
 
-def _checked_shape(contract: Contract, shape: tuple[int, int]) -> tuple[int, int]:
+def checked_shape(contract: Contract, shape: tuple[int, int]) -> tuple[int, int]:
+    """`shape`, low-resolution (height, width); InputError where the network doesn't take it."""
     if contract.fixed_size is not None and shape != contract.fixed_size:
         raise InputError(f"{contract.network} has one size, {contract.fixed_size[0]}x{contract.fixed_size[1]}")
     if any(size < MIN_SIZE or size % ALIGNMENT for size in shape):
@@ -270,9 +272,11 @@ def command(
     shape: Annotated[
         list[str] | None, typer.Option(help="HxW of a low-resolution fixed shape; may be repeated. (default: 256x256)")
     ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, or fp16 for FP16 graphs beside the FP32 ones.")] = "fp32",
 ) -> None:
     """Export the networks to ONNX: with free sizes, and at fixed shapes beside them."""
-    export_all(
+    check_choice("precision", precision, ("fp32", "fp16"))
+    entries = export_all(
         variants=variant or ["edge"],
         networks=network or NETWORKS,
         out=out,
@@ -280,6 +284,14 @@ def command(
         shapes=[parse_shape(each) for each in shape] if shape else FIXED_SHAPES,
         report=typer.echo,
     )
+    if precision == "fp16":
+        from export import fp16
+        from model import build
+
+        for entry in entries:
+            module = build.load(entry.variant, entry.network, _weights_from(weights))
+            made = fp16.export(entry, out=out, module=module)
+            typer.echo(f"{out / made.path}  fp16  sha256 {made.sha256[:12]}…")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""The second room: what a runtime gave against PyTorch in float32, with float64 as the judge. Nothing is run here."""
+"""The second room: what a runtime gave against PyTorch in float32, with float64 as the judge. Nothing is run here.
+
+FP32 shows a wrong graph: its gates are tight. Those of FP16, on top, bound what its rounding may cost.
+"""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,10 +25,14 @@ class Gate:
     Attributes:
         absolute: max |difference|, from PyTorch float32 and from float64 alike.
         relative: max |difference| from PyTorch float32 over the spread of its output; infinite: not looked at.
+        decibels: PSNR of a picture, at least.
+        more: share of the 8-bit picture's pixels that may be off by more than one step.
     """
 
     absolute: float
     relative: float
+    decibels: float = -math.inf
+    more: float = math.inf
 
 
 NETWORK = Gate(1e-5, 2e-5)
@@ -36,6 +43,22 @@ LEVEL = Gate(5e-5, 5e-5)
 
 PICTURE = Gate(1.0, math.inf)
 """The 8-bit picture, in steps of 8 bits: a value on the edge between two may round either way."""
+
+PSNR = 60.0
+"""dB against PyTorch float32 that FP16 has to reach, data range 1.0."""
+
+MORE = 1e-4
+"""Largest share of the pixels that FP16 may put off by more than one step of 8 bits."""
+
+GATES = {
+    "fp32": (NETWORK, LEVEL, PICTURE),
+    "fp16": (
+        Gate(math.inf, 2e-2, decibels=PSNR),
+        Gate(math.inf, math.inf, decibels=PSNR),  # where depth maps differ, single pixels differ much
+        Gate(math.inf, math.inf, more=MORE),
+    ),
+}
+"""Precision → the gates of a network alone, of a level of the loop, of the 8-bit picture."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +84,9 @@ class Measured:
 
     def passes(self, gate: Gate) -> bool:
         """False also where a number is NaN."""
-        return self.max_abs <= gate.absolute and self.judge <= gate.absolute and self.relative <= gate.relative
+        close = self.max_abs <= gate.absolute and self.judge <= gate.absolute and self.relative <= gate.relative
+        loud = self.psnr is None or self.psnr >= gate.decibels
+        return close and loud and (self.shares is None or self.shares.more <= gate.more)
 
 
 @dataclass(frozen=True)
@@ -91,20 +116,39 @@ class Row:
 
 
 def compare(
-    variant: str, runtime: str, cases: Sequence[Case], *, candidate: Outputs, reference: Outputs, judge: Outputs
+    variant: str,
+    runtime: str,
+    cases: Sequence[Case],
+    *,
+    candidate: Outputs,
+    reference: Outputs,
+    judge: Outputs,
+    precision: str = "fp32",
 ) -> list[Row]:
     """A row for each output of each case, or one for a case that has none.
+
+    Args:
+        runtime: as the rows name it.
+        precision: a key of `GATES`.
 
     Raises:
         MismatchError: the reference or the judge failed, so that there is nothing to compare with.
     """
-    return [row for case in cases for row in _rows(variant, runtime, case, candidate, reference, judge)]
+    gates = GATES[precision]
+    return [row for case in cases for row in _rows(variant, runtime, case, candidate, reference, judge, gates)]
 
 
 def _rows(
-    variant: str, runtime: str, case: Case, candidate: Outputs, reference: Outputs, judge: Outputs
+    variant: str,
+    runtime: str,
+    case: Case,
+    candidate: Outputs,
+    reference: Outputs,
+    judge: Outputs,
+    gates: tuple[Gate, Gate, Gate],
 ) -> Iterator[Row]:
     alone = isinstance(case, NetworkCase)
+    network_gate, level_gate, picture_gate = gates
     for side, outputs in (("PyTorch", reference), ("PyTorch in float64", judge)):
         if case.name in outputs.missing or case.name in outputs.broken:
             why = outputs.missing.get(case.name) or outputs.broken[case.name]
@@ -114,7 +158,7 @@ def _rows(
         kind = case.input if isinstance(case, NetworkCase) else "loop"
         return Row(variant, runtime, what, kind, case.graph, case.size, gate, status, note, measured)
 
-    whole, gate = (case.network, NETWORK) if isinstance(case, NetworkCase) else ("all levels", LEVEL)
+    whole, gate = (case.network, network_gate) if isinstance(case, NetworkCase) else ("all levels", level_gate)
     if case.name in candidate.missing:
         yield row(whole, gate, "not run", f"not run: needs {candidate.missing[case.name]}")
         return
@@ -128,7 +172,7 @@ def _rows(
     names = [case.name] if alone else [name for name in reference.arrays if name.startswith(f"{case.name}/")]
     for name in names:
         what = case.network if isinstance(case, NetworkCase) else name.removeprefix(f"{case.name}/")
-        gate = NETWORK if alone else PICTURE if what == EIGHT_BIT else LEVEL
+        gate = network_gate if alone else picture_gate if what == EIGHT_BIT else level_gate
         try:
             measured = measure(candidate.arrays[name], reference.arrays[name], judge.arrays[name])
         except MismatchError as error:

@@ -97,13 +97,19 @@ def strip(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def edge_report(weights: Path, artifacts: Artifacts) -> Report:
     """`edge` on a whole photo of 2048 px."""
-    return run(variants=["edge"], artifacts=artifacts("edge"), weights=weights, photo=PHOTO, plan=PLANS["edge"])
+    return _onnx_report("edge", artifacts("edge"), weights, PHOTO)
 
 
 @pytest.fixture(scope="session")
 def paper_report(weights: Path, artifacts: Artifacts, strip: Path) -> Report:
     """`paper` on a strip of the photo, 256×1288 px, three steps: the whole would take float64 minutes."""
-    return run(variants=["paper"], artifacts=artifacts("paper"), weights=weights, photo=strip, plan=PLANS["paper"])
+    return _onnx_report("paper", artifacts("paper"), weights, strip)
+
+
+def _onnx_report(variant: str, artifacts: Path, weights: Path, photo: Path) -> Report:
+    return run(
+        variants=[variant], runtimes=["onnx"], artifacts=artifacts, weights=weights, photo=photo, plan=PLANS[variant]
+    )
 
 
 @pytest.fixture(scope="session")

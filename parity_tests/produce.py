@@ -120,14 +120,30 @@ def torch_opener(
     return open_torch
 
 
-def artefact_opener(name: str, variant: str, *, artifacts: Path | None, fixed_size: Size) -> Opener:
-    """A runtime that reads artefacts."""
+def artefact_opener(
+    name: str, variant: str, *, artifacts: Path | None, fixed_size: Size, precision: str = "fp32"
+) -> Opener:
+    """A runtime that reads artefacts.
+
+    ONNX Runtime and Core ML have files of a fixed shape, Core ML no others; of the rest the same file is run at that
+    size. FP16 graphs run in ONNX Runtime with their rounding.
+    """
 
     def open_artefacts(graph: Graph) -> Runtime:
-        if graph == "dynamic":
-            return open_runtime(name, variant=variant, artifacts=artifacts)
+        if name == "coreml":
+            from runtimes.coreml.runtime import CoreMLRuntime
+
+            if graph == "dynamic":
+                raise MissingError("a graph with free sizes, which Core ML packages for the Neural Engine are not")
+            return CoreMLRuntime(variant=variant, artifacts=artifacts, precision=precision, size=fixed_size)
+        if name != "onnx":
+            runtime = open_runtime(name, variant=variant, artifacts=artifacts, precision=precision)
+            return runtime if graph == "dynamic" else with_fixed_size(runtime, fixed_size)
+        from parity_tests.rounded import RoundedOnnxRuntime
         from runtimes.ort import OnnxRuntime
 
-        return OnnxRuntime(variant=variant, artifacts=artifacts, shapes=fixed_size)
+        kind = RoundedOnnxRuntime if precision == "fp16" else OnnxRuntime
+        shapes: Literal["dynamic"] | Size = "dynamic" if graph == "dynamic" else fixed_size
+        return kind(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)
 
     return open_artefacts

@@ -2,6 +2,7 @@
 
 import math
 import platform
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -15,7 +16,7 @@ from deeplens.report import table
 from model.contract import NETWORKS, VARIANTS
 from model.errors import InputError, MismatchError, MissingError
 from parity_tests.cases import Plan, photo_cases, random_cases
-from parity_tests.compare import NETWORK, Measured, Row, compare
+from parity_tests.compare import GATES, MORE, NETWORK, PSNR, Measured, Row, compare
 from parity_tests.produce import artefact_opener, produce, torch_opener
 from runtimes import RUNTIMES
 from runtimes.photo import read_photo, to_8_bit
@@ -27,6 +28,9 @@ REFERENCE = "torch"
 
 COMPARED = tuple(name for name in RUNTIMES if name != REFERENCE)
 """Runtimes that are compared with PyTorch."""
+
+FIXED_ONLY = ("coreml",)
+"""Runtimes whose artefacts all have fixed shapes: cases with free sizes are not for them."""
 
 COLUMNS = (
     "variant",
@@ -49,7 +53,8 @@ LEGEND = (
     "max |d|: largest |runtime − PyTorch float32|. From float64: the same from PyTorch in float64, the judge. Torch "
     "from float64: PyTorch float32's own rounding. The 8-bit picture counts steps of 8 bits. Sizes are height×width: "
     "of a network's low-resolution input, of the loop's photo. A row passes if max |d|, from float64 and max |d| "
-    "over the spread are all within what is allowed."
+    "over the spread are all within what is allowed. Of FP16 the pictures have to reach "
+    f"{PSNR:g} dB, and at most {100 * MORE:g} % of the 8-bit picture's pixels may be off by more than 1."
 )
 
 
@@ -124,6 +129,7 @@ def run(
     *,
     variants: Sequence[str],
     runtimes: Sequence[str] = COMPARED,
+    precisions: Sequence[str] = ("fp32",),
     artifacts: Path | None = None,
     weights: "Weights" = "shipped",
     photo: Path | None = None,
@@ -133,6 +139,7 @@ def run(
     """Compare each runtime with PyTorch, for each variant.
 
     Args:
+        precisions: of the artefacts, "fp32" or "fp16"; each has its own gates (`parity_tests.compare.GATES`).
         artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`.
         weights: PyTorch's, as in `model.build.load`. An artefact made from others is stale, and no number is compared.
         photo: for real inputs and the loop; None: these rows are not run.
@@ -140,7 +147,7 @@ def run(
         report: gets a line before each long piece of work.
 
     Raises:
-        InputError: an unknown variant or runtime, or a photo that can't be read.
+        InputError: an unknown variant, runtime or precision, or a photo that can't be read.
         MissingError: PyTorch is not installed.
         MismatchError: PyTorch itself gave values that are not finite.
     """
@@ -151,15 +158,19 @@ def run(
         if name not in COMPARED:
             why = "is what the others are compared with" if name == REFERENCE else "is unknown"
             raise InputError(f"runtime '{name}' {why}: choose {' or '.join(COMPARED)}")
+    for name in precisions:
+        if name not in GATES:
+            raise InputError(f"parity of precision '{name}' is not defined: choose {' or '.join(GATES)}")
     rows: list[Row] = []
+    candidates = [(name, precision) for name in runtimes for precision in precisions]
     for variant in variants:
-        rows += _variant_rows(variant, runtimes, artifacts, weights, photo, plan or Plan(), report)
+        rows += _variant_rows(variant, candidates, artifacts, weights, photo, plan or Plan(), report)
     return Report(tuple(rows), photo.name if photo else None, _tools())
 
 
 def _variant_rows(
     variant: str,
-    runtimes: Sequence[str],
+    candidates: Sequence[tuple[str, str]],
     artifacts: Path | None,
     weights: "Weights",
     photo: Path | None,
@@ -174,7 +185,8 @@ def _variant_rows(
             for network in NETWORKS:
                 torch.open(network)
         except MissingError as error:
-            return [_not_run(variant, name, "all", f"the reference: {error}") for name in runtimes]
+            need = f"the reference: {error}"
+            return [_not_run(variant, _label(name, precision), "all", need) for name, precision in candidates]
         if photo is not None:
             cases += photo_cases(plan, torch, to_8_bit(read_photo(photo).pixels))
     report(f"{variant}: PyTorch")
@@ -182,14 +194,25 @@ def _variant_rows(
     report(f"{variant}: PyTorch in float64")
     judge = produce(open_judge, cases)
     rows = []
-    for name in runtimes:
-        report(f"{variant}: {name}")
-        opener = artefact_opener(name, variant, artifacts=artifacts, fixed_size=plan.fixed_size)
-        outputs = produce(opener, cases)
-        rows += compare(variant, name, cases, candidate=outputs, reference=reference, judge=judge)
+    for name, precision in candidates:
+        label = _label(name, precision)
+        report(f"{variant}: {label}")
+        opener = artefact_opener(name, variant, artifacts=artifacts, fixed_size=plan.fixed_size, precision=precision)
+        chosen = [case for case in cases if name not in FIXED_ONLY or case.graph == "fixed"]
+        outputs = produce(opener, chosen)
+        rows += compare(
+            variant, label, chosen, candidate=outputs, reference=reference, judge=judge, precision=precision
+        )
         if photo is None:
-            rows.append(_not_run(variant, name, "real inputs and the loop", "a photo: --photo FILE"))
+            rows.append(_not_run(variant, label, "real inputs and the loop", "a photo: --photo FILE"))
     return rows
+
+
+def _label(name: str, precision: str) -> str:
+    """A runtime as the table names it: with its precision, and how it computes where that is not its name."""
+    if name == "coreml" and sys.platform != "darwin":
+        return f"coreml {precision}, executor in {'float32' if precision == 'fp32' else 'fp16'}"
+    return name if precision == "fp32" else f"{name} {precision}"
 
 
 def _not_run(variant: str, runtime: str, what: str, need: str) -> Row:
@@ -198,7 +221,7 @@ def _not_run(variant: str, runtime: str, what: str, need: str) -> Row:
 
 def _tools() -> dict[str, str]:
     versions = {"Python": platform.python_version()}
-    for library in ("torch", "onnxruntime", "numpy"):
+    for library in ("torch", "onnxruntime", "coremltools", "numpy"):
         try:
             versions[library] = metadata.version(library)
         except metadata.PackageNotFoundError:
@@ -216,17 +239,25 @@ def _cells(row: Row) -> tuple[str, ...]:
     if row.measured is None:
         return (*where, *[""] * 7, result)
     found = row.measured
-    numbers = (found.max_abs, found.judge, found.own, row.gate.absolute, found.relative)
-    allowed = "any" if row.gate.relative == math.inf else f"{row.gate.relative:.2g}"
+    absolute, relative = (
+        "any" if each == math.inf else f"{each:.2g}" for each in (row.gate.absolute, row.gate.relative)
+    )
+    numbers = (f"{each:.2g}" for each in (found.max_abs, found.judge, found.own))
     decibels = "" if found.psnr is None else f"{found.psnr:.1f}"
-    return (*where, *(f"{number:.2g}" for number in numbers), allowed, decibels, result)
+    return (*where, *numbers, absolute, f"{found.relative:.2g}", relative, decibels, result)
 
 
 def _numbers(measured: Measured, row: Row) -> str:
-    return (
-        f"max |d| {measured.max_abs:.2g}, from float64 {measured.judge:.2g}, at most {row.gate.absolute:.2g}; over the "
-        f"spread {measured.relative:.2g}, at most {row.gate.relative:.2g}"
-    )
+    gate = row.gate
+    parts = [
+        f"max |d| {measured.max_abs:.2g}, from float64 {measured.judge:.2g}, at most {gate.absolute:.2g}",
+        f"over the spread {measured.relative:.2g}, at most {gate.relative:.2g}",
+    ]
+    if measured.psnr is not None and gate.decibels > -math.inf:
+        parts.append(f"{measured.psnr:.1f} dB, at least {gate.decibels:g}")
+    if measured.shares is not None and gate.more < math.inf:
+        parts.append(f"{100 * measured.shares.more:.2g} % of pixels off by more than 1, at most {100 * gate.more:g} %")
+    return "; ".join(parts)
 
 
 def _plain(value: Any) -> Any:

@@ -7,7 +7,7 @@ from model.contract import VARIANTS
 from model.errors import InputError
 from runtimes.contract import Runtime
 
-RUNTIMES = ("torch", "onnx")
+RUNTIMES = ("torch", "onnx", "trt", "coreml")
 
 
 def open_runtime(
@@ -17,6 +17,7 @@ def open_runtime(
     artifacts: Path | None = None,
     weights: Path | Literal["shipped", "initial"] = "shipped",
     threads: int | None = None,
+    precision: str = "fp32",
 ) -> Runtime:
     """A runtime by its name. Its library is imported here, its networks are loaded when they are opened.
 
@@ -25,10 +26,11 @@ def open_runtime(
         variant: one of `model.contract.VARIANTS`.
         artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`. Not used by "torch".
         weights: as in `model.build.load`. Used by "torch" only: an artefact carries the weights it was made from.
-        threads: for one operation; None: as many as the library chooses.
+        threads: for one operation; None: as many as the library chooses. Not used by "trt" and "coreml".
+        precision: of the artefact: see `export.manifest.Entry`. "torch" has only "fp32".
 
     Raises:
-        InputError: an unknown runtime or variant.
+        InputError: an unknown runtime or variant, or another precision than "fp32" of "torch".
         MissingError: the runtime's library is not installed; the message names the extra.
     """
     if name not in RUNTIMES:
@@ -36,9 +38,19 @@ def open_runtime(
     if variant not in VARIANTS:
         raise InputError(f"unknown variant '{variant}': choose {' or '.join(VARIANTS)}")
     if name == "torch":
+        if precision != "fp32":
+            raise InputError(f"runtime 'torch' computes in fp32, not '{precision}': choose another runtime")
         from runtimes.pytorch import TorchRuntime
 
         return TorchRuntime(variant=variant, weights=weights, threads=threads)
+    if name == "trt":
+        from runtimes.trt import TrtRuntime
+
+        return TrtRuntime(variant=variant, artifacts=artifacts, precision=precision)
+    if name == "coreml":
+        from runtimes.coreml.runtime import CoreMLRuntime
+
+        return CoreMLRuntime(variant=variant, artifacts=artifacts, precision=precision)
     from runtimes.ort import OnnxRuntime
 
-    return OnnxRuntime(variant=variant, artifacts=artifacts, threads=threads)
+    return OnnxRuntime(variant=variant, artifacts=artifacts, threads=threads, precision=precision)

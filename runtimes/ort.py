@@ -55,6 +55,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         variant: one of `model.contract.VARIANTS`.
         artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`.
         threads: for one operation; None: all cores.
+        precision: of the artefacts. FP16 convolutions are computed in FP32 here: their results are rounded to FP16.
         shapes: "dynamic", or the low-resolution (height, width) whose fixed-shape artefacts are to be used. A network
             that has only one size is not touched by this.
 
@@ -70,6 +71,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         variant: str = "edge",
         artifacts: Path | None = None,
         threads: int | None = None,
+        precision: str = "fp32",
         shapes: Literal["dynamic"] | tuple[int, int] = "dynamic",
     ) -> None:
         super().__init__()
@@ -78,15 +80,23 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         self._shape = None if shapes == "dynamic" else shapes
         self._ort = _import_onnxruntime()
         self._threads = threads
+        self._precision = precision
 
     def _load(self, network: str) -> OnnxSession:
         contract = CONTRACTS[network]
         shape = None if contract.fixed_size else self._shape
-        entry = manifest.find(self.artifacts, network=network, variant=self.variant, runtime=self.name, shape=shape)
+        entry = manifest.find(
+            self.artifacts,
+            network=network,
+            variant=self.variant,
+            runtime=self.name,
+            precision=self._precision,
+            shape=shape,
+        )
         path = manifest.verify(self.artifacts, entry)
         rebuild = manifest.export_command(self.artifacts, variant=self.variant, runtime=self.name, shape=shape)
         try:
-            session = self._ort.InferenceSession(path, self._options(), providers=["CPUExecutionProvider"])
+            session = self._ort.InferenceSession(self._graph(path), self._options(), providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             reason = " ".join(str(error).split())
             raise MismatchError(
@@ -98,6 +108,10 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
             names = [" → ".join(", ".join(side) for side in sides) for sides in (found, expected)]
             raise MismatchError(f"{path} has {names[0]}, expected {names[1]}: rebuild it with `{rebuild}`")
         return OnnxSession(session, replace(contract, fixed_size=entry.size), entry)
+
+    def _graph(self, path: Path) -> Path | bytes:
+        """What is loaded for the artefact at `path`: the file itself, or another graph in its place."""
+        return path
 
     def _options(self) -> Any:
         options = self._ort.SessionOptions()

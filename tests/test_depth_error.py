@@ -57,7 +57,7 @@ def test_what_says_nothing_scores_the_mean_deviation() -> None:
     assert depth_mae(np.full_like(truth, 0.4), truth) == pytest.approx(expected, abs=1e-6)
     shuffled = np.random.default_rng(0).permutation(truth.ravel()).reshape(truth.shape)
     for knots in ("even", "quantile"):
-        assert depth_mae(shuffled, truth, knots=knots) == pytest.approx(expected, rel=0.05)  # type: ignore[arg-type]
+        assert depth_mae(shuffled, truth, knots=knots) == pytest.approx(expected, rel=0.05)
 
 
 def test_a_misplaced_object_counts() -> None:

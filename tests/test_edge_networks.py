@@ -267,7 +267,7 @@ def test_blur_spreads_light_over_its_disc() -> None:
     spreads = []
     for radius in (0.0, 1.0, 2.0, 3.0, 6.0):
         spot = blur(picture, torch.full((1, 1, 48, 48), -radius / R_MAX))[0, 0]
-        found = srgb_to_linear(spot.numpy()).astype(np.float64) - float(srgb_to_linear(np.float32(0.1)))
+        found = srgb_to_linear(spot.numpy()).astype(np.float64) - srgb_to_linear(np.full(1, 0.1, np.float32))[0]
         rows, columns = np.indices(found.shape)
         assert found.sum() == pytest.approx(1 - 0.01, rel=0.05), "no light is lost"
         spreads.append((found * np.hypot(rows - 24, columns - 24) ** 2).sum() / found.sum())

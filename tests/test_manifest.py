@@ -228,3 +228,37 @@ def test_verify_accepts_the_file_and_no_other(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(MissingError, match="not on disk"):
         manifest.verify(tmp_path, entry)
+
+
+def test_find_looks_at_what_only_one_target_has(tmp_path: Path) -> None:
+    entries = [
+        replace(
+            make_entry(path=f"coreml/{target}.mlpackage", size=(64, 64)),
+            runtime="coreml",
+            precision="fp16",
+            more={"target": target, "shapes": "fixed"},
+        )
+        for target in ("iOS17", "iOS18")
+    ]
+    for entry in entries:
+        manifest.add(tmp_path, entry)
+
+    def found(**more: str) -> Entry:
+        return manifest.find(
+            tmp_path, network="lens_blur", variant="edge", runtime="coreml", precision="fp16", shape=(64, 64), more=more
+        )
+
+    assert found() == entries[0]
+    assert found(target="iOS18", shapes="fixed") == entries[1]
+    with pytest.raises(MissingError, match=r"\(fp16, 64x64, target iOS16\).*deeplens export coreml --variant edge"):
+        found(target="iOS16")
+
+
+def test_the_command_names_a_precision_that_is_not_the_usual_one() -> None:
+    folder = manifest.DEFAULT_FOLDER
+    usual = manifest.export_command(folder, variant="edge", runtime="coreml", precision="fp16")
+    other = manifest.export_command(folder, variant="edge", runtime="coreml", precision="fp32")
+    assert (usual, other) == (
+        "deeplens export coreml --variant edge",
+        "deeplens export coreml --variant edge --precision fp32",
+    )

@@ -10,6 +10,7 @@ from model.errors import InputError, MismatchError, MissingError
 from parity_tests import report as parity_report
 from parity_tests.compare import NETWORK, Row, Status, measure
 from parity_tests.report import Report
+from runtimes import RUNTIMES
 from tests.conftest import Command
 
 ARRAY = np.linspace(0, 1, 48).reshape(1, 3, 4, 4)
@@ -36,14 +37,16 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 
 def test_options(deeplens: Command, asked: dict[str, object], photo: Path, tmp_path: Path) -> None:
     result = deeplens(
-        "parity", "--variant", "edge", "--variant", "paper", "--runtime", "onnx", "--artifacts", tmp_path,
-        "--weights", "initial", "--photo", photo, "--json", tmp_path / "p.json", "--markdown", tmp_path / "p.md",
+        "parity", "--variant", "edge", "--variant", "paper", "--runtime", "onnx", "--precision", "fp16",
+        "--artifacts", tmp_path, "--weights", "initial", "--photo", photo, "--json", tmp_path / "p.json",
+        "--markdown", tmp_path / "p.md",
     )  # fmt: skip
     assert result.status == 0, result.err
     del asked["report"]
     assert asked == {
         "variants": ["edge", "paper"],
         "runtimes": ["onnx"],
+        "precisions": ["fp16"],
         "artifacts": tmp_path,
         "weights": "initial",
         "photo": photo,
@@ -58,7 +61,8 @@ def test_defaults_and_json_on_standard_output(deeplens: Command, asked: dict[str
     result = deeplens("parity", "--json", "-")
     assert result.status == 0
     assert json.loads(result.out)["counts"] == {"passed": 1, "not run": 1}
-    assert (asked["variants"], asked["runtimes"], asked["weights"]) == (["edge"], ("onnx",), "shipped")
+    assert (asked["variants"], asked["precisions"], asked["weights"]) == (["edge"], ["fp32"], "shipped")
+    assert asked["runtimes"] == tuple(name for name in RUNTIMES if name != "torch")
 
 
 @pytest.mark.parametrize(
@@ -80,6 +84,7 @@ def test_bad_options_end_before_the_work(deeplens: Command, tmp_path: Path) -> N
     for arguments, code, text in (
         (["--runtime", "abacus"], InputError.exit_code, "abacus"),
         (["--variant", "huge"], InputError.exit_code, "huge"),
+        (["--precision", "fp8"], InputError.exit_code, "choose fp32 or fp16"),
         (["--weights", tmp_path / "none"], MissingError.exit_code, "no weights"),
         (["--json", tmp_path / "none" / "p.json"], InputError.exit_code, "none"),
         (["--artifacts", tmp_path, "--weights", tmp_path], MissingError.exit_code, "nothing could be compared"),

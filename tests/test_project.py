@@ -82,8 +82,9 @@ def test_constraints_hold_nothing_else() -> None:
 def test_the_extras_that_are_promised() -> None:
     assert EXTRAS.keys() >= {"torch", "onnx", "coreml", "tensorrt", "train", "studio", "dev", "all"}
     (everything,) = (Requirement(each) for each in EXTRAS["all"])
-    assert everything.extras == EXTRAS.keys() - {"all", "tensorrt"}  # tensorrt fails the whole call where it can't load
-    assert "tensorrt" not in ci_extras()
+    # tensorrt fails the whole call where it can't load; coreai is a beta of 190 MB for one test.
+    assert everything.extras == EXTRAS.keys() - {"all", "coreai", "tensorrt"}
+    assert not {"coreai", "tensorrt"} & set(ci_extras())
 
 
 def test_a_device_installs_little() -> None:

@@ -31,7 +31,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(params=runtimes.RUNTIMES)
+@pytest.fixture(params=("torch", "onnx"))
 def runtime(request: pytest.FixtureRequest, exported: Path) -> Runtime:
     return runtimes.open_runtime(request.param, artifacts=exported, weights="initial", threads=1)
 

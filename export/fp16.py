@@ -1,0 +1,226 @@
+"""FP32 graph → FP16 graph with explicit types: every cast is a node of the graph, so that strong typing needs no flag.
+
+Weights and activations become FP16. Inputs and outputs keep FP32 (with a cast behind or before them) unless asked.
+What FP16 can't hold well stays in FP32 by a rule that has a name (`RULES`); the names stand in the manifest.
+"""
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+
+from export import manifest
+from export.onnx_check import tensor_entries
+from model.errors import MismatchError
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+LARGEST = 65504.0
+"""The largest FP16 number."""
+
+FP32_INPUTS: Mapping[str, frozenset[int]] = {"Resize": frozenset({1, 2})}
+"""Operation → positions of inputs that ONNX defines as FP32 whatever the type of the data."""
+
+
+def convert(
+    model: "onnx.ModelProto", *, rules: Collection[str] = (), fp16_io: bool = False
+) -> tuple["onnx.ModelProto", dict[str, list[str]]]:
+    """The FP16 graph of an FP32 graph, which is not changed.
+
+    Args:
+        rules: names in `RULES`.
+        fp16_io: inputs and outputs are FP16 too.
+
+    Returns:
+        the graph, and rule → the tensors that it kept in FP32 (rules that found none are left out).
+
+    Raises:
+        MismatchError: a weight is larger than FP16 can hold; the message names it.
+    """
+    import onnx
+
+    half = onnx.ModelProto()
+    half.CopyFrom(model)
+    found = {name: sorted(rule(half.graph)) for name, rule in RULES.items() if name in rules}
+    kept = {name: tensors for name, tensors in found.items() if tensors}
+    _Conversion(half, {tensor for tensors in kept.values() for tensor in tensors}, fp16_io).run()
+    onnx.checker.check_model(half, full_check=True)
+    return half, kept
+
+
+class _Conversion:
+    """One pass over the nodes, in order: a cast goes in where a tensor's type is not the one that its reader takes."""
+
+    def __init__(self, model: "onnx.ModelProto", keep: set[str], fp16_io: bool) -> None:
+        import onnx
+
+        self._make_node, self._arrays = onnx.helper.make_node, onnx.numpy_helper
+        self._half, self._single = int(onnx.TensorProto.FLOAT16), int(onnx.TensorProto.FLOAT)
+        self._graph = model.graph
+        self._keep = keep
+        self._types = dict.fromkeys(_float_tensors(model), self._single)
+        self._weights = {each.name: each for each in model.graph.initializer}
+        self._copies: dict[tuple[str, int], str] = {}
+        self._nodes: list[onnx.NodeProto] = []
+        if fp16_io:
+            for value in (*model.graph.input, *model.graph.output):
+                value.type.tensor_type.elem_type = self._half
+            self._types |= {value.name: self._half for value in model.graph.input}
+
+    def run(self) -> None:
+        graph = self._graph
+        outputs = {value.name: value.type.tensor_type.elem_type for value in graph.output}
+        for node in graph.node:
+            wanted = self._single if self._keep.intersection(node.output) else self._half
+            fp32_only = FP32_INPUTS.get(node.op_type, frozenset())
+            for position, name in enumerate(node.input):
+                if name in self._types and position not in fp32_only:
+                    node.input[position] = self._as(name, wanted)
+            self._nodes.append(node)
+            for position, name in enumerate(node.output):
+                if name not in self._types:
+                    continue
+                if outputs.get(name, wanted) != wanted:
+                    node.output[position] = f"{name}_uncast"
+                    self._cast(node.output[position], name, outputs[name])
+                    self._copies[name, wanted] = node.output[position]
+                else:
+                    self._types[name] = wanted
+        del graph.node[:]
+        graph.node.extend(self._nodes)
+        used = {name for node in graph.node for name in node.input}
+        weights = [each for each in graph.initializer if each.name in used]
+        del graph.initializer[:]
+        graph.initializer.extend(weights)
+        del graph.value_info[:]  # the types there are the old ones
+
+    def _as(self, name: str, wanted: int) -> str:
+        """The tensor `name` in the type `wanted`: itself, a weight in that type, or what a cast makes of it."""
+        if self._types[name] == wanted:
+            return name
+        if (name, wanted) not in self._copies:
+            copy = self._copies[name, wanted] = f"{name}_{'fp16' if wanted == self._half else 'fp32'}"
+            if name in self._weights:
+                self._graph.initializer.append(self._halved(self._weights[name], copy))
+            else:
+                self._cast(name, copy, wanted)
+        return self._copies[name, wanted]
+
+    def _cast(self, source: str, target: str, wanted: int) -> None:
+        self._nodes.append(self._make_node("Cast", [source], [target], name=f"cast_{target}", to=wanted))
+
+    def _halved(self, weight: "onnx.TensorProto", name: str) -> "onnx.TensorProto":
+        values = self._arrays.to_array(weight)
+        largest = float(np.abs(values).max(initial=0.0))
+        if not largest <= LARGEST:
+            raise MismatchError(f"the weight {weight.name} reaches {largest:.3g}, FP16 ends at {LARGEST:.0f}")
+        return self._arrays.from_array(values.astype(np.float16), name)
+
+
+def _float_tensors(model: "onnx.ModelProto") -> set[str]:
+    """Names of all FP32 tensors: inputs, weights and what the nodes give."""
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    single = onnx.TensorProto.FLOAT
+    values = (*graph.input, *graph.output, *graph.value_info)
+    names = {each.name for each in values if each.type.tensor_type.elem_type == single}
+    return names | {each.name for each in graph.initializer if each.data_type == single}
+
+
+Rule = Callable[["onnx.GraphProto"], set[str]]
+
+
+def encoder_to_stride_16(graph: "onnx.GraphProto") -> set[str]:
+    """What leads to the smallest map of a network of one size, as far as it is at least 1/16 of the input's height."""
+    heights = {each.name: each.type.tensor_type.shape.dim[2].dim_value for each in _maps(graph)}
+    limit = heights[graph.input[0].name] // 16
+    made = {name: node for node in graph.node for name in node.output}
+    waiting = [min((name for name in made if name in heights), key=heights.__getitem__)]
+    found: set[str] = set()
+    while waiting:
+        name = waiting.pop()
+        if name in found or name not in made:
+            continue
+        found.add(name)
+        waiting += made[name].input
+    return {name for name in found if heights.get(name, 0) >= limit}
+
+
+RULES: Mapping[str, Rule] = {"encoder_to_stride_16": encoder_to_stride_16}
+"""Name → the tensors of a graph that are computed in FP32."""
+
+KEPT: Mapping[tuple[str, str], tuple[str, ...]] = {("edge", "depth"): ("encoder_to_stride_16",)}
+"""(variant, network) → the rules that it needs, each found by measuring.
+
+The encoder of `edge` depth amplifies: its first convolutions, with their batch norms folded in, have weights up to 30,
+and on some photos a rounding of 5e-4 of a map's spread there is 5e-2 in the disparity.
+"""
+
+
+def _maps(graph: "onnx.GraphProto") -> "list[onnx.ValueInfoProto]":
+    """All tensors of rank 4 whose height is known."""
+    import onnx
+
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)])
+    typed = onnx.shape_inference.infer_shapes(model).graph
+    values = (*typed.input, *typed.output, *typed.value_info)
+    shapes = ((each, each.type.tensor_type.shape.dim) for each in values)
+    return [each for each, dims in shapes if len(dims) == 4 and dims[2].dim_value]
+
+
+def export(
+    entry: manifest.Entry, *, out: Path, module: "torch.nn.Module | None" = None, fp16_io: bool = False
+) -> manifest.Entry:
+    """The FP16 artefact beside an FP32 one, checked; nothing is done where it is there already.
+
+    Args:
+        entry: of the FP32 graph, in the manifest of `out`.
+        module: the network in PyTorch, to check against: see `export.fp16_check.check`.
+        fp16_io: inputs and outputs are FP16 too.
+
+    Raises:
+        MissingError, MismatchError: the FP32 file is not what its entry says.
+        MismatchError: FP16 can't hold the graph; the message names the tensor. Nothing is left behind.
+    """
+    import onnx
+
+    from export.fp16_check import check
+
+    name = Path(entry.path).stem + ("_fp16io" if fp16_io else "_fp16") + ".onnx"
+    path = out / Path(entry.path).with_name(name)
+    made_from = {"made_from": entry.sha256, "rules": list(KEPT.get((entry.variant, entry.network), ()))}
+    for other in manifest.read(out):
+        if other.path == path.relative_to(out).as_posix() and made_from.items() <= other.more.items():
+            manifest.verify(out, other)
+            return other
+    model = onnx.load(manifest.verify(out, entry))
+    half, kept = convert(model, rules=made_from["rules"], fp16_io=fp16_io)
+    half.metadata_props.add(key="precision", value="fp16")
+    fp32 = [name for names in kept.values() for name in names]
+    figures = check(model, half, network=entry.network, module=module, kept=fp32)
+    staged = path.with_name(f".{name}.{uuid4().hex[:8]}.tmp")
+    try:
+        onnx.save(half, staged)
+        made = replace(
+            entry,
+            precision="fp16",
+            path=path.relative_to(out).as_posix(),
+            sha256=manifest.file_sha256(staged),
+            inputs=tensor_entries(half.graph.input),
+            outputs=tensor_entries(half.graph.output),
+            tools={**entry.tools, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            more={**made_from, "kept_fp32": kept, "fp16_check": figures},
+        )
+        manifest.add(out, made, staged=staged)
+    finally:
+        staged.unlink(missing_ok=True)
+    return made

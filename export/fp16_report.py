@@ -1,0 +1,144 @@
+"""What FP16 loses on real photos: the largest magnitude of each tensor, and the shares below FP16's normal numbers.
+
+    python export/fp16_report.py PHOTO… [--variant V] [--size N] [--artifacts DIR] [--json FILE]
+
+measures each tensor of the FP32 graphs on what the networks get from these photos. Status 5 where one leaves the range.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+if __name__ == "__main__":  # run as a file: the folder of this file is first on the path; the root belongs there
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import numpy as np
+import typer
+from PIL import Image
+
+from deeplens.guard import guarded
+from deeplens.options import Artifacts, JsonTarget, Variant
+from deeplens.report import console_for, table, write_json
+from export import manifest
+from export.fp16 import KEPT, LARGEST, RULES
+from export.fp16_check import Meter, Range, check_ranges
+from model.contract import NETWORKS, Contract
+from runtimes.contract import Arrays, Closing, Runtime, Session
+from runtimes.harness import Harness, focal_disparity_at
+from runtimes.photo import read_photo, to_8_bit
+
+EVERY = 4
+"""Of the tiles of a photo every fourth is measured."""
+
+TILE = 128
+
+SHOWN = 5
+"""As many tensors are shown of each network: the largest, and those with most subnormal values."""
+
+
+def measure(variant: str, photos: Sequence[Path], *, artifacts: Path, size: int) -> dict[str, list[Range]]:
+    """Network → its ranges on photos, in the loop of the harness: the whole photo in focus at its middle, fully open.
+
+    Args:
+        artifacts: the folder with `manifest.json` and the FP32 graphs.
+        size: photos with a longer side are made smaller, in pixels.
+
+    Raises:
+        InputError: a photo can't be read.
+        MissingError, MismatchError: an artefact is not there, or is not what the manifest says.
+    """
+    import onnx
+
+    from runtimes.ort import OnnxRuntime
+
+    with OnnxRuntime(variant=variant, artifacts=artifacts) as runtime:
+        meters = {
+            network: Meter(onnx.load(manifest.verify(artifacts, runtime.open(network).entry))) for network in NETWORKS
+        }
+        harness = Harness(_Metered(runtime, meters), tile=TILE)
+        for path in photos:
+            photo = Image.fromarray(to_8_bit(read_photo(path).pixels))
+            photo.thumbnail((size, size), Image.Resampling.LANCZOS)
+            pixels = np.asarray(photo)
+            disparity = harness.disparity(pixels)
+            focal = focal_disparity_at(disparity, 0.5, 0.5)
+            harness.refocus(pixels, disparity, focal_disparity=focal, aperture=1.0)
+    return {network: meter.ranges for network, meter in meters.items()}
+
+
+class _Metered(Closing):
+    """A runtime whose networks are measured on every `EVERY`th run."""
+
+    def __init__(self, runtime: Runtime, meters: Mapping[str, Meter]) -> None:
+        self.name, self.variant = runtime.name, runtime.variant
+        self._runtime, self._meters = runtime, meters
+        self._sessions: dict[str, _MeteredSession] = {}
+
+    def open(self, network: str) -> Session:
+        if network not in self._sessions:
+            self._sessions[network] = _MeteredSession(self._runtime.open(network), self._meters[network])
+        return self._sessions[network]
+
+    def close(self) -> None:
+        self._runtime.close()
+
+
+class _MeteredSession:
+    def __init__(self, session: Session, meter: Meter) -> None:
+        self._session, self._meter = session, meter
+        self._runs = 0
+
+    def describe(self) -> Contract:
+        return self._session.describe()
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        self._runs += 1
+        if self._runs % EVERY != 1:
+            return self._session.run(inputs)
+        return {self.describe().outputs[0].name: self._meter.run(inputs)}
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def command(
+    photo: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photos.")],
+    variant: Variant = "edge",
+    size: Annotated[int, typer.Option(min=64, help="Photos with a longer side are made smaller, in pixels.")] = 1280,
+    artifacts: Artifacts = None,
+    json: JsonTarget = None,
+) -> None:
+    """Measure the largest magnitude of each tensor against FP16's range, and the shares that FP16 would lose."""
+    import onnx
+
+    folder = artifacts or manifest.DEFAULT_FOLDER
+    found = measure(variant, photo, artifacts=folder, size=size)
+    console = console_for(json)
+    kept: dict[str, set[str]] = {}
+    for network, ranges in found.items():
+        entry = manifest.find(folder, network=network, variant=variant, runtime="onnx")
+        graph = onnx.load(folder / entry.path).graph
+        kept[network] = set().union(*(RULES[rule](graph) for rule in KEPT.get((variant, network), ())))
+        shown = sorted(ranges, key=lambda each: -each.largest)[:SHOWN]
+        shown += [each for each in sorted(ranges, key=lambda each: -each.subnormal)[:SHOWN] if each not in shown]
+        columns = ("tensor", "operation", "largest", "of 65,504", "subnormal", "become 0", "computed in")
+        cells = [
+            (each.tensor, each.operation, f"{each.largest:.4g}", f"{100 * each.largest / LARGEST:.2g} %",
+             f"{100 * each.subnormal:.2g} %", f"{100 * each.zeroed:.2g} %",
+             "FP32" if each.tensor in kept[network] else "FP16")
+            for each in shown
+        ]  # fmt: skip
+        console.print(table(f"{variant} {network}: {len(ranges)} tensors, {len(photo)} photos", columns, cells))
+    plain = {network: [asdict(each) for each in ranges] for network, ranges in found.items()}
+    names = {network: sorted(tensors) for network, tensors in kept.items()}
+    write_json(json, {"variant": variant, "photos": [path.name for path in photo], "kept": names, "ranges": plain})
+    for network, ranges in found.items():
+        check_ranges(ranges, what=f"{variant} {network}", kept=kept[network])
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    sys.exit(guarded(lambda: app(standalone_mode=False)))

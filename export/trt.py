@@ -1,0 +1,313 @@
+"""ONNX → TensorRT engines: FP16 graphs with explicit types, static profiles for a photo's levels, one dynamic fallback.
+
+    python export/trt.py [--target T] [--precision P] [--photo WxH] [--dry-run] …
+
+does the same as `deeplens export trt`. Without a GPU it builds ahead of time, with TensorRT for RTX, for the compute
+capabilities that are asked for; with arguments left out for all three networks of both variants.
+"""
+
+import shlex
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING, Annotated
+from uuid import uuid4
+
+if __name__ == "__main__":  # run as a file: the folder of this file is first on the path; the root belongs there
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
+import typer
+
+from benchmarks.command import parse_size
+from deeplens.guard import guarded
+from export import manifest
+from export.onnx_graph import check_choice, checked_shape, parse_shape
+from export.trt_build import Options, TimingCache, build
+from export.trt_graph import chosen_weights, graph
+from export.trt_plan import TARGETS, Job, jobs
+from model.contract import CONTRACTS, NETWORKS, VARIANTS
+from model.errors import MismatchError, MissingError
+from runtimes.cuda import JETSON_RELEASE, Cuda
+from runtimes.engine_key import EngineKey, Machine, to_more
+from runtimes.trt_api import TensorRt
+
+if TYPE_CHECKING:
+    from model.build import Weights
+
+FOLDER = "trt"
+"""Below the root of the artefacts."""
+
+DEFAULT_PHOTO = "2048x1536"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a build runs: the library, and this machine, which is None for a build ahead of time."""
+
+    api: TensorRt
+    machine: Machine | None
+
+    def key_machine(self, options: Options) -> Machine:
+        """What an engine built here with `options` is bound to."""
+        if self.machine is not None:
+            return self.machine
+        assert options.compute_capability is not None
+        return self.api.ahead_of_time(options.compute_capability)
+
+
+def place(target: str, *, command: str) -> Place:
+    """Where engines for `target` can be built: here, or not.
+
+    Args:
+        command: what to run elsewhere.
+
+    Raises:
+        MissingError: the library or the GPU is not there; one line that says which command to run where.
+    """
+    kind = TARGETS[target]
+    missing: list[str] = []
+    api, machine = None, None
+    try:
+        api = TensorRt(kind.library)
+    except MissingError as error:
+        missing.append(str(error))
+    if not kind.compute_capabilities:
+        try:
+            cuda = Cuda()
+            machine = None if api is None else api.machine(cuda)
+        except MissingError as error:
+            missing.append(str(error))
+    if api is None or missing:
+        raise MissingError(
+            f"{target} engines can't be built here ({'; '.join(missing)}): run `{command}` on {kind.machine}"
+        )
+    return Place(api, machine)
+
+
+def default_target() -> str:
+    """The target of this machine: `rtx`, which needs no GPU, where classic TensorRT can't build."""
+    try:
+        TensorRt("tensorrt")
+        _, capability = Cuda().gpu
+    except MissingError:
+        return "rtx"
+    if JETSON_RELEASE.exists():
+        return "jetson-orin" if capability == "8.7" else "jetson-thor"
+    return "desktop"
+
+
+def export(
+    job: Job,
+    where: Place,
+    source: manifest.Entry,
+    *,
+    out: Path,
+    command: str,
+    timing_cache: Path | None = None,
+    rebuild: bool = False,
+) -> tuple[manifest.Entry, bool]:
+    """Build one engine, or find it built.
+
+    Args:
+        source: the ONNX artefact, in the manifest of `out`.
+        command: what makes it again, for the manifest.
+        timing_cache: a file; None: one in the folder of the engines, by library, version and GPU.
+        rebuild: also where an engine with the same key is there.
+
+    Returns:
+        its entry, and whether it was built now.
+
+    Raises:
+        InputError, MismatchError: from `export.trt_build.build`. Nothing is left behind.
+        OSError: the engine can't be written. Nothing is left behind.
+    """
+    machine = where.key_machine(job.options)
+    key = EngineKey(machine, source.sha256, job.options.profiles, job.options.flags)
+    path = out / FOLDER / f"{job.name}_{key.digest}.engine"
+    found = None if rebuild else _built(out, path)
+    if found is not None:
+        return found, False
+    timings = None
+    if where.api.has_timing_cache:
+        name = f"timings_{machine.library}_{machine.version}_sm{machine.compute_capability.replace('.', '')}.cache"
+        timings = TimingCache(timing_cache or out / FOLDER / name, machine)
+    start = perf_counter()
+    data = build(
+        where.api, manifest.verify(out, source).read_bytes(), CONTRACTS[job.network], job.options, timings=timings
+    )
+    seconds = perf_counter() - start
+    staged = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        staged.write_bytes(data)
+        entry = replace(
+            source,
+            runtime="trt",
+            precision=job.precision,
+            path=path.relative_to(out).as_posix(),
+            sha256=manifest.file_sha256(staged),
+            tools={**source.tools, machine.library: machine.version},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            more={
+                **to_more(key, command=command),
+                "target": job.target,
+                "bytes": len(data),
+                "seconds": round(seconds, 2),
+                "kept_fp32": source.more.get("kept_fp32", {}),
+            },
+        )
+        manifest.add(out, entry, staged=staged)
+    finally:
+        staged.unlink(missing_ok=True)
+    if timings is not None:
+        timings.save()
+    return entry, True
+
+
+def _built(out: Path, path: Path) -> manifest.Entry | None:
+    """The entry of the engine at `path`, whose name holds its key, if it is there and whole."""
+    for entry in manifest.read(out):
+        if entry.runtime == "trt" and out / entry.path == path:
+            try:
+                manifest.verify(out, entry)
+            except (MissingError, MismatchError):
+                return None
+            return entry
+    return None
+
+
+def export_all(
+    planned: Sequence[Job],
+    where: Place,
+    *,
+    out: Path,
+    weights: "Callable[[str, str], Weights]",
+    command: str,
+    timing_cache: Path | None = None,
+    fp16_io: bool = False,
+    rebuild: bool = False,
+    report: Callable[[str], None],
+) -> list[manifest.Entry]:
+    """Build all engines of a plan; the first that fails stops it.
+
+    Args:
+        weights: variant, network → as in `model.build.load`.
+        report: gets a line for each engine.
+    """
+    sources: dict[tuple[str, str], manifest.Entry] = {}
+    entries = []
+    for job in planned:
+        pair = (job.variant, job.network)
+        if pair not in sources:
+            sources[pair] = graph(*pair, job.precision, out=out, weights=weights(*pair), fp16_io=fp16_io)
+        entry, new = export(
+            job, where, sources[pair], out=out, command=command, timing_cache=timing_cache, rebuild=rebuild
+        )
+        entries.append(entry)
+        took = f"built in {entry.more['seconds']:.1f} s" if new else "there already, with the same key"
+        report(f"{out / entry.path}  {entry.more['bytes'] / 1e6:.1f} MB  {took}  sha256 {entry.sha256[:12]}…")
+    return entries
+
+
+def command(
+    context: typer.Context,
+    variant: Annotated[list[str] | None, typer.Option(help="edge or paper; may be repeated. (default: both)")] = None,
+    network: Annotated[list[str] | None, typer.Option(help="depth, lens_blur, upsample; may be repeated.")] = None,
+    target: Annotated[
+        str | None, typer.Option(help=f"{', '.join(TARGETS)}. (default: this machine's; rtx without a GPU)")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8 (from Q/DQ graphs).")] = "fp16",
+    photo: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WxH", help=f"A photo whose levels get static profiles. (default: {DEFAULT_PHOTO})"),
+    ] = None,
+    tile: Annotated[int, typer.Option(min=0, help="As in refocus; 0: levels are run whole.")] = 256,
+    shape: Annotated[list[str] | None, typer.Option(metavar="HxW", help="A low-resolution size, static.")] = None,
+    dynamic: Annotated[bool, typer.Option(help="Add a profile for all other sizes.")] = True,
+    compute_capability: Annotated[
+        list[str] | None, typer.Option(metavar="X.Y", help="For rtx: what to build for; may be repeated.")
+    ] = None,
+    workspace: Annotated[int | None, typer.Option(metavar="MIB", min=1, help="Memory for one layer.")] = None,
+    timing_cache: Annotated[Path | None, typer.Option(metavar="FILE", help="Timings, read and written.")] = None,
+    version_compatible: Annotated[bool, typer.Option("--version-compatible", help="Runs on later minors.")] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="Weights can be exchanged.")] = False,
+    dla_core: Annotated[int | None, typer.Option(metavar="N", min=0, help="Of a Jetson AGX Orin.")] = None,
+    fp16_io: Annotated[bool, typer.Option("--fp16-io", help="Inputs and outputs in FP16 too.")] = False,
+    weights: Annotated[str | None, typer.Option(help="shipped, initial (untrained), a file or folder.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder of the artefacts and their manifest.")] = manifest.DEFAULT_FOLDER,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Also what is there already.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and build nothing.")] = False,
+) -> None:
+    """Build TensorRT engines; without a GPU ahead of time, with TensorRT for RTX."""
+    for kind, names, choices in (("variant", variant, VARIANTS), ("network", network, NETWORKS)):
+        for name in names or ():
+            check_choice(kind, name, choices)
+    chosen = target or default_target()
+    planned = jobs(
+        variants=variant or VARIANTS,
+        networks=network or NETWORKS,
+        target=chosen,
+        precision=precision,
+        photos=[parse_size(each)[::-1] for each in photo or [DEFAULT_PHOTO]],
+        tile=tile or None,
+        shapes=[checked_shape(CONTRACTS["upsample"], parse_shape(each)) for each in shape or ()],
+        dynamic=dynamic,
+        compute_capabilities=compute_capability or (),
+        workspace=workspace,
+        version_compatible=version_compatible,
+        refit=refit,
+        dla_core=dla_core,
+    )
+    line = _again(context, chosen)
+    if dry_run:
+        for job in planned:
+            typer.echo(str(job))
+        typer.echo(
+            f"{len(planned)} engines, into {out / FOLDER}; built on {TARGETS[chosen].machine}; nothing was built"
+        )
+        return
+    where = place(chosen, command=line)
+    if target is None and chosen == "rtx":
+        typer.echo("no GPU with TensorRT here: TensorRT for RTX builds ahead of time")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        entries = export_all(
+            planned,
+            where,
+            out=out,
+            weights=chosen_weights(weights, all_variants=variant is None, report=typer.echo),
+            command=line,
+            timing_cache=timing_cache,
+            fp16_io=fp16_io,
+            rebuild=rebuild,
+            report=typer.echo,
+        )
+    for warning in caught:
+        typer.echo(f"warning: {warning.message}", err=True)
+    total = sum(int(entry.more["bytes"]) for entry in entries)
+    typer.echo(f"{len(entries)} engines, {total / 1e6:.0f} MB, {where.api.library} {where.api.version}")
+
+
+def _again(context: typer.Context, target: str) -> str:
+    """The command that was given, for messages and the manifest, with its target named."""
+    parts = ["deeplens", "export", "trt", "--target", target]
+    for parameter in context.command.params:
+        value = context.params[str(parameter.name)]
+        if parameter.name in ("target", "dry_run", "rebuild") or value in (None, [], (), parameter.default):
+            continue
+        if isinstance(value, bool):
+            parts.append((parameter.opts if value else parameter.secondary_opts)[-1])
+            continue
+        for each in value if isinstance(value, list | tuple) else [value]:
+            parts += [parameter.opts[-1], shlex.quote(str(each))]
+    return " ".join(parts)
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    sys.exit(guarded(lambda: app(standalone_mode=False)))

@@ -1,0 +1,87 @@
+"""What a TensorRT engine is built from: the ONNX graph in the precision that is asked for, made where it is missing."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export import manifest
+from model.contract import CONTRACTS
+from model.errors import MismatchError, MissingError
+
+if TYPE_CHECKING:
+    import torch
+
+    from model.build import Weights
+
+
+def graph(
+    variant: str, network: str, precision: str, *, out: Path, weights: "Weights", fp16_io: bool = False
+) -> manifest.Entry:
+    """The ONNX artefact that an engine is built from; exported, or converted to FP16 and checked, where it is missing.
+
+    Without PyTorch the FP32 artefact in the manifest is taken as it is.
+
+    Raises:
+        MissingError: weights, a library or, for int8, the Q/DQ graph are not there.
+        MismatchError: FP16 can't hold the graph; the message names the tensor.
+    """
+    if precision == "int8":  # calibration makes it
+        entry = manifest.find(out, network=network, variant=variant, runtime="onnx", precision=precision)
+        manifest.verify(out, entry)
+        return entry
+    module, entry = _fp32(variant, network, out=out, weights=weights)
+    if precision == "fp32":
+        return entry
+    from export import fp16
+
+    return fp16.export(entry, out=out, module=module, fp16_io=fp16_io)
+
+
+def _fp32(
+    variant: str, network: str, *, out: Path, weights: "Weights"
+) -> "tuple[torch.nn.Module | None, manifest.Entry]":
+    """The network in PyTorch, where that is installed, and its FP32 graph, which computes the same."""
+    try:
+        from model import build
+    except ImportError:
+        entry = manifest.find(out, network=network, variant=variant, runtime="onnx")
+        manifest.verify(out, entry)
+        return None, entry
+    from export import onnx_check, onnx_graph
+
+    module = build.load(variant, network, weights)
+    contract = CONTRACTS[network]
+    sizes = onnx_check.CHECK_SIZES if contract.fixed_size is None else (contract.fixed_size,)
+    try:
+        entry = manifest.find(out, network=network, variant=variant, runtime="onnx")
+        if entry.weights_sha256 == build.weights_sha256(module):
+            onnx_check.compare(manifest.verify(out, entry), module, contract, sizes=sizes)
+            return module, entry
+    except (MissingError, MismatchError):
+        pass  # none, or of another state of the project: made anew
+    return module, onnx_graph.export_module(module, variant=variant, network=network, out=out)
+
+
+def chosen_weights(
+    text: str | None, *, all_variants: bool, report: Callable[[str], None]
+) -> "Callable[[str, str], Weights]":
+    """What `--weights` means: untrained only where asked, or where all variants are built and none are shipped."""
+    from export.onnx_graph import _weights_from
+
+    def choose(variant: str, network: str) -> "Weights":
+        if text is not None:
+            return _weights_from(text)
+        if not all_variants:
+            return "shipped"
+        try:
+            from model import build
+
+            build.weights_file(variant, network)
+        except ImportError:
+            return "shipped"
+        except MissingError:
+            report(f"note: no trained weights of {variant} {network} are shipped yet: its engines get untrained ones")
+            return "initial"
+        return "shipped"
+
+    return choose

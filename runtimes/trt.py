@@ -1,0 +1,226 @@
+"""TensorRT engines on an NVIDIA GPU. Needs the `tensorrt` or the `rtx` extra and engines made by `deeplens export trt`.
+
+An engine is read only after its hash was found in the manifest and its key is this machine's. The GPU's memory is
+handled through `cuda-python`; torch is not needed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from queue import Empty, SimpleQueue
+from typing import Any
+
+import numpy as np
+
+from export import manifest
+from model.contract import CONTRACTS, Contract
+from model.errors import InputError, MismatchError, MissingError
+from runtimes.contract import Arrays, OpensOnce, check_inputs
+from runtimes.cuda import Cuda
+from runtimes.engine_key import VERSION_COMPATIBLE, EngineKey, Profile, Size, from_entry
+from runtimes.trt_api import LIBRARIES, Library, TensorRt
+from runtimes.trt_lane import Engine, Lane
+
+
+class Pending:
+    """A run that the GPU works on."""
+
+    def __init__(self, session: "TrtSession", lane: Lane) -> None:
+        self._session = session
+        self._lane: Lane | None = lane
+
+    def result(self) -> Arrays:
+        """Wait for it: name → float32 array that the caller owns. To be asked for once.
+
+        Raises:
+            InputError: it was asked for before, or its session was closed.
+        """
+        lane, self._lane = self._lane, None
+        if lane is None:
+            raise InputError(f"{self._session.describe().network}: the result of this run was taken before")
+        if self._session.closed:
+            raise InputError(f"{self._session.describe().network}: this session is closed; open the network again")
+        try:
+            return lane.take()
+        finally:
+            self._session.give_back(lane)
+
+
+class TrtSession:
+    """One network in TensorRT. May be used by several threads: each run has a lane of its own while it lasts.
+
+    Attributes:
+        entry: the engine's line in the manifest.
+    """
+
+    def __init__(self, engine: Engine, entry: manifest.Entry, *, cuda: Cuda, in_flight: int, graphs: bool) -> None:
+        self.entry = entry
+        self._engine: Engine | None = engine
+        self._contract = engine.contract
+        self._all: list[Lane] = []
+        self._free: SimpleQueue[Lane] = SimpleQueue()
+        for _ in range(in_flight):
+            lane = Lane(engine, cuda, graphs=graphs)
+            self._all.append(lane)
+            self._free.put(lane)
+
+    @property
+    def closed(self) -> bool:
+        return self._engine is None
+
+    def describe(self) -> Contract:
+        """The network's contract; `fixed_size` is set when the engine takes one size only."""
+        return self._contract
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        """Run the network once: see `runtimes.contract.Session.run`. Waits where all lanes are taken by others."""
+        size = self._checked(inputs)
+        return self._started(self._free.get(), size, inputs).result()
+
+    def submit(self, inputs: Mapping[str, np.ndarray]) -> Pending:
+        """Begin a run and come back at once; the inputs may be changed then.
+
+        Raises:
+            InputError: as `run`, or as many runs are in flight as the runtime was opened for.
+        """
+        size = self._checked(inputs)
+        try:
+            lane = self._free.get_nowait()
+        except Empty:
+            raise InputError(
+                f"{self._contract.network}: {len(self._all)} runs are in flight: take a result first, or open the "
+                "runtime with a larger in_flight"
+            ) from None
+        return self._started(lane, size, inputs)
+
+    def give_back(self, lane: Lane) -> None:
+        """Make a lane free for another run."""
+        self._free.put(lane)
+
+    def close(self) -> None:
+        """Wait for what is in flight and release the GPU's memory."""
+        self._engine = None
+        for lane in self._all:
+            lane.close()
+        self._all.clear()
+
+    def _checked(self, inputs: Mapping[str, np.ndarray]) -> Size:
+        if self._engine is None:
+            raise InputError(f"{self._contract.network}: this session is closed; open the network again")
+        size = check_inputs(self._contract, inputs)
+        if self._engine.profile(size) is None:
+            takes = ", ".join(str(each) for each in self._engine.profiles)
+            raise InputError(
+                f"{self._contract.network}: the engine takes {takes}, not {size[0]}x{size[1]}: rebuild it with "
+                f"--shape {size[0]}x{size[1]} beside `{self.entry.more['command']}`"
+            )
+        return size
+
+    def _started(self, lane: Lane, size: Size, inputs: Mapping[str, np.ndarray]) -> Pending:
+        try:
+            lane.start(size, inputs)
+        except BaseException:
+            self.give_back(lane)
+            raise
+        return Pending(self, lane)
+
+
+class TrtRuntime(OpensOnce[TrtSession]):
+    """Opens the engines of one variant.
+
+    Args:
+        variant: one of `model.contract.VARIANTS`.
+        artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`.
+        precision: of the engines.
+        in_flight: runs of one network that the GPU may work on at once; each has buffers of its own.
+        graphs: record the work of each level as a CUDA graph once its shape and addresses have come twice.
+        cuda, modules: what stands for the GPU and for the libraries, in tests; None: those that are here.
+
+    Raises:
+        MissingError: CUDA's bindings or a GPU are not there.
+    """
+
+    name = "trt"
+
+    def __init__(
+        self,
+        *,
+        variant: str = "edge",
+        artifacts: Path | None = None,
+        precision: str = "fp16",
+        in_flight: int = 2,
+        graphs: bool = True,
+        cuda: Cuda | None = None,
+        modules: Mapping[Library, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.variant = variant
+        self.artifacts = manifest.DEFAULT_FOLDER if artifacts is None else artifacts
+        self._precision = precision
+        self._in_flight = in_flight
+        self._graphs = graphs
+        self._modules = modules
+        self._libraries: dict[Library, TensorRt] = {}
+        try:
+            self._cuda = Cuda() if cuda is None else cuda
+        except MissingError as error:
+            raise MissingError(
+                f"{error}: the trt runtime needs a GPU; run this on a machine that has one, or use --runtime onnx"
+            ) from error
+
+    def _load(self, network: str) -> TrtSession:
+        entry, key, api = self._chosen(network)
+        path = manifest.verify(self.artifacts, entry)  # what lies there is code: not a byte is looked at before
+        contract = CONTRACTS[network]
+        if len(key.profiles) == 1 and key.profiles[0].is_static:
+            contract = replace(contract, fixed_size=key.profiles[0].best)
+        try:
+            with api.quiet():
+                data = api.engine(path.read_bytes(), host_code=bool(key.flags.get(VERSION_COMPATIBLE)))
+                engine = Engine(api, data, contract, key.profiles or (Profile.static(entry.size or (0, 0)),))
+        except MismatchError as error:
+            raise MismatchError(f"{path}: {error}: rebuild it with `{entry.more['command']} --rebuild`") from error
+        return TrtSession(engine, entry, cuda=self._cuda, in_flight=self._in_flight, graphs=self._graphs)
+
+    def _chosen(self, network: str) -> tuple[manifest.Entry, EngineKey, TensorRt]:
+        """The newest engine of a network that this machine can run."""
+        wanted = (network, self.variant, self.name, self._precision)
+        entries = [
+            each
+            for each in manifest.read(self.artifacts)
+            if (each.network, each.variant, each.runtime, each.precision) == wanted
+        ]
+        if not entries:
+            manifest.find(
+                self.artifacts, network=network, variant=self.variant, runtime=self.name, precision=self._precision
+            )
+        refused: list[tuple[str, str]] = []
+        for entry in sorted(entries, key=lambda each: each.created, reverse=True):
+            key = from_entry(entry)
+            try:
+                api = self._library(key.machine.library)
+            except MissingError as error:
+                refused.append((str(error), entry.path))
+                continue
+            differences = key.differences(api.machine(self._cuda))
+            if not differences:
+                return entry, key, api
+            again = f"rebuild it here with `{entry.more['command']}`"
+            refused.append((f"was built for {'; '.join(differences)}: {again}", entry.path))
+        more = f" (and {len(refused) - 1} more)" if len(refused) > 1 else ""
+        why, path = refused[0]
+        raise MismatchError(f"no engine of {self.variant} {network} fits this machine: {path}{more} {why}")
+
+    def _library(self, name: str) -> TensorRt:
+        """One of the libraries, opened once.
+
+        Raises:
+            MissingError: it is not installed, or there is none of that name.
+        """
+        library = next((each for each in LIBRARIES if each == name), None)
+        if library is None:
+            raise MissingError(f"there is no library '{name}'")
+        if library not in self._libraries:
+            module = None if self._modules is None else self._modules[library]
+            self._libraries[library] = TensorRt(library, module)
+        return self._libraries[library]

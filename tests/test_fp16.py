@@ -1,0 +1,244 @@
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from export import fp16, manifest
+from export.fp16_check import Meter, check, check_ranges, rounded
+from export.fp16_report import command as report
+from model.errors import InputError, MismatchError, MissingError
+
+SHAPE = (1, 2, 8, 8)
+
+
+def graph(nodes: Sequence[onnx.NodeProto], weights: dict[str, np.ndarray], *, outputs: int = 2) -> onnx.ModelProto:
+    """x (1, 2, 8, 8) → y (1, `outputs`, 8, 8)."""
+    shape = [*SHAPE[:1], outputs, *SHAPE[2:]]
+    made = helper.make_graph(
+        list(nodes), "g", [helper.make_tensor_value_info("x", TensorProto.FLOAT, SHAPE)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+        [numpy_helper.from_array(values, name) for name, values in weights.items()],
+    )  # fmt: skip
+    return helper.make_model(made, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+def scaled(factor: float, offset: float) -> onnx.ModelProto:
+    """y = x · factor + offset, with the product as a tensor of its own."""
+    nodes = [
+        helper.make_node("Mul", ["x", "factor"], ["product"]),
+        helper.make_node("Add", ["product", "offset"], ["y"]),
+    ]
+    return graph(nodes, {"factor": np.array([factor], np.float32), "offset": np.array([offset], np.float32)})
+
+
+def run(model: onnx.ModelProto, x: np.ndarray) -> np.ndarray:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    (result,) = session.run(None, {"x": x})
+    return result
+
+
+@pytest.fixture
+def x() -> np.ndarray:
+    return np.random.default_rng(0).uniform(0, 1, SHAPE).astype(np.float32)
+
+
+def types(model: onnx.ModelProto) -> dict[str, str]:
+    """Tensor → its type, as ONNX infers it."""
+    inferred = onnx.shape_inference.infer_shapes(model, strict_mode=True).graph
+    values = (*inferred.input, *inferred.output, *inferred.value_info)
+    found = {each.name: each.type.tensor_type.elem_type for each in values}
+    found |= {each.name: each.data_type for each in inferred.initializer}
+    return {name: TensorProto.DataType.Name(kind) for name, kind in found.items()}
+
+
+def test_every_tensor_has_its_type_and_every_change_a_cast() -> None:
+    half, kept = fp16.convert(scaled(2.5, 1.0))
+    assert [node.op_type for node in half.graph.node] == ["Cast", "Mul", "Add", "Cast"]
+    found = types(half)
+    assert found["x"] == found["y"] == "FLOAT"
+    assert {kind for name, kind in found.items() if name not in ("x", "y")} == {"FLOAT16"}
+    assert kept == {}
+
+
+def test_with_its_rounding_it_is_numpys_half_precision(x: np.ndarray) -> None:
+    half, _ = fp16.convert(scaled(2.5, 1.3))
+    expected = x.astype(np.float16) * np.float16(2.5) + np.float16(1.3)
+    found = run(rounded(half), x)
+    np.testing.assert_array_equal(found, expected.astype(np.float32))
+    assert np.abs(found - (x * np.float32(2.5) + np.float32(1.3))).max() > 1e-4
+
+
+def test_without_it_onnx_runtime_hides_an_overflow(x: np.ndarray) -> None:
+    """Why `rounded` is there: the product leaves the range of FP16 and comes back."""
+    half, _ = fp16.convert(scaled(60000.0, 0.5))
+    assert np.isfinite(run(half, 2 + x)).all()
+    assert np.isinf(run(rounded(half), 2 + x)).all()
+
+
+def test_a_resize_keeps_its_scales_and_clips_get_half_bounds(x: np.ndarray) -> None:
+    nodes = [
+        helper.make_node("Clip", ["x", "low", "high"], ["clipped"]),
+        helper.make_node("Resize", ["clipped", "", "scales"], ["large"], mode="linear"),
+        helper.make_node("AveragePool", ["large"], ["y"], kernel_shape=[2, 2], strides=[2, 2]),
+    ]
+    weights = {
+        "low": np.array(0.25, np.float32),
+        "high": np.array(0.75, np.float32),
+        "scales": np.array([1, 1, 2, 2], np.float32),
+    }
+    half, _ = fp16.convert(graph(nodes, weights))
+    found = types(half)
+    assert found["scales"] == "FLOAT"
+    assert found["low_fp16"] == found["high_fp16"] == found["large"] == "FLOAT16"
+    assert "low" not in {each.name for each in half.graph.initializer}
+    assert np.abs(run(rounded(half), x) - run(graph(nodes, weights), x)).max() < 1e-3
+
+
+def test_a_rule_keeps_tensors_in_fp32(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fp16, "RULES", {"product": lambda _graph: {"product"}, "none": lambda _graph: set()})
+    model = scaled(60000.0, 0.5)
+    half, kept = fp16.convert(model, rules=("product", "none"))
+    assert kept == {"product": ["product"]}
+    assert [node.op_type for node in half.graph.node] == ["Mul", "Cast", "Add", "Cast"]
+    assert types(half)["product"] == "FLOAT"
+    assert np.abs(run(rounded(half), x) - run(model, x)).max() <= 16  # one rounding of 60000, no overflow before it
+
+
+def test_an_output_that_is_read_again_is_cast_once(x: np.ndarray) -> None:
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Exp", ["y"], ["unused"])]
+    half, _ = fp16.convert(graph(nodes, {}))
+    assert [node.op_type for node in half.graph.node] == ["Cast", "Relu", "Cast", "Exp"]
+    np.testing.assert_array_equal(run(rounded(half), x), x.astype(np.float16).astype(np.float32))
+
+
+def test_half_inputs_and_outputs() -> None:
+    half, _ = fp16.convert(scaled(2.5, 1.0), fp16_io=True)
+    assert [node.op_type for node in half.graph.node] == ["Mul", "Add"]
+    assert set(types(half).values()) == {"FLOAT16"}
+
+
+def test_a_weight_beyond_the_range_is_named() -> None:
+    with pytest.raises(MismatchError, match=r"the weight factor reaches 7e\+04, FP16 ends at 65504"):
+        fp16.convert(scaled(70000.0, 0.0))
+
+
+def test_ranges_by_hand() -> None:
+    meter = Meter(scaled(2.0, 0.0))
+    x = np.zeros(SHAPE, np.float32)
+    x.flat[:4] = -100.0, 2.0**-16, 2.0**-28, 1.0
+    meter.run({"x": x})
+    meter.run({"x": np.zeros(SHAPE, np.float32)})
+    product, y = meter.ranges
+    assert (product.tensor, product.operation, y.tensor) == ("product", "Mul", "y")
+    assert product.largest == 200.0
+    assert product.subnormal == pytest.approx(2 / 256)
+    assert product.zeroed == pytest.approx(1 / 256)
+
+
+def test_the_tensor_that_left_the_range_is_named() -> None:
+    meter = Meter(scaled(60000.0, 0.5))
+    meter.run({"x": np.full(SHAPE, 2.0, np.float32)})
+    with pytest.raises(MismatchError, match=r"depth: the tensor product \(Mul\) reaches 1.2e\+05, FP16 ends at 65504"):
+        check_ranges(meter.ranges, what="depth")
+    check_ranges([each for each in meter.ranges if each.tensor != "y"], what="depth", kept=["product"])
+    meter.run({"x": np.full(SHAPE, np.nan, np.float32)})
+    with pytest.raises(MismatchError, match="reaches nan"):
+        check_ranges(meter.ranges, what="depth")
+
+
+def fp32_entry(artifacts: Path, network: str) -> manifest.Entry:
+    return manifest.find(artifacts, network=network, variant="edge", runtime="onnx")
+
+
+def copied(artifacts: Path, folder: Path, network: str, model: onnx.ModelProto | None = None) -> manifest.Entry:
+    """The FP32 artefact in a folder of its own, or `model` in its place."""
+    entry = fp32_entry(artifacts, network)
+    path = folder / entry.path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(onnx.load(artifacts / entry.path) if model is None else model, path)
+    entry = replace(entry, sha256=manifest.file_sha256(path))
+    manifest.add(folder, entry)
+    return entry
+
+
+def test_the_artefact_beside_the_fp32_one(artifacts: Path, tmp_path: Path) -> None:
+    folder = tmp_path
+    entry = copied(artifacts, folder, "lens_blur")
+    made = fp16.export(entry, out=folder)
+    assert (made.precision, made.runtime, made.path) == ("fp16", "onnx", "onnx/edge_lens_blur_fp16.onnx")
+    assert made.more["made_from"] == entry.sha256
+    assert made.more["kept_fp32"] == {}
+    assert made.more["fp16_check"]["largest"] == 1.0
+    assert 0 < made.more["fp16_check"]["error_of_spread"] < 1e-3
+    assert [each.dtype for each in (*made.inputs, *made.outputs)] == ["float32"] * 3
+    found = manifest.find(folder, network="lens_blur", variant="edge", runtime="onnx", precision="fp16")
+    assert manifest.verify(folder, found) == folder / made.path
+    before = (folder / made.path).stat().st_mtime_ns
+    assert fp16.export(entry, out=folder) == found
+    assert (folder / made.path).stat().st_mtime_ns == before
+    onnx.save(onnx.load(folder / entry.path), folder / made.path)  # damaged
+    with pytest.raises(MismatchError, match="SHA-256"):
+        fp16.export(entry, out=folder)
+
+
+def test_a_graph_that_fp16_cant_hold_leaves_nothing_behind(artifacts: Path, tmp_path: Path) -> None:
+    model = onnx.load(artifacts / fp32_entry(artifacts, "lens_blur").path)
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(np.array(60000.0, np.float32), "one"))
+    large = helper.make_node("Mul", ["share", "one"], ["share_large"])
+    model.graph.node[2].input[1] = "share_large"
+    model.graph.node.insert(2, large)
+    folder = tmp_path
+    entry = copied(artifacts, folder, "lens_blur", model)
+    with pytest.raises(
+        MismatchError, match=r"lens_blur: the tensor share_large \(Mul\) reaches .*keep it in FP32 by a"
+    ):
+        fp16.export(entry, out=folder)
+    assert sorted(path.name for path in (folder / "onnx").iterdir()) == ["edge_lens_blur.onnx"]
+    assert len(manifest.read(folder)) == 1
+
+
+def test_another_graph_fails_the_check(artifacts: Path) -> None:
+    """The control: an FP16 graph of something else."""
+    model = onnx.load(artifacts / fp32_entry(artifacts, "lens_blur").path)
+    half, _ = fp16.convert(model)
+    check(model, half, network="lens_blur")
+    for weight in half.graph.initializer:
+        weight.CopyFrom(numpy_helper.from_array((1.02 * numpy_helper.to_array(weight)).astype(np.float16), weight.name))
+    with pytest.raises(
+        MismatchError, match=r"lens_blur: with its rounding the FP16 graph is off by .* of the output's"
+    ):
+        check(model, half, network="lens_blur")
+
+
+def test_the_encoders_rule_ends_at_stride_16() -> None:
+    """On a small pyramid: 64 → 32 → … → 2 → back; kept is what leads to the smallest map and is at least 4 high."""
+    nodes, name = [], "x"
+    for height in (32, 16, 8, 4, 2):
+        nodes.append(helper.make_node("AveragePool", [name], [f"e{height}"], kernel_shape=[2, 2], strides=[2, 2]))
+        name = f"e{height}"
+    nodes.append(helper.make_node("Resize", [name, "", "scales"], ["d64"], mode="nearest"))
+    nodes.append(helper.make_node("Add", ["d64", "x"], ["y"]))
+    value = helper.make_tensor_value_info
+    made = helper.make_graph(
+        nodes, "g", [value("x", TensorProto.FLOAT, [1, 3, 64, 64])], [value("y", TensorProto.FLOAT, [1, 3, 64, 64])],
+        [numpy_helper.from_array(np.array([1, 1, 32, 32], np.float32), "scales")],
+    )  # fmt: skip
+    assert fp16.encoder_to_stride_16(made) == {"e32", "e16", "e8", "e4"}
+
+
+def test_the_report_on_photos(artifacts: Path, photo: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    report([photo], artifacts=artifacts, json=folder / "ranges.json")
+    out = capsys.readouterr().out
+    assert "edge lens_blur: 3 tensors, 1 photos" in " ".join(out.split())
+    assert '"share"' in (folder / "ranges.json").read_text()
+    with pytest.raises(InputError):
+        report([folder / "ranges.json"], artifacts=artifacts)
+    with pytest.raises(MissingError):
+        report([photo], artifacts=folder)

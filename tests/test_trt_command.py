@@ -1,0 +1,106 @@
+"""`deeplens export trt`: which engines a command means, and what it says where none can be built."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from export import trt
+from export.trt_plan import TARGETS, jobs
+from model.errors import InputError, MissingError
+from runtimes.cuda import Cuda
+from tests.conftest import Command
+
+DEFAULTS: dict[str, Any] = {
+    "variants": ["edge"], "networks": ["upsample"], "target": "rtx", "precision": "fp16", "photos": [], "tile": 256,
+    "shapes": [], "dynamic": True, "compute_capabilities": [], "workspace": None, "version_compatible": False,
+    "refit": False, "dla_core": None,
+}  # fmt: skip
+
+
+def test_the_plan_of_a_target() -> None:
+    names = [job.name for job in jobs(**DEFAULTS)]
+    assert names == [f"edge_upsample_fp16_rtx_sm{each}" for each in (75, 86, 89, 120)]
+    (orin,) = jobs(**DEFAULTS | {"target": "jetson-orin", "dla_core": 0})
+    assert orin.options.workspace == TARGETS["jetson-orin"].workspace
+    assert orin.options.flags == {"dla_core": 0, "workspace": 1024}
+    assert str(orin).startswith("edge_upsample_fp16_jetson-orin: sizes 32x32…256x256")
+    (mine,) = jobs(**DEFAULTS | {"target": "jetson-thor", "workspace": 7, "photos": [(480, 640)]})
+    assert mine.options.workspace == 7
+    assert mine.options.profiles[0].is_static
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"target": "tpu"}, "unknown target 'tpu': choose desktop, jetson-orin, jetson-thor, rtx"),
+        ({"precision": "fp8"}, "unknown precision 'fp8': choose fp32, fp16, int8"),
+        ({"target": "desktop", "compute_capabilities": ["8.9"]}, "--compute-capability is for --target rtx"),
+        ({"dla_core": 0}, "--dla-core is for --target jetson-orin"),
+        ({"target": "jetson-orin", "dla_core": 0, "precision": "fp32"}, "the accelerator has no FP32"),
+        ({"version_compatible": True}, "--version-compatible is for classic TensorRT"),
+    ],
+)
+def test_options_that_do_not_go_together(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        jobs(**DEFAULTS | change)
+
+
+class TestCommand:
+    @pytest.mark.parametrize("target", ["desktop", "jetson-orin", "jetson-thor"])
+    def test_a_classic_engine_without_a_gpu_names_the_command(
+        self, deeplens: Command, tmp_path: Path, target: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def none(*_: object) -> None:
+            raise MissingError("no NVIDIA GPU can be used here (cudaErrorNoDevice)")
+
+        monkeypatch.setattr(trt, "Cuda", none)
+        out = tmp_path / "new"
+        result = deeplens("export", "trt", "--target", target, "--network", "depth", "--refit", "--out", out)
+        assert result.status == 4
+        assert "no NVIDIA GPU" in result.error
+        assert f"run `deeplens export trt --target {target} --network depth --refit --out {out}` on " in result.error
+        assert not out.exists()
+
+    def test_a_dry_run_builds_nothing(self, deeplens: Command, tmp_path: Path) -> None:
+        out = tmp_path / "new"
+        result = deeplens("export", "trt", "--target", "jetson-orin", "--photo", "640x480", "--dry-run", "--out", out)
+        assert result.status == 0
+        assert result.out.count("\n") == 7
+        assert "edge_upsample_fp16_jetson-orin: sizes 240x176, " in result.out
+        assert "32x32…256x256, best 256x256; flags workspace 1024" in result.out
+        assert "6 engines" in result.out
+        assert not out.exists()
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [("--variant", "huge"), ("--network", "denoise"), ("--target", "tpu"), ("--photo", "big"), ("--shape", "41x40"),
+         ("--photo", "0x5"), ("--precision", "fp64"), ("--target", "desktop", "--compute-capability", "8.9")],
+    )  # fmt: skip
+    def test_bad_options(self, deeplens: Command, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+        result = deeplens("export", "trt", *arguments, "--out", tmp_path / "new")
+        assert result.status == 3, result.error
+        assert not (tmp_path / "new").exists()
+
+    def test_int8_without_its_graph(self, deeplens: Command, tmp_path: Path) -> None:
+        pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'deeplens[rtx]'")
+        arguments = ("--target", "rtx", "--variant", "edge", "--network", "depth", "--precision", "int8")
+        result = deeplens("export", "trt", *arguments, "--out", tmp_path / "new")
+        assert result.status == 4
+        assert "no onnx artefact of edge depth (int8" in result.error
+
+    def test_the_runtime_without_a_gpu(self, deeplens: Command, photo: Path, folder: Path) -> None:
+        if _has_gpu():
+            pytest.skip("there is a GPU here")
+        result = deeplens("refocus", photo, "--focus", "0.5,0.5", "--runtime", "trt", "-o", folder / "x.png")
+        assert result.status == 4
+        assert "--runtime onnx" in result.error or "pip install" in result.error
+        assert not (folder / "x.png").exists()
+
+
+def _has_gpu() -> bool:
+    try:
+        Cuda()
+    except MissingError:
+        return False
+    return True
