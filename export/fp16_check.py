@@ -200,7 +200,8 @@ def check(
                 f"{TOLERANCE:.2g}): find the weak tensor with export/fp16_report.py and keep it in FP32 by a rule"
             )
         worst = max(worst, error)
-    largest = max(each.largest for each in meter.ranges if each.tensor not in kept)
+    # A network that is kept whole has no FP16 tensor.
+    largest = max((each.largest for each in meter.ranges if each.tensor not in kept), default=0.0)
     return {"largest": round(largest, 3), "error_of_spread": round(worst, 7)}
 
 

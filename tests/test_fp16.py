@@ -217,20 +217,14 @@ def test_another_graph_fails_the_check(artifacts: Path) -> None:
         check(model, half, network="lens_blur")
 
 
-def test_the_encoders_rule_ends_at_stride_16() -> None:
-    """On a small pyramid: 64 → 32 → … → 2 → back; kept is what leads to the smallest map and is at least 4 high."""
-    nodes, name = [], "x"
-    for height in (32, 16, 8, 4, 2):
-        nodes.append(helper.make_node("AveragePool", [name], [f"e{height}"], kernel_shape=[2, 2], strides=[2, 2]))
-        name = f"e{height}"
-    nodes.append(helper.make_node("Resize", [name, "", "scales"], ["d64"], mode="nearest"))
-    nodes.append(helper.make_node("Add", ["d64", "x"], ["y"]))
-    value = helper.make_tensor_value_info
-    made = helper.make_graph(
-        nodes, "g", [value("x", TensorProto.FLOAT, [1, 3, 64, 64])], [value("y", TensorProto.FLOAT, [1, 3, 64, 64])],
-        [numpy_helper.from_array(np.array([1, 1, 32, 32], np.float32), "scales")],
-    )  # fmt: skip
-    assert fp16.encoder_to_stride_16(made) == {"e32", "e16", "e8", "e4"}
+def test_a_network_that_is_kept_whole_is_the_fp32_one(x: np.ndarray) -> None:
+    model = scaled(1 / 3, 1e-4)
+    kept, found = fp16.convert(model, rules=("every_tensor",))
+    assert found == {"every_tensor": ["product", "y"]}
+    assert {each.op_type for each in kept.graph.node} == {"Mul", "Add"}
+    assert np.array_equal(run(rounded(kept), x), run(model, x))
+    half, _ = fp16.convert(model)
+    assert np.abs(run(rounded(half), x) - run(model, x)).max() > 1e-5, "the control: FP16 differs"
 
 
 def test_the_report_on_photos(artifacts: Path, photo: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

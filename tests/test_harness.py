@@ -253,8 +253,9 @@ def test_signed_depth_is_the_same_part_of_the_picture_at_every_size_and_level(
 ) -> None:
     seen = levels_of(Harness(FakeRuntime()), photo(*size), np.full((320, 320), 0.9, np.float32))
     assert seen
-    for _, _, arrays in seen:
-        np.testing.assert_allclose(arrays["signed_depth"], (0.9 - 0.4) * scale, atol=1e-6)
+    for level, _, arrays in seen:
+        expected = min((0.9 - 0.4) * scale * 2 ** max(0, level - 1), 1.0)  # in units of the low picture's level
+        np.testing.assert_allclose(arrays["signed_depth"], expected, atol=1e-6)
 
 
 def test_a_judge_in_float64_keeps_its_precision_for_observers() -> None:
