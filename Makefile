@@ -33,7 +33,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: $(INSTALLED) ## refocus a photo with ONNX Runtime, and the parity table, into demo/
 	$(BIN)/deeplens export onnx --variant edge
 	$(BIN)/python -m deeplens.demo $(DEMO_PHOTO) $(DEMO_FOCUS:%=--focus %) $(DEMO_F_NUMBERS:%=--f-number %) -o demo
-	$(BIN)/deeplens parity --photo $(DEMO_PHOTO) --markdown demo/parity.md
+	$(BIN)/deeplens parity --runtime onnx --photo $(DEMO_PHOTO) --markdown demo/parity.md
 
 test: lint ## ruff, mypy and all tests
 	$(BIN)/python -m pytest
