@@ -156,8 +156,8 @@ def layers(light: Array, disparity: Array, *, focal: float, radius: float, parts
 
 
 def render_facing(planes: Sequence[Plane], *, focal: float, radius: float, margin: int, points: int = POINTS) -> Array:
-    """What `render_exact` gives without its outermost `margin` pixels, for planes that face the camera, ten times as
-    fast: each shifts as a whole, and where it does not show it is left out.
+    """What `render_exact` gives without its outermost `margin` pixels, for planes that face the camera, sooner: each
+    shifts as a whole, and where it does not show it is left out.
 
     Args:
         planes: from back to front, (H + 2·margin, W + 2·margin), without slopes.
