@@ -44,6 +44,9 @@ TRAIN_SCENES = SceneConfig(size=96, steps=1)
 TEST_SCENES = SceneConfig(size=96, steps=1, cutout_only=True)
 TRAIN_COUNT, TEST_COUNT = 600, 48
 
+SEEDS = 2
+"""Of each arm, unless more are asked for."""
+
 EDGE_BAND = 4.0
 """Pixels on both sides of a true depth edge that count as at the edge: as far as a corrupted depth is dilated."""
 
@@ -320,7 +323,7 @@ def main(
     out: Annotated[Path, typer.Option(help="Folder of the runs; results.jsonl in it.")] = Path("runs/ablations"),
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
     only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="These arms only.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each arm, from 0.")] = 2,
+    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each arm, from 0.")] = SEEDS,
 ) -> None:
     """Run what is not finished of the arms, one after another."""
     todo = list(jobs(seeds, only or []))

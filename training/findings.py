@@ -20,7 +20,7 @@ from scipy.stats import t as student
 from deeplens.guard import guarded
 from model.errors import MissingError
 from runtimes.image_file import replacing
-from training.ablations import ARMS, EDGE_BAND, TEST_COUNT, TRAIN_COUNT, TRAIN_SCENES, jobs, read_results
+from training.ablations import ARMS, EDGE_BAND, SEEDS, TEST_COUNT, TRAIN_COUNT, TRAIN_SCENES, jobs, read_results
 from training.findings_data import FINDINGS, METRICS, Finding, Results, Table
 
 if TYPE_CHECKING:
@@ -201,10 +201,9 @@ def _spread(axis: "Axes", runs: dict[int, dict[str, float]], metric: str, *, at:
 
 
 def outstanding(results: Results) -> list[str]:
-    """`name` (seeds) of the jobs that some seed has not, up to the largest seed that any job has."""
+    """`name` (seeds) of the jobs that are not done; some arms may have more seeds than all must have."""
     seeds = {name: set(found) for (name, _), found in results.items()}
-    largest = max(map(max, seeds.values()))
-    missing = [pair for pair in jobs(largest + 1) if pair[1] not in seeds.get(pair[0], ())]
+    missing = [pair for pair in jobs(SEEDS) if pair[1] not in seeds.get(pair[0], ())]
     return [
         f"`{name}` (seed {', '.join(str(seed) for _, seed in group)})"
         for name, group in groupby(sorted(missing), key=lambda pair: pair[0])
