@@ -33,6 +33,7 @@ from runtimes.ort import OnnxSession
 from runtimes.pyramid import geometry
 from runtimes.pytorch import TorchSession
 from training.scenes import Scene
+from training.stream import refocused
 
 UNBLURRED = ("unblurred photo", "")
 TRUE_BASE = ("true low-resolution blur, bilinear", "")
@@ -44,6 +45,9 @@ CLICK = 0.01
 
 Name = tuple[str, str]
 """What made a picture, and the depth it was given: one of `DEPTHS`, or "" where depth plays no part."""
+
+Given = dict[str, tuple[NDArray[np.float32], float]]
+"""Kind of depth → disparity (H×W in [0, 1]) and focal plane."""
 
 SceneScores = dict[Name, dict[str, float | None]]
 """Name → metric → value: see `evaluation.metrics.scores`."""
@@ -113,7 +117,7 @@ class Contest:
 
             self._blurs[DIRECT] = direct_blur(job.direct)
 
-    def given(self, scene: Scene) -> dict[str, tuple[NDArray[np.floating], float]]:
+    def given(self, scene: Scene) -> Given:
         """Kind of depth → disparity (H×W in [0, 1]) and focal plane."""
         depths = {"true": (scene.disparity, scene.focal), "corrupted": (scene.corrupted, scene.focal)}
         if "predicted" in self.job.depths:
@@ -121,16 +125,20 @@ class Contest:
             height, width = scene.picture.shape[:2]
             resized = Image.fromarray(square).resize((width, height), Image.Resampling.BILINEAR)
             predicted = np.clip(np.asarray(resized), 0.0, 1.0)
-            away = np.abs(scene.disparity - scene.focal)
-            depths["predicted"] = (predicted, float(np.median(predicted[away <= away.min() + CLICK])))
+            focal = refocused(scene.disparity, predicted, focal=scene.focal, within=CLICK)
+            depths["predicted"] = (predicted, focal)
         return {kind: depths[kind] for kind in self.job.depths}
 
-    def pictures(self, scene: Scene) -> dict[Name, NDArray[np.uint8]]:
-        """What is compared with `scene.target`: name → H×W×3, uint8."""
+    def pictures(self, scene: Scene, given: Given | None = None) -> dict[Name, NDArray[np.uint8]]:
+        """What is compared with `scene.target`: name → H×W×3, uint8.
+
+        Args:
+            given: what `given` says of the scene, if that is known.
+        """
         levels = geometry(*scene.picture.shape[:2])
         bases = {TRUE_BASE: true_base(scene.target, levels)}
         found: dict[Name, NDArray[np.uint8]] = {UNBLURRED: scene.picture}
-        for kind, (disparity, focal) in self.given(scene).items():
+        for kind, (disparity, focal) in (given or self.given(scene)).items():
             for name, blur in self._blurs.items():
                 found[name, kind] = blur(
                     scene.picture, disparity, focal=focal, aperture=scene.aperture, radius=blur_radius(scene)
@@ -160,12 +168,12 @@ class Contest:
 
         The band around true depth edges is as wide as the largest radius of the blur.
         """
-        band = depth_edge_band(scene.disparity, blur_radius(scene))
+        band, given = depth_edge_band(scene.disparity, blur_radius(scene)), self.given(scene)
         found: SceneScores = {
             name: scores(picture.astype(np.float32) / np.float32(255), scene.target, band=band)
-            for name, picture in self.pictures(scene).items()
+            for name, picture in self.pictures(scene, given).items()
         }
-        for kind, (disparity, _) in self.given(scene).items():
+        for kind, (disparity, _) in given.items():
             if kind != "true":
                 found["depth", kind] = {
                     "mae": depth_mae(disparity, scene.disparity),

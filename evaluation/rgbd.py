@@ -13,7 +13,7 @@ colours, as far as their blur can uncover it. The rest is `training.renderer.ren
 import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from itertools import count, product
 from pathlib import Path
@@ -29,10 +29,10 @@ from scipy.ndimage import distance_transform_edt, grey_dilation, grey_erosion, m
 from deeplens.guard import guarded
 from model.errors import InputError, MissingError
 from runtimes.disparity import focal_disparity_at, normalise_disparity
-from runtimes.image_file import replacing
 from runtimes.photo import read_photo
 from training.renderer import Array, Plane, disc_points, linear_to_srgb, srgb_to_linear
 from training.scenes import TEST_CONFIG, Scene
+from training.stream import load_scene, save_scene
 
 LAYERS = 48
 """Planes that the disparities from 0 to 1 are cut into: their radii are at most a third of a pixel apart."""
@@ -283,24 +283,6 @@ def rgbd_scenes(root: Path) -> Iterator[tuple[str, Scene]]:
         raise MissingError(f"{root / 'scenes'} holds no scenes: run `make data`, then `python -m evaluation.rgbd`")
     for path in paths:
         yield f"{path.parent.name}/{path.stem}", load_scene(path)
-
-
-def save_scene(path: Path, scene: Scene) -> None:
-    """Write a scene as `training.stream.write_scenes` does: 16 bits (65535 = 1) for target and disparities."""
-    values = {field.name: getattr(scene, field.name) for field in fields(Scene)}
-    for name in ("target", "disparity", "corrupted"):
-        values[name] = np.rint(np.clip(values[name], 0, 1) * 65535).astype(np.uint16)
-    with replacing(path) as file:
-        np.savez_compressed(file, **values)
-
-
-def load_scene(path: Path) -> Scene:
-    """What `save_scene` wrote."""
-    with np.load(path) as stored:
-        values = {field.name: stored[field.name] for field in fields(Scene)}
-    for name in ("target", "disparity", "corrupted"):
-        values[name] = values[name].astype(np.float32) / np.float32(65535)
-    return Scene(**{**values, "focal": float(values["focal"]), "aperture": float(values["aperture"])})
 
 
 def main(data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data")) -> None:

@@ -183,7 +183,7 @@ class EdgeLensBlur(nn.Module):
     def light(self, picture: Tensor) -> Tensor:
         """Linear light of sRGB, in [0, `LIGHT_SCALE`]: the square of b·x² + (1 − b)·x, b = `LIGHT_BEND`.
 
-        It is within 0.005 of the standard's curve and, unlike that, a few products in FP16; `forward` ends with its
+        It is within 0.003 of the standard's curve and, unlike that, a few products in FP16; `forward` ends with its
         inverse in the form that does not cancel.
         """
         root = picture * (self.LIGHT_BEND * picture + (1 - self.LIGHT_BEND))

@@ -74,8 +74,12 @@ class Cuda:
         return int(status) != 0
 
 
-class DeviceBuffer:
-    """Memory of the GPU that grows and never shrinks; growing changes its address."""
+class _Buffer:
+    """Memory that grows and never shrinks; growing changes its address."""
+
+    ALLOCATE: tuple[Any, ...]
+    """The CUDA call, and its arguments after the size."""
+    FREE: str
 
     def __init__(self, cuda: Cuda) -> None:
         self._cuda = cuda
@@ -86,40 +90,34 @@ class DeviceBuffer:
         """Hold at least `size` bytes; what was in it is lost if it has to grow."""
         if size > self.size:
             self.free()
-            self.address = int(self._cuda.call("cudaMalloc", size))
+            name, *more = self.ALLOCATE
+            self.address = int(self._cuda.call(name, size, *more))
             self.size = size
 
     def free(self) -> None:
         if self.address:
-            self._cuda.call("cudaFree", self.address)
+            self._cuda.call(self.FREE, self.address)
             self.address = self.size = 0
 
 
-class HostBuffer:
-    """Pinned memory of the host, from which and to which copies run beside the CPU's work. Grows as `DeviceBuffer`."""
+class DeviceBuffer(_Buffer):
+    """Memory of the GPU."""
 
-    def __init__(self, cuda: Cuda) -> None:
-        self._cuda = cuda
-        self.address = 0
-        self.size = 0
+    ALLOCATE = ("cudaMalloc",)
+    FREE = "cudaFree"
 
-    def reserve(self, size: int) -> None:
-        """Hold at least `size` bytes; what was in it is lost if it has to grow."""
-        if size > self.size:
-            self.free()
-            self.address = int(self._cuda.call("cudaHostAlloc", size, 0))
-            self.size = size
+
+class HostBuffer(_Buffer):
+    """Pinned memory of the host, from which and to which copies run beside the CPU's work."""
+
+    ALLOCATE = ("cudaHostAlloc", 0)
+    FREE = "cudaFreeHost"
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         """The start of the buffer as an array; valid until it grows or is freed."""
         count = prod(shape) * dtype.itemsize
         memory = memoryview((ctypes.c_byte * count).from_address(self.address)).cast("B")
         return np.frombuffer(memory, dtype=dtype).reshape(shape)
-
-    def free(self) -> None:
-        if self.address:
-            self._cuda.call("cudaFreeHost", self.address)
-            self.address = self.size = 0
 
 
 class Stream:

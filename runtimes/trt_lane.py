@@ -136,10 +136,8 @@ class _Level:
     def close(self) -> None:
         self._drop_graph()
         del self._context
-        for device in self._device.values():
-            device.free()
-        for host in self._host.values():
-            host.free()
+        for buffer in (*self._device.values(), *self._host.values()):
+            buffer.free()
 
     def _bytes(self, tensor: Tensor, size: Size) -> int:
         return prod(tensor.shape(*size)) * self._dtypes[tensor.name].itemsize

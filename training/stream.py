@@ -3,10 +3,11 @@
 `python -m training.stream --split test --count 500 --out DIR` writes scenes as files instead.
 
 Batch b holds scenes b·batch … b·batch + batch − 1 of the seed; every fourth batch is of larger scenes with one more ×2
-step, so that the step sees three levels. Where a run stands is one number, and any process can make any batch.
+step, so that the step sees more levels. Where a run stands is one number, and any process can make any batch.
 """
 
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset
 
 from deeplens.guard import guarded
 from model.errors import InputError, MissingError
+from runtimes.image_file import replacing
 from training.fit import Sample
 from training.renderer import Array
 from training.scenes import TEST_CONFIG, TEST_SCENES, TEST_SEED, Scene, SceneConfig, make_scene
@@ -24,6 +26,9 @@ from training.sources import Sources, shipped
 
 LARGE_EVERY = 4
 DEPTHS = ("true", "corrupted", "predicted")
+
+MAPS = ("target", "disparity", "corrupted")
+"""Fields of a scene that a file holds with 16 bits."""
 
 
 class SceneStream(Dataset[Sample]):
@@ -84,11 +89,7 @@ class StoredScenes(Dataset[Sample]):
 
     def scene(self, index: int) -> Scene:
         """Scene `index` as it is stored, from 0."""
-        with np.load(self.paths[index]) as stored:
-            maps = {name: stored[name] / np.float32(65535) for name in ("target", "disparity", "corrupted")}
-            return Scene(
-                picture=stored["picture"], focal=float(stored["focal"]), aperture=float(stored["aperture"]), **maps
-            )
+        return load_scene(self.paths[index])
 
     def __getitem__(self, index: int) -> Sample:
         rounds, place = divmod(index, len(self.paths))
@@ -109,32 +110,43 @@ class StoredScenes(Dataset[Sample]):
         }
 
 
-def refocused(true: Array, estimate: Array, *, focal: float) -> float:
-    """The focal plane in an estimate's terms, as a click sets it: its median where the truth is nearest to `focal`."""
+def refocused(true: Array, estimate: Array, *, focal: float, within: float = 1e-3) -> float:
+    """The focal plane in an estimate's terms, as a click sets it: its median where the truth is nearest to `focal`.
+
+    Args:
+        true, estimate: disparities, (H, W).
+        within: disparities this much farther from `focal` than the nearest one count, too.
+    """
     distance = np.abs(true - np.float32(focal))
-    return float(np.median(estimate[distance <= distance.min() + 1e-3]))
+    return float(np.median(estimate[distance <= distance.min() + within]))
 
 
 def write_scenes(sources: Sources, out: Path, *, seed: int, count: int, config: SceneConfig) -> None:
-    """Write scenes as `00000.npz` … with the fields of `training.scenes.Scene`; those that are there are kept.
-
-    picture uint8; target and the two disparities uint16 (65535 = 1); focal and aperture float64.
-    """
+    """Write scenes as `00000.npz` … as `save_scene` does; those that are there are kept."""
     out.mkdir(parents=True, exist_ok=True)
     for index in range(count):
         path = out / f"{index:05d}.npz"
         if path.exists():
             continue
-        scene = make_scene(sources, seed=seed, index=index, config=config)
-        fields = {
-            name: np.rint(np.clip(getattr(scene, name), 0, 1) * 65535).astype(np.uint16)
-            for name in ("target", "disparity", "corrupted")
-        }
-        temporary = path.with_suffix(".tmp.npz")
-        np.savez_compressed(
-            temporary, picture=scene.picture, focal=scene.focal, aperture=scene.aperture, **fields, allow_pickle=False
-        )
-        temporary.replace(path)
+        save_scene(path, make_scene(sources, seed=seed, index=index, config=config))
+
+
+def save_scene(path: Path, scene: Scene) -> None:
+    """Write a scene: picture uint8; target and disparities uint16 (65535 = 1); focal and aperture float64."""
+    values = {field.name: getattr(scene, field.name) for field in fields(Scene)}
+    for name in MAPS:
+        values[name] = np.rint(np.clip(values[name], 0, 1) * 65535).astype(np.uint16)
+    with replacing(path) as file:
+        np.savez_compressed(file, **values)
+
+
+def load_scene(path: Path) -> Scene:
+    """What `save_scene` wrote."""
+    with np.load(path) as stored:
+        values = {field.name: stored[field.name] for field in fields(Scene)}
+    for name in MAPS:
+        values[name] = values[name].astype(np.float32) / np.float32(65535)
+    return Scene(**{**values, "focal": float(values["focal"]), "aperture": float(values["aperture"])})
 
 
 def main(
