@@ -25,8 +25,12 @@ def refocus(
         Path, typer.Option("-o", "--output", metavar="OUT", show_default=False, help="Where to write the result.")
     ],
     focus: Annotated[
-        str | None,
-        typer.Option(metavar="X,Y", help="The point to be sharp: 0 to 1 from the top left of the photo as shown."),
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y",
+            help="The point to be sharp: 0 to 1 from the top left of the photo as shown. Given more than once, "
+            "all that lies between these points in depth is sharp.",
+        ),
     ] = None,
     focus_depth: Annotated[
         float | None,
@@ -37,6 +41,15 @@ def refocus(
             help="Instead of --focus: the disparity to be sharp, 0 (far) to 1 (near).",
         ),
     ] = None,
+    focus_range: Annotated[
+        float,
+        typer.Option(
+            metavar="R",
+            min=0,
+            max=1,
+            help="How much of the depth is sharp, in disparity, half of it on each side; 0: one plane, as in a lens.",
+        ),
+    ] = 0.0,
     f_number: Annotated[float, typer.Option(metavar="N", help="1.4 (most blur) or more.")] = 2.8,
     depth: Annotated[
         Path | None,
@@ -61,9 +74,9 @@ def refocus(
     json: JsonTarget = None,
 ) -> None:
     """Refocus PHOTO at a point or at a depth, as a lens at f/N would."""
-    if (focus is None) == (focus_depth is None):
+    if bool(focus) == (focus_depth is not None):
         raise typer.BadParameter("give one of the two", param_hint=["--focus", "--focus-depth"])
-    point = None if focus is None else parse_point(focus)
+    points = [parse_point(text) for text in focus or ()]
 
     from runtimes import open_runtime
     from runtimes import photo as photos
@@ -99,11 +112,19 @@ def refocus(
         with watch.part("depth"):
             if disparity is None:
                 disparity = harness.disparity(before.pixels)
-            focal = focal_disparity_at(disparity, *point) if point is not None else focus_depth
+            sharp = [focal_disparity_at(disparity, *point) for point in points]
+            if focus_depth is not None:
+                sharp = [focus_depth]
+            focal = (min(sharp) + max(sharp)) / 2
+            in_focus = min(1.0, max(sharp) - min(sharp) + focus_range)
         with watch.part("refocus"):
-            assert focal is not None
             pixels = harness.refocus(
-                before.pixels, disparity, focal_disparity=focal, aperture=aperture, progress=progress
+                before.pixels,
+                disparity,
+                focal_disparity=focal,
+                aperture=aperture,
+                focus_range=in_focus,
+                progress=progress,
             )
     notes = list(before.notes)
     with watch.part("write"):
@@ -125,13 +146,15 @@ def refocus(
         "variant": variant,
         "depth": None if depth is None else str(depth),
         "focal_disparity": focal,
+        "focus_range": in_focus,
         "f_number": f_number,
         "aperture": aperture,
         "notes": notes,
         "seconds": {part: round(seconds, 4) for part, seconds in watch.seconds.items()},
     }
     console_for(json).print(
-        f"{output}: {width}×{height}, f/{f_number:g}, sharp at disparity {focal:.3f}, {watch.total:.1f} s"
+        f"{output}: {width}×{height}, f/{f_number:g}, sharp at disparity {focal:.3f}"
+        f"{f' ± {in_focus / 2:.3f}' if in_focus else ''}, {watch.total:.1f} s"
     )
     write_json(json, report)
 

@@ -98,6 +98,7 @@ class Harness:
         *,
         focal_disparity: float,
         aperture: float,
+        focus_range: float = 0.0,
         observe: Observer | None = None,
         progress: Progress | None = None,
     ) -> np.ndarray:
@@ -109,6 +110,8 @@ class Harness:
             focal_disparity: disparity that is sharp, in [0, 1].
             aperture: α in [0, 1]; at 1 a difference in disparity of 1 has a circle of confusion with a radius of
                 R_MAX / BASE_LONG_SIDE = 2.5 % of the long side.
+            focus_range: width, in [0, 1], of the range of disparities that is sharp, `focal_disparity` in its middle;
+                blur grows from its ends. 0: the one plane of a lens.
             observe: called as observe(level, network, arrays) after the lens blur (level 0) and after each step (level
                 1 … n) with the network's inputs and its unclipped output at that level, whole and padded, by the names
                 of the contract. They must not be changed. The last level is only held whole if there is an observer.
@@ -123,7 +126,11 @@ class Harness:
         """
         _check_pixels(pixels)
         _check_disparity(disparity, pixels)
-        for name, value in (("focal_disparity", focal_disparity), ("aperture", aperture)):
+        for name, value in (
+            ("focal_disparity", focal_disparity),
+            ("aperture", aperture),
+            ("focus_range", focus_range),
+        ):
             if not 0.0 <= value <= 1.0:
                 raise InputError(f"{name} goes from 0 to 1, not {value:g}")
         levels = geometry(*pixels.shape[:2])
@@ -133,6 +140,7 @@ class Harness:
             levels,
             focal_disparity=focal_disparity,
             aperture=aperture,
+            focus_range=focus_range,
             by_level=DEPTH_BY_LEVEL[self._runtime.variant],
         )
         report = _Share(levels, progress)

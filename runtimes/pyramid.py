@@ -209,14 +209,24 @@ def resize_registered(values: np.ndarray, levels: Geometry, level: int) -> np.nd
 
 
 def signed_depth_levels(
-    disparity: np.ndarray, levels: Geometry, *, focal_disparity: float, aperture: float, by_level: bool = False
+    disparity: np.ndarray,
+    levels: Geometry,
+    *,
+    focal_disparity: float,
+    aperture: float,
+    focus_range: float = 0.0,
+    by_level: bool = False,
 ) -> list[np.ndarray]:
     """Signed depth D̃ = (D − d_f) · α · `levels.blur_scale` at each level that is held (0 … n − 1, and 0 if n = 0).
+
+    With a range in focus, D − d_f is 0 within it and counts from its nearer end outside:
+    sign(D − d_f) · max(|D − d_f| − w / 2, 0).
 
     Args:
         disparity: D, h×w of any size, in [0, 1], near = large.
         focal_disparity: d_f, in [0, 1].
         aperture: α, in [0, 1].
+        focus_range: w, in [0, 1]: the width in disparity of what is sharp, d_f in its middle; 0: a plane.
         by_level: times 2^k at level k, clipped to [-1, 1]: see `model.contract.DEPTH_BY_LEVEL`.
 
     Returns:
@@ -225,7 +235,10 @@ def signed_depth_levels(
     """
     finest = max(0, levels.steps - 1)
     signed = resize_registered(np.asarray(disparity, np.float32), levels, finest)
-    signed = np.clip((signed - np.float32(focal_disparity)) * np.float32(aperture * levels.blur_scale), -1.0, 1.0)
+    signed = signed - np.float32(focal_disparity)
+    if focus_range:
+        signed -= np.clip(signed, -np.float32(focus_range / 2), np.float32(focus_range / 2))
+    signed = np.clip(signed * np.float32(aperture * levels.blur_scale), -1.0, 1.0)
     depths = [pad_to(signed[None, None], *levels.padded(finest))]
     while len(depths) <= finest:
         rows = depths[-1][..., 0::2, :] + depths[-1][..., 1::2, :]

@@ -82,6 +82,7 @@ class TestFocusAndFNumber:
             ("--focus-depth=1.5", USAGE),
             ("--focus-depth=nan", USAGE),
             ("--focus-depth=near", USAGE),
+            ("--focus-range=1.5", USAGE),
         ],
     )
     def test_focus(

@@ -63,6 +63,27 @@ class TestRefocus:
         np.testing.assert_allclose(read(out)[:, sharp], expected[:, sharp], atol=0)
         np.testing.assert_allclose(read(out)[:, blurred], expected[:, blurred], atol=1)
 
+    def test_all_between_two_points_is_sharp(
+        self, deeplens: Command, photo: Path, artifacts: Path, pixels: np.ndarray, tmp_path: Path
+    ) -> None:
+        """Stripes at disparity 0, 0.4, 0.6 and 1: points on the middle two, then a range around one of them."""
+        stripes = np.array([0.0, 0.4, 0.6, 1.0], np.float32).repeat(18)
+        np.save(tmp_path / "depth.npy", np.repeat(stripes[None], 48, axis=0))
+        shared = ("--depth", tmp_path / "depth.npy", "--runtime", "onnx", "--artifacts", artifacts, "--f-number", 1.4)
+        runs = {
+            "points.png": ("--focus", "0.4,0.5", "--focus", "0.6,0.5"),
+            "range.png": ("--focus-depth", 0.5, "--focus-range", 0.2),
+            "one.png": ("--focus", "0.4,0.5"),
+        }
+        for name, options in runs.items():
+            result = deeplens("refocus", photo, *options, *shared, "-o", tmp_path / name)
+            assert result.status == 0, result.err
+        points, widened, one = (read(tmp_path / name) for name in runs)
+        np.testing.assert_array_equal(points, widened)
+        np.testing.assert_array_equal(points[:, 22:50], pixels[:, 22:50])
+        assert (points[:, :14] < pixels[:, :14]).mean() > 0.5
+        assert (one[:, 40:50] < pixels[:, 40:50]).mean() > 0.5, "one point alone leaves the other blurred"
+
     def test_half_the_aperture_is_half_the_blur(
         self, deeplens: Command, photo: Path, artifacts: Path, pixels: np.ndarray, tmp_path: Path
     ) -> None:

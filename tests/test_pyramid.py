@@ -195,6 +195,19 @@ def test_signed_depth_follows_the_equation_and_stays_in_range() -> None:
             np.testing.assert_allclose(depth, (disparity - focal) * aperture, atol=1e-7)
 
 
+@given(disparity=st.floats(0, 1, width=32), focal=st.floats(0, 1), width=st.floats(0, 1), aperture=st.floats(0, 1))
+def test_a_range_is_sharp_and_blur_counts_from_its_ends(
+    disparity: float, focal: float, width: float, aperture: float
+) -> None:
+    (found,) = signed_depth_levels(
+        np.full((8, 8), disparity), geometry(40, 40), focal_disparity=focal, aperture=aperture, focus_range=width
+    )
+    low, high = focal - width / 2, focal + width / 2
+    end = min(max(disparity, low), high)  # the nearest disparity that is sharp
+    expected = (disparity - end) * aperture * geometry(40, 40).blur_scale
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
 def test_by_level_the_signed_depth_is_a_radius_in_pixels_of_its_level() -> None:
     levels = geometry(1536, 2048)
     assert levels.steps == 3
