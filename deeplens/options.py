@@ -1,13 +1,17 @@
 """Options that several commands share: written once, so that they mean the same everywhere."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from model.contract import VARIANTS
-from model.errors import MissingError
+from model.errors import InputError, MissingError
 from runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from runtimes.depth_model import Convention, DepthModel
 
 JsonTarget = Annotated[
     Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON to FILE; - is standard output.")
@@ -41,3 +45,56 @@ def weights_from(text: str) -> Path | Literal["shipped", "initial"]:
     if not path.exists():
         raise MissingError(f"no weights at {text}: give 'shipped', 'initial', a safetensors file or a folder of them")
     return path
+
+
+DepthModelFile = Annotated[
+    Path | None,
+    typer.Option("--depth-model", metavar="FILE", help="An ONNX model that gives the depth in place of the network."),
+]
+DepthModelSize = Annotated[
+    str | None, typer.Option("--depth-model-size", metavar="HxW", help="What it takes the photo at.")
+]
+DepthModelMean = Annotated[
+    str | None,
+    typer.Option("--depth-model-mean", metavar="R,G,B", help="Taken from its pixels in 0..1; 0.485,0.456,0.406 often."),
+]
+DepthModelStd = Annotated[
+    str | None, typer.Option("--depth-model-std", metavar="R,G,B", help="Divides them; 0.229,0.224,0.225 often.")
+]
+DepthModelChannels = Annotated[
+    str | None, typer.Option("--depth-model-channels", metavar="ORDER", help="rgb or bgr.", show_default="rgb")
+]
+DepthModelOutput = Annotated[
+    str | None,
+    typer.Option("--depth-model-output", metavar="KIND", help="disparity (near = large) or depth (far = large)."),
+]
+
+
+@dataclass(frozen=True)
+class DepthModelChoice:
+    """The depth model that a command line names, and what it tells of it. Light: it travels to other processes."""
+
+    path: Path
+    told: "Convention"
+
+    def open(self, *, threads: int | None = None) -> "DepthModel":
+        """Load it: see `runtimes.depth_model.DepthModel`."""
+        from runtimes.depth_model import DepthModel
+
+        return DepthModel(self.path, told=self.told, threads=threads)
+
+
+def depth_model_from(path: Path | None, **told: str | None) -> DepthModelChoice | None:
+    """What the options `--depth-model` and `--depth-model-…` name; `told` by the names of `Convention`'s attributes.
+
+    Raises:
+        InputError: something is told of a model that is not named, or makes no sense.
+    """
+    from runtimes.depth_model import Convention
+
+    if path is None:
+        for name, value in told.items():
+            if value is not None:
+                raise InputError(f"--depth-model-{name} tells of a model that is not named: give --depth-model FILE")
+        return None
+    return DepthModelChoice(path, Convention.parsed(told))

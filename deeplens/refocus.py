@@ -12,11 +12,30 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from deeplens.options import Artifacts, JsonTarget, Precision, Runtime, Threads, Variant, Weights, weights_from
+from deeplens.options import (
+    Artifacts,
+    DepthModelChannels,
+    DepthModelFile,
+    DepthModelMean,
+    DepthModelOutput,
+    DepthModelSize,
+    DepthModelStd,
+    JsonTarget,
+    Precision,
+    Runtime,
+    Threads,
+    Variant,
+    Weights,
+    depth_model_from,
+    weights_from,
+)
 from deeplens.report import STDOUT, console_for, write_json
 from export.manifest import DEFAULT_PRECISION
 from model.contract import NETWORKS
 from model.errors import InputError
+
+EMBEDDED = "embedded"
+"""In place of a depth file's name: the depth that the photo itself holds. `./embedded` is a file of that name."""
 
 
 def refocus(
@@ -52,9 +71,18 @@ def refocus(
     ] = 0.0,
     f_number: Annotated[float, typer.Option(metavar="N", help="1.4 (most blur) or more.")] = 2.8,
     depth: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="A depth map (disparity, near = bright) in place of the network's."),
+        str | None,
+        typer.Option(
+            metavar="FILE|embedded",
+            help="A depth map (disparity, near = bright) in place of the network's; embedded: the photo's own.",
+        ),
     ] = None,
+    depth_model: DepthModelFile = None,
+    depth_model_size: DepthModelSize = None,
+    depth_model_mean: DepthModelMean = None,
+    depth_model_std: DepthModelStd = None,
+    depth_model_channels: DepthModelChannels = None,
+    depth_model_output: DepthModelOutput = None,
     runtime: Runtime = "torch",
     precision: Precision = None,
     variant: Variant = "edge",
@@ -77,6 +105,17 @@ def refocus(
     if bool(focus) == (focus_depth is not None):
         raise typer.BadParameter("give one of the two", param_hint=["--focus", "--focus-depth"])
     points = [parse_point(text) for text in focus or ()]
+    if depth is not None and depth_model is not None:
+        raise typer.BadParameter("give one of the two", param_hint=["--depth", "--depth-model"])
+    chosen = depth_model_from(
+        depth_model,
+        size=depth_model_size,
+        mean=depth_model_mean,
+        std=depth_model_std,
+        channels=depth_model_channels,
+        output=depth_model_output,
+    )
+    depth_file = None if depth is None or depth == EMBEDDED else Path(depth)
 
     from runtimes import open_runtime
     from runtimes import photo as photos
@@ -88,13 +127,17 @@ def refocus(
         (side_by_side, photos.WRITERS),
         (save_depth, SUFFIXES),
         (json, None),
-        inputs=(photo, depth),
+        inputs=(photo, depth_file, depth_model),
     )
     aperture = aperture_from_f_number(f_number)
     watch = Stopwatch()
     with watch.part("read"):
         before = photos.read_photo(photo)
-        disparity = None if depth is None else read_disparity(depth)
+        disparity = None if depth_file is None else read_disparity(depth_file)
+        if depth == EMBEDDED:
+            from runtimes.portrait import embedded_disparity
+
+            disparity = embedded_disparity(photo)
     with watch.part("open"):
         opened = open_runtime(
             runtime,
@@ -104,13 +147,18 @@ def refocus(
             threads=threads,
             precision=precision or DEFAULT_PRECISION.get(runtime, "fp32"),
         )
+    notes = list(before.notes)
     with opened, progress_bar("Refocusing") as progress:
         with watch.part("open"):
             harness = Harness(opened, tile=tile or None)
-            for network in ("lens_blur", "upsample") if disparity is not None else NETWORKS:
+            for network in NETWORKS if disparity is None and chosen is None else ("lens_blur", "upsample"):
                 opened.open(network)
         with watch.part("depth"):
-            if disparity is None:
+            if chosen is not None:
+                model = chosen.open(threads=threads)
+                notes += model.notes
+                disparity = model.disparity(before.pixels)
+            elif disparity is None:
                 disparity = harness.disparity(before.pixels)
             sharp = [focal_disparity_at(disparity, *point) for point in points]
             if focus_depth is not None:
@@ -126,7 +174,6 @@ def refocus(
                 focus_range=in_focus,
                 progress=progress,
             )
-    notes = list(before.notes)
     with watch.part("write"):
         if save_depth is not None:
             write_disparity(save_depth, disparity)
@@ -144,7 +191,8 @@ def refocus(
         "height": height,
         "runtime": runtime,
         "variant": variant,
-        "depth": None if depth is None else str(depth),
+        "depth": depth,
+        "depth_model": None if depth_model is None else str(depth_model),
         "focal_disparity": focal,
         "focus_range": in_focus,
         "f_number": f_number,

@@ -10,7 +10,6 @@ disparity is cut into `LAYERS` planes that face the camera. Each continues behin
 colours, as far as their blur can uncover it. The rest is `training.renderer.render_exact`, done faster.
 """
 
-import io
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,13 +22,14 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from PIL import Image, ImageCms
+from PIL import Image
 from scipy.ndimage import distance_transform_edt, grey_dilation, grey_erosion, maximum_filter
 
 from deeplens.guard import guarded
-from model.errors import InputError, MissingError
+from model.errors import MissingError
 from runtimes.disparity import focal_disparity_at, normalise_disparity
-from runtimes.photo import read_photo
+from runtimes.photo import read_photo, to_8_bit
+from runtimes.portrait import embedded_map
 from training.renderer import Array, Plane, disc_points, linear_to_srgb, srgb_to_linear
 from training.scenes import TEST_CONFIG, Scene
 from training.stream import load_scene, save_scene
@@ -78,18 +78,9 @@ def read_motorcycle(photo: Path, disparity: Path) -> tuple[NDArray[np.uint8], Ar
         return read_photo(photo).pixels, stored["arr_0"]
 
 
-def read_heic(path: Path) -> tuple[NDArray[np.uint8], Array]:
+def read_portrait(path: Path) -> tuple[NDArray[np.uint8], Array]:
     """A phone's photo and the disparity stored in it. InputError: it has none; MissingError: no pillow-heif."""
-    try:
-        import pillow_heif
-    except ImportError as error:
-        raise MissingError(f"HEIC photos need pillow-heif ({error}): pip install 'deeplens[rgbd]'") from error
-    stored = pillow_heif.open_heif(path)
-    if not stored.info.get("depth_images"):
-        raise InputError(f"{path} holds no depth: take a photo in the phone's portrait mode")
-    profile = ImageCms.ImageCmsProfile(io.BytesIO(stored.info["icc_profile"]))
-    photo = ImageCms.profileToProfile(stored.to_pillow(), profile, ImageCms.createProfile("sRGB"))
-    return np.asarray(photo), np.asarray(stored.info["depth_images"][0].to_pillow(), np.float32)
+    return to_8_bit(read_photo(path).pixels), embedded_map(path)
 
 
 PICTURES = (
@@ -99,7 +90,7 @@ PICTURES = (
         read_motorcycle,
         {"wall": (0.30, 0.15), "shelf": (0.80, 0.15), "engine": (0.50, 0.66)},
     ),
-    Picture("pug", ("pug.heic",), read_heic, {"wall": (0.60, 0.20), "face": (0.62, 0.60), "bed": (0.97, 0.75)}),
+    Picture("pug", ("pug.heic",), read_portrait, {"wall": (0.60, 0.20), "face": (0.62, 0.60), "bed": (0.97, 0.75)}),
 )
 
 

@@ -27,8 +27,9 @@ import typer
 from deeplens.guard import guarded
 from export import manifest
 from export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
-from model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, NETWORKS, VARIANTS, Contract
+from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, NETWORKS, VARIANTS, Contract
 from model.errors import InputError, MissingError
+from runtimes.depth_model import PREFIX
 
 if TYPE_CHECKING:
     import onnx
@@ -206,11 +207,22 @@ def _simplified(model: "onnx.ModelProto") -> "onnx.ModelProto":
 def _describe(model: "onnx.ModelProto", properties: dict[str, str], contract: Contract) -> None:
     """Replace the tools' notes by ours; no path of the machine that exported stays in the file."""
     del model.metadata_props[:]
-    for name, value in {**properties, "contract": json.dumps(asdict(contract))}.items():
+    own = DEPTH_CONVENTION if contract.network == "depth" else {}
+    for name, value in {**properties, **own, "contract": json.dumps(asdict(contract))}.items():
         model.metadata_props.add(key=name, value=value)
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
+
+
+DEPTH_CONVENTION = {
+    f"{PREFIX}size": f"{DEPTH_SIZE}x{DEPTH_SIZE}",
+    f"{PREFIX}mean": "0,0,0",
+    f"{PREFIX}std": "1,1,1",
+    f"{PREFIX}channels": "rgb",
+    f"{PREFIX}output": "disparity",
+}
+"""What `--depth-model` reads in an artefact of ours, as in any other depth model: see `runtimes.depth_model`."""
 
 
 def check_choice(kind: str, name: str, choices: tuple[str, ...]) -> None:

@@ -1,6 +1,7 @@
 """Disparity maps: inverse depth in [0, 1], near = large; their files; the value at a point. NumPy and Pillow only."""
 
 import math
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -64,7 +65,7 @@ def read_disparity(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a depth map of inverse depth (near = large) in any unit, and normalise it.
 
     Grey pictures of 8, 16 or 32 bits (PNG, TIFF and so on), colour pictures whose three channels are equal, TIFF and
-    PFM of floating point numbers, and NumPy's .npy with two axes. Turned upright as EXIF says.
+    PFM of floating point numbers, and NumPy's .npy, or .npz of one array, with two axes. Turned upright as EXIF says.
 
     Returns:
         h×w, float32, in [0, 1]: (x − min) / (max − min); zeros if all values are equal.
@@ -73,18 +74,33 @@ def read_disparity(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
         InputError: not readable, coloured, not two-dimensional, too large, or values that are not finite.
     """
     path = Path(path)
-    values = _read_npy(path, max_pixels) if path.suffix.lower() == ".npy" else _read_picture(path, max_pixels)
     try:
-        return normalise_disparity(values)
+        return normalise_disparity(read_map(path, max_pixels=max_pixels))
     except InputError as error:
-        raise InputError(f"{path}: {error}") from error
+        raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
 
 
-def _read_npy(path: Path, max_pixels: int) -> np.ndarray:
+def read_map(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+    """A depth file's numbers as they stand in it, of the formats of `read_disparity`: h×w, of the file's own dtype.
+
+    Raises:
+        InputError: not readable, coloured, an .npz of several arrays, or too large.
+    """
+    path = Path(path)
+    return _read_numpy(path, max_pixels) if path.suffix.lower() in (".npy", ".npz") else _read_picture(path, max_pixels)
+
+
+def _read_numpy(path: Path, max_pixels: int) -> np.ndarray:
     check_file(path)
     try:
-        values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+        if isinstance(loaded, np.lib.npyio.NpzFile):
+            with loaded:
+                if len(loaded.files) != 1:
+                    raise InputError(f"{path} holds {', '.join(loaded.files) or 'nothing'}: a depth file is one array")
+                loaded = loaded[loaded.files[0]]
+        values: np.ndarray = loaded
+    except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is not a NumPy file with an array of numbers, or is cut off") from error
     if values.ndim == 2:
         check_pixels(path, values.shape[1], values.shape[0], max_pixels)

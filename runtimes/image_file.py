@@ -14,6 +14,7 @@ from typing import IO
 from PIL import Image, UnidentifiedImageError
 
 from model.errors import InputError
+from runtimes.heic import is_heic, register
 
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels than this are refused before they are decoded."""
@@ -21,9 +22,10 @@ MAX_PIXELS = 200_000_000
 FORMATS = (
     "JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "AVIF", "JPEG2000", "TGA"
 )  # fmt: skip
-"""What is opened, where this Pillow has it. No format that runs another program (EPS) or reads other files."""
+"""What is opened, where this Pillow has it; HEIC too, where pillow-heif is installed (`runtimes.heic`). No format that
+runs another program (EPS) or reads other files."""
 
-_DECODING_ERRORS = (
+DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, NotImplementedError,
     struct.error, zlib.error,
 )  # fmt: skip
@@ -70,6 +72,7 @@ def opened_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.
 
     Raises:
         InputError: missing, a folder, empty, unreadable, not an image, too many pixels, truncated or broken.
+        MissingError: a HEIC photo, and pillow-heif is not installed.
     """
     check_file(path)
     with warnings.catch_warnings():
@@ -78,7 +81,7 @@ def opened_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.
             image = _open(path)
         except UnidentifiedImageError as error:
             raise InputError(f"{path} is not an image in a format that is read here ({', '.join(FORMATS)})") from error
-        except _DECODING_ERRORS as error:
+        except DECODING_ERRORS as error:
             raise InputError(f"{path} can't be opened as an image: {_one_line(error)}") from error
         with image:
             check_pixels(path, *image.size, max_pixels)
@@ -86,7 +89,7 @@ def opened_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.
                 image.load()
             except MemoryError as error:
                 raise InputError(f"{path} does not fit into memory: make it smaller") from error
-            except _DECODING_ERRORS as error:
+            except DECODING_ERRORS as error:
                 raise InputError(f"{path} is truncated or broken: {_one_line(error)}") from error
             yield image
 
@@ -99,17 +102,21 @@ def frame_count(path: Path) -> int:
         try:
             with _open(path) as image:
                 return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: previews, stereo views
-        except _DECODING_ERRORS:
+        except DECODING_ERRORS:
             return 1
 
 
 def _open(path: Path) -> Image.Image:
     """Image.open without Pillow's own limit on the size."""
     Image.init()
+    formats: tuple[str, ...] = FORMATS
+    if is_heic(path):
+        register()
+        formats = ("HEIF",)
     with _PILLOW_LIMIT:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
+            return Image.open(path, formats=[name for name in formats if name in Image.OPEN])
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 

@@ -78,7 +78,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         self.variant = variant
         self.artifacts = manifest.DEFAULT_FOLDER if artifacts is None else artifacts
         self._shape = None if shapes == "dynamic" else shapes
-        self._ort = _import_onnxruntime()
+        self._ort = import_onnxruntime()
         self._threads = threads
         self._precision = precision
 
@@ -130,7 +130,8 @@ def core_count() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _import_onnxruntime() -> ModuleType:
+def import_onnxruntime() -> ModuleType:
+    """The library. MissingError, naming the extra, where it is not installed."""
     try:
         import onnxruntime
     except ImportError as error:

@@ -79,12 +79,13 @@ def read_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
     give uint16; all others give uint8.
 
     Args:
-        path: JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, AVIF, JPEG 2000 or TGA.
+        path: JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, AVIF, JPEG 2000 or TGA; HEIC where pillow-heif is installed.
         max_pixels: larger photos are refused by their header, before they are decoded.
 
     Raises:
         InputError: no such file, a folder, empty, not an image, truncated or broken, too large, or numbers that have
             no meaning as grey values.
+        MissingError: a HEIC photo, and pillow-heif is not installed.
     """
     path = Path(path)
     with opened_image(path, max_pixels=max_pixels) as image:

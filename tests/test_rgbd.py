@@ -23,7 +23,7 @@ from evaluation.rgbd import (
     resized,
     rgbd_scenes,
 )
-from model.errors import InputError, MissingError
+from model.errors import MissingError
 from runtimes.photo import write_photo
 from tests.tiny import textured
 from training.renderer import Array, Plane, composite, linear_to_srgb, render_exact, srgb_to_linear, visible_disparity
@@ -156,18 +156,6 @@ class TestReading:
         assert photo.shape == (30, 45, 3)
         assert smaller.shape == (30, 45)
         assert set(np.unique(smaller)) == {np.float32(0.2), np.float32(0.8)}
-
-    def test_heic_names_its_extra(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
-        with pytest.raises(MissingError, match=r"deeplens\[rgbd\]"):
-            evaluation.rgbd.read_heic(Path("pug.heic"))
-
-    def test_heic_with_depth(self, tmp_path: Path) -> None:
-        heif = pytest.importorskip("pillow_heif")
-        photo = textured(48, 64, seed=4)
-        heif.from_bytes("RGB", (64, 48), photo.tobytes()).save(tmp_path / "flat.heic", quality=95)
-        with pytest.raises(InputError, match="holds no depth"):
-            evaluation.rgbd.read_heic(tmp_path / "flat.heic")
 
 
 class TestFiles:

@@ -1,0 +1,229 @@
+"""Any ONNX model that gives depth for a photo, in place of our depth network. Needs the `onnx` extra; no torch.
+
+What a model takes and gives is written in its metadata (`metadata_props`), or told; what is told comes first:
+
+- deeplens.depth.size: HEIGHTxWIDTH that the photo is resized to, aspect ignored. Else the graph's own fixed size.
+- deeplens.depth.mean, deeplens.depth.std: three numbers each. The model gets (pixel / 255 − mean) / std; where neither
+  is known, 0 and 1, with a note.
+- deeplens.depth.channels: rgb (else) or bgr, the order of the input's channels, of mean and std too.
+- deeplens.depth.output: disparity (near = large, of any scale and offset) or depth (metric, far = large). It must be
+  known: nothing could tell a wrong guess.
+"""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from model.errors import InputError
+from runtimes.disparity import normalise_disparity
+from runtimes.image_file import check_file
+from runtimes.ort import core_count, import_onnxruntime
+from runtimes.photo import to_8_bit
+
+PREFIX = "deeplens.depth."
+OUTPUTS = ("disparity", "depth")
+CHANNELS = ("rgb", "bgr")
+DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
+"""ONNX Runtime's name of an input's type → what it is fed; uint8 gets the pixels as they are, 0 to 255."""
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What a depth model takes and gives; None: not said. See the module for the meaning of each.
+
+    Attributes:
+        size: height and width.
+    """
+
+    size: tuple[int, int] | None = None
+    mean: tuple[float, float, float] | None = None
+    std: tuple[float, float, float] | None = None
+    channels: str | None = None
+    output: str | None = None
+
+    @classmethod
+    def parsed(cls, texts: dict[str, str | None]) -> "Convention":
+        """From text by the names of the attributes, as in metadata and on the command line.
+
+        Raises:
+            InputError: a value that makes no sense.
+        """
+        size, mean, std, channels, output = (texts.get(name) for name in ("size", "mean", "std", "channels", "output"))
+        for value, allowed in ((channels, CHANNELS), (output, OUTPUTS)):
+            if value is not None and value not in allowed:
+                raise InputError(f"a depth model's '{value}' is unknown: choose {' or '.join(allowed)}")
+        found = cls(_size(size), _three(mean), _three(std), channels, output)
+        if found.std is not None and 0.0 in found.std:
+            raise InputError("a depth model's std has a 0: pixels are divided by it")
+        return found
+
+    def over(self, other: "Convention") -> "Convention":
+        """What this one says, and what `other` says where this one does not."""
+        said = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(other, **said)
+
+
+class DepthModel:
+    """A depth model, opened.
+
+    Attributes:
+        notes: what was taken for granted, one line each.
+    """
+
+    def __init__(self, path: Path, *, told: Convention | None = None, threads: int | None = None) -> None:
+        """
+        Args:
+            told: goes before what the file says.
+            threads: for one operation; None: all cores.
+
+        Raises:
+            InputError: no such file, no ONNX model, not one picture in and one map out, or its convention is not known.
+            MissingError: ONNX Runtime is not installed.
+        """
+        check_file(path)
+        ort = import_onnxruntime()
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads or core_count()
+        options.log_severity_level = 4
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+            raise InputError(f"{path} is not an ONNX model that can be loaded: {_one_line(error)}") from error
+        self.path = path
+        self._input = self._only(self._session.get_inputs(), "inputs")
+        self._only(self._session.get_outputs(), "outputs")
+        self._channels_last = self._checked_layout()
+        self._convention, self.notes = self._settled(told or Convention())
+
+    def disparity(self, pixels: np.ndarray) -> np.ndarray:
+        """The model's estimate for a photo.
+
+        Args:
+            pixels: H×W×3, uint8 or uint16, sRGB.
+
+        Returns:
+            h×w, float32, normalised to [0, 1], near = large, of the photo's aspect ratio.
+
+        Raises:
+            InputError: the model fails at this size, or gives no map of finite numbers that differ.
+        """
+        assert self._convention.size is not None
+        height, width = self._convention.size
+        small = Image.fromarray(to_8_bit(pixels)).resize((width, height), Image.Resampling.BILINEAR)
+        try:
+            (raw,) = self._session.run(None, {self._input.name: self._fed(np.asarray(small))})
+        except Exception as error:
+            raise InputError(f"{self.path} fails on a picture of {height}x{width}: {_one_line(error)}") from error
+        values = self._map(np.asarray(raw))
+        if self._convention.output == "depth":
+            if values.min() <= 0:
+                raise InputError(
+                    f"{self.path} gave depths down to {values.min():g}: metric depth is above 0; if near is large, "
+                    "give --depth-model-output disparity"
+                )
+            values = 1 / values
+        return _in_aspect(normalise_disparity(values), pixels.shape[1] / pixels.shape[0])
+
+    def _fed(self, small: np.ndarray) -> np.ndarray:
+        ordered = small if self._convention.channels == "rgb" else small[..., ::-1]
+        dtype = DTYPES[self._input.type]
+        if dtype != np.uint8:
+            mean, std = (np.asarray(each, np.float32) for each in (self._convention.mean, self._convention.std))
+            ordered = (ordered / np.float32(255) - mean) / std
+        ordered = ordered if self._channels_last else ordered.transpose(2, 0, 1)
+        return np.ascontiguousarray(ordered[None], dtype)
+
+    def _map(self, raw: np.ndarray) -> np.ndarray:
+        """h×w of (h, w), (1, h, w) or (1, 1, h, w); (1, h, w, 1) of models that have channels last."""
+        values = raw[..., 0] if raw.ndim == 4 and raw.shape[3] == 1 else raw
+        values = values.reshape(values.shape[-2:]) if values.ndim > 2 and values[..., 0, 0].size == 1 else values
+        if values.ndim != 2 or min(values.shape) < 2:
+            raise InputError(f"{self.path} gave {raw.shape}: a depth model gives one map, height × width")
+        values = values.astype(np.float64)
+        if not np.isfinite(values).all():
+            raise InputError(f"{self.path} gave values that are not finite: check its size, mean and std")
+        if values.min() == values.max():
+            raise InputError(f"{self.path} gave {values.min():g} everywhere: check its size, mean and std")
+        return values
+
+    def _only(self, found: list[Any], what: str) -> Any:
+        if len(found) != 1:
+            names = ", ".join(each.name for each in found) or "none"
+            raise InputError(f"{self.path} has {len(found)} {what} ({names}): a depth model has one")
+        return found[0]
+
+    def _checked_layout(self) -> bool:
+        """Whether the channels of the input come last."""
+        shape, kind = self._input.shape, self._input.type
+        last = len(shape) == 4 and shape[3] == 3 and shape[1] != 3
+        # A side that is no number is symbolic: it takes any.
+        wanted = ((0, 1), (3 if last else 1, 3))
+        if len(shape) != 4 or any(isinstance(shape[axis], int) and shape[axis] != side for axis, side in wanted):
+            raise InputError(f"{self.path} takes {shape}: a depth model takes one picture, (1, 3, height, width)")
+        if kind not in DTYPES:
+            raise InputError(f"{self.path} takes {kind}: a depth model takes float, float16 or uint8 pixels")
+        return last
+
+    def _settled(self, told: Convention) -> tuple[Convention, tuple[str, ...]]:
+        """The whole convention, and what was taken for granted."""
+        props = self._session.get_modelmeta().custom_metadata_map
+        try:
+            stored = Convention.parsed(
+                {key.removeprefix(PREFIX): value for key, value in props.items() if key.startswith(PREFIX)}
+            )
+        except InputError as error:
+            raise InputError(f"{self.path}, in its metadata: {error}") from error
+        sides = self._input.shape[1:3] if self._channels_last else self._input.shape[2:]
+        fixed = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
+        found = told.over(stored).over(Convention(size=fixed, channels="rgb"))
+        if found.size is None:
+            raise InputError(f"{self.path} takes any size: give --depth-model-size, as it was trained with")
+        if fixed is not None and found.size != fixed:
+            raise InputError(f"{self.path} takes {fixed[0]}x{fixed[1]} alone, not {found.size[0]}x{found.size[1]}")
+        if found.output is None:
+            raise InputError(f"{self.path} does not say which way its depth goes: give --depth-model-output")
+        notes = []
+        if found.mean is None and found.std is None and DTYPES[self._input.type] != np.uint8:
+            notes.append(f"{self.path.name} does not say how pixels are normalised; it gets them from 0 to 1")
+        return found.over(Convention(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))), tuple(notes)
+
+
+def _in_aspect(disparity: np.ndarray, aspect: float) -> np.ndarray:
+    """The map stretched so that width / height is `aspect`; neither side gets smaller but for very long photos."""
+    height, width = disparity.shape
+    height, width = max(height, round(width / aspect)), max(width, round(height * aspect))
+    largest = 4 * max(disparity.shape)
+    if max(height, width) > largest:
+        height, width = (max(1, round(side * largest / max(height, width))) for side in (height, width))
+    stretched = Image.fromarray(disparity).resize((width, height), Image.Resampling.BILINEAR)
+    return np.clip(np.asarray(stretched), 0.0, 1.0)
+
+
+def _size(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    parts = text.lower().split("x")
+    if len(parts) > 2 or not all(part.strip().isdigit() and 2 <= int(part) <= 8192 for part in parts):
+        raise InputError(f"a depth model's size '{text}' is not HEIGHTxWIDTH, such as 384x512, or one number for both")
+    return int(parts[0]), int(parts[-1])
+
+
+def _three(text: str | None) -> tuple[float, float, float] | None:
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    numbers = 3 * numbers if len(numbers) == 1 else numbers
+    if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
+        raise InputError(f"a depth model's mean or std '{text}' is not three numbers, as 0.485,0.456,0.406 is, or one")
+    return numbers[0], numbers[1], numbers[2]
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
