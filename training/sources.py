@@ -6,7 +6,8 @@ brings the files. It was divided once, by source, and stays so:
 - Photos were looked at by eye. `background` = in focus from front to back. `shallow` = with blur of its own: no
   background, but a subject to learn depth from (kind `subject`, every sixth for validation); the two among the samples
   are in no split. Backgrounds were dealt by hand so that each split has landscape, texture and something built:
-  18 train, 3 val, 7 test, 2 calibration.
+  18 train, 3 val, 7 test, 2 calibration. `any` = a real photo of whatever kind, for calibration alone, where only what
+  it does to activations counts: 64 such, which no other split has, make the calibration split 66.
 - Cut-outs that are drawn, posterised, haloed or badly cut are `unfit` and in no split. The others were sorted into
   animals, plants and food, and things; within each, groups (the same animal or the same series counts as one) were
   ordered by the SHA-256 of their first path and dealt to test (18 %), val (8 %), calibration (4 %) and train, in
@@ -44,7 +45,7 @@ class Entry:
     height: str
     licence: str
     split: str  # one of SPLITS, or - for what no split uses
-    note: str  # background | shallow | cutout | unfit | matting | encoder | depth
+    note: str  # background | shallow | any | cutout | unfit | matting | encoder | depth
     sha256: str
 
     def target(self, root: Path) -> Path | None:
