@@ -28,6 +28,10 @@ Precision = Annotated[
     str | None,
     typer.Option("--precision", metavar="P", show_default="fp32, fp16 on trt and coreml", help="Of the artefacts."),
 ]
+PlanFile = Annotated[
+    Path | None,
+    typer.Option("--plan", metavar="FILE", show_default="the shipped one", help="Precision plan for int8 and mixed."),
+]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, show_default="all", help="CPU threads.")]
 
 

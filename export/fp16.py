@@ -30,12 +30,13 @@ FP32_INPUTS: Mapping[str, frozenset[int]] = {"Resize": frozenset({1, 2})}
 
 
 def convert(
-    model: "onnx.ModelProto", *, rules: Collection[str] = (), fp16_io: bool = False
+    model: "onnx.ModelProto", *, rules: Collection[str] = (), keep: Collection[str] = (), fp16_io: bool = False
 ) -> tuple["onnx.ModelProto", dict[str, list[str]]]:
     """The FP16 graph of an FP32 graph, which is not changed.
 
     Args:
         rules: names in `RULES`.
+        keep: tensors that are computed in FP32 beside those of the rules.
         fp16_io: inputs and outputs are FP16 too.
 
     Returns:
@@ -50,7 +51,7 @@ def convert(
     half.CopyFrom(model)
     found = {name: sorted(rule(half.graph)) for name, rule in RULES.items() if name in rules}
     kept = {name: tensors for name, tensors in found.items() if tensors}
-    _Conversion(half, {tensor for tensors in kept.values() for tensor in tensors}, fp16_io).run()
+    _Conversion(half, {tensor for tensors in kept.values() for tensor in tensors}.union(keep), fp16_io).run()
     onnx.checker.check_model(half, full_check=True)
     return half, kept
 

@@ -80,7 +80,7 @@ class Meter:
         ]
         del watched.graph.output[:]
         watched.graph.output.extend(known[each.tensor] for each in self.ranges)
-        self._session = _session(watched)
+        self._session = session(watched)
         self._result = model.graph.output[0].name
 
     def run(self, feed: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -181,10 +181,9 @@ def check(
     """
     contract = CONTRACTS[network]
     generator = np.random.default_rng(seed)
-    sizes = CHECK_SIZES if _is_free(model) else (_size(model, contract),)
-    feeds = [random_inputs(contract, size, generator) for size in sizes]
+    feeds = [random_inputs(contract, size, generator) for size in check_sizes(model, contract)]
     kept = set(kept)
-    meter, halved = Meter(model), _session(rounded(half))
+    meter, halved = Meter(model), session(rounded(half))
     outputs = [meter.run(feed) for feed in feeds]
     check_ranges(meter.ranges, what=network, kept=kept)
     worst = 0.0
@@ -213,18 +212,17 @@ def _torch(module: "torch.nn.Module", feed: Mapping[str, np.ndarray]) -> np.ndar
     return result
 
 
-def _is_free(model: "onnx.ModelProto") -> bool:
-    return any(each.dim_param for each in model.graph.input[0].type.tensor_type.shape.dim)
-
-
-def _size(model: "onnx.ModelProto", contract: Contract) -> tuple[int, int]:
-    """The low-resolution size of a graph that has only one."""
+def check_sizes(model: "onnx.ModelProto", contract: Contract) -> tuple[tuple[int, int], ...]:
+    """Low-resolution sizes at which a graph is checked: its only one, or `CHECK_SIZES` where it is free."""
+    sides = model.graph.input[0].type.tensor_type.shape.dim
+    if any(each.dim_param for each in sides):
+        return CHECK_SIZES
     scale = contract.inputs[0].scale
-    height, width = (each.dim_value for each in model.graph.input[0].type.tensor_type.shape.dim[2:])
-    return height // scale, width // scale
+    return ((sides[2].dim_value // scale, sides[3].dim_value // scale),)
 
 
-def _session(model: "onnx.ModelProto") -> Any:
+def session(model: "onnx.ModelProto") -> Any:
+    """An ONNX Runtime session of a graph in memory."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

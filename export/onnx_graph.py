@@ -24,7 +24,9 @@ if __name__ == "__main__":  # run as a file: the folder of this file is first on
 
 import typer
 
+from calibration.plan import plans_for
 from deeplens.guard import guarded
+from deeplens.options import PlanFile
 from export import manifest
 from export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
 from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, NETWORKS, VARIANTS, Contract
@@ -47,6 +49,8 @@ TRACE_SIZE = (64, 96)
 """Low-resolution size at which a graph with free sizes is traced; it is compared at others."""
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
+
+PRECISIONS = ("fp32", "fp16", "int8", "mixed")
 
 
 def export(
@@ -284,26 +288,39 @@ def command(
     shape: Annotated[
         list[str] | None, typer.Option(help="HxW of a low-resolution fixed shape; may be repeated. (default: 256x256)")
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, or fp16 for FP16 graphs beside the FP32 ones.")] = "fp32",
+    precision: Annotated[
+        str, typer.Option(help=f"{', '.join(PRECISIONS)}; other than fp32: beside the FP32 graphs.")
+    ] = "fp32",
+    plan: PlanFile = None,
 ) -> None:
-    """Export the networks to ONNX: with free sizes, and at fixed shapes beside them."""
-    check_choice("precision", precision, ("fp32", "fp16"))
+    """Export the networks to ONNX: with free sizes, and at fixed shapes beside them.
+
+    int8 and mixed follow a precision plan (`deeplens calibrate`): int8 its INT8 layers with all else in FP32, mixed all
+    of it.
+    """
+    check_choice("precision", precision, PRECISIONS)
+    variants = variant or ["edge"]
+    plans = plans_for(variants, precision, plan)
     entries = export_all(
-        variants=variant or ["edge"],
+        variants=variants,
         networks=network or NETWORKS,
         out=out,
         weights=_weights_from(weights),
         shapes=[parse_shape(each) for each in shape] if shape else FIXED_SHAPES,
         report=typer.echo,
     )
-    if precision == "fp16":
-        from export import fp16
-        from model import build
+    if precision == "fp32":
+        return
+    from export import fp16, planned
+    from model import build
 
-        for entry in entries:
-            module = build.load(entry.variant, entry.network, _weights_from(weights))
+    for entry in entries:
+        module = build.load(entry.variant, entry.network, _weights_from(weights))
+        if precision == "fp16":
             made = fp16.export(entry, out=out, module=module)
-            typer.echo(f"{out / made.path}  fp16  sha256 {made.sha256[:12]}…")
+        else:
+            made = planned.export(entry, plans[entry.variant], out=out, kind=precision, module=module)
+        typer.echo(f"{out / made.path}  {precision}  sha256 {made.sha256[:12]}…")
 
 
 if __name__ == "__main__":

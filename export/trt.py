@@ -9,11 +9,12 @@ capabilities that are asked for; with arguments left out for all three networks 
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from time import perf_counter
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
@@ -23,7 +24,9 @@ if __name__ == "__main__":  # run as a file: the folder of this file is first on
 import typer
 
 from benchmarks.command import parse_size
+from calibration.plan import Plan, planned_variants, plans_for
 from deeplens.guard import guarded
+from deeplens.options import PlanFile
 from export import manifest
 from export.onnx_graph import check_choice, checked_shape, parse_shape
 from export.trt_build import Options, TimingCache, build
@@ -189,6 +192,7 @@ def export_all(
     command: str,
     timing_cache: Path | None = None,
     fp16_io: bool = False,
+    plans: Mapping[str, Plan] = MappingProxyType({}),
     rebuild: bool = False,
     report: Callable[[str], None],
 ) -> list[manifest.Entry]:
@@ -196,6 +200,7 @@ def export_all(
 
     Args:
         weights: variant, network → as in `model.build.load`.
+        plans: variant → what int8 and mixed follow.
         report: gets a line for each engine.
     """
     sources: dict[tuple[str, str], manifest.Entry] = {}
@@ -203,7 +208,9 @@ def export_all(
     for job in planned:
         pair = (job.variant, job.network)
         if pair not in sources:
-            sources[pair] = graph(*pair, job.precision, out=out, weights=weights(*pair), fp16_io=fp16_io)
+            sources[pair] = graph(
+                *pair, job.precision, out=out, weights=weights(*pair), fp16_io=fp16_io, plan=plans.get(job.variant)
+            )
         entry, new = export(
             job, where, sources[pair], out=out, command=command, timing_cache=timing_cache, rebuild=rebuild
         )
@@ -220,7 +227,10 @@ def command(
     target: Annotated[
         str | None, typer.Option(help=f"{', '.join(TARGETS)}. (default: this machine's; rtx without a GPU)")
     ] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or int8 (from Q/DQ graphs).")] = "fp16",
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, or int8 or mixed, which follow a precision plan.")
+    ] = "fp16",
+    plan: PlanFile = None,
     photo: Annotated[
         list[str] | None,
         typer.Option(metavar="WxH", help=f"A photo whose levels get static profiles. (default: {DEFAULT_PHOTO})"),
@@ -247,8 +257,9 @@ def command(
         for name in names or ():
             check_choice(kind, name, choices)
     chosen = target or default_target()
+    variants = variant or planned_variants(precision, plan)
     planned = jobs(
-        variants=variant or VARIANTS,
+        variants=variants,
         networks=network or NETWORKS,
         target=chosen,
         precision=precision,
@@ -263,6 +274,7 @@ def command(
         dla_core=dla_core,
     )
     line = _again(context, chosen)
+    plans = plans_for(variants, precision, plan)
     if dry_run:
         for job in planned:
             typer.echo(str(job))
@@ -283,6 +295,7 @@ def command(
             command=line,
             timing_cache=timing_cache,
             fp16_io=fp16_io,
+            plans=plans,
             rebuild=rebuild,
             report=typer.echo,
         )

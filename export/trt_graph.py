@@ -11,33 +11,44 @@ from model.errors import MismatchError, MissingError
 if TYPE_CHECKING:
     import torch
 
+    from calibration.plan import Plan
     from model.build import Weights
 
 
 def graph(
-    variant: str, network: str, precision: str, *, out: Path, weights: "Weights", fp16_io: bool = False
+    variant: str,
+    network: str,
+    precision: str,
+    *,
+    out: Path,
+    weights: "Weights",
+    fp16_io: bool = False,
+    plan: "Plan | None" = None,
 ) -> manifest.Entry:
-    """The ONNX artefact that an engine is built from; exported, or converted to FP16 and checked, where it is missing.
+    """The ONNX artefact that an engine is built from; exported, or converted and checked, where it is missing.
 
     Without PyTorch the FP32 artefact in the manifest is taken as it is.
 
+    Args:
+        plan: what `precision` int8 and mixed follow; not for others.
+
     Raises:
-        MissingError: weights, a library or, for int8, the Q/DQ graph are not there.
-        MismatchError: FP16 can't hold the graph; the message names the tensor.
+        MissingError: weights or a library are not there.
+        MismatchError: FP16 can't hold the graph, or the plan is of other weights; the message names what differs.
     """
-    if precision == "int8":  # calibration makes it
-        entry = manifest.find(out, network=network, variant=variant, runtime="onnx", precision=precision)
-        manifest.verify(out, entry)
-        return entry
-    module, entry = _fp32(variant, network, out=out, weights=weights)
+    module, entry = fp32(variant, network, out=out, weights=weights)
     if precision == "fp32":
         return entry
+    if plan is not None:
+        from export import planned
+
+        return planned.export(entry, plan, out=out, kind=precision, module=module)
     from export import fp16
 
     return fp16.export(entry, out=out, module=module, fp16_io=fp16_io)
 
 
-def _fp32(
+def fp32(
     variant: str, network: str, *, out: Path, weights: "Weights"
 ) -> "tuple[torch.nn.Module | None, manifest.Entry]":
     """The network in PyTorch, where that is installed, and its FP32 graph, which computes the same."""

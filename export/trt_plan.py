@@ -11,7 +11,7 @@ from runtimes.pyramid import geometry
 from runtimes.tiling import plan
 from runtimes.trt_api import Library
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = ("fp32", "fp16", "int8", "mixed")
 
 BEST = (256, 256)
 """Low-resolution size that the dynamic profile is made for, where it is within it: the harness's tile."""
@@ -141,7 +141,7 @@ def jobs(
     if dla_core is not None and not kind.has_dla:
         raise InputError("--dla-core is for --target jetson-orin: only a Jetson AGX Orin has such cores")
     if dla_core is not None and precision == "fp32":
-        raise InputError("--dla-core needs --precision fp16 or int8: the accelerator has no FP32")
+        raise InputError("--dla-core needs --precision fp16, int8 or mixed: the accelerator has no FP32")
     if version_compatible and target == "rtx":
         raise InputError("--version-compatible is for classic TensorRT: engines of TensorRT for RTX are bound to it")
     return [

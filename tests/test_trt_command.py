@@ -82,12 +82,18 @@ class TestCommand:
         assert result.status == 3, result.error
         assert not (tmp_path / "new").exists()
 
-    def test_int8_without_its_graph(self, deeplens: Command, tmp_path: Path) -> None:
+    def test_int8_of_weights_that_the_plan_is_not_of(self, deeplens: Command, tmp_path: Path) -> None:
         pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'deeplens[rtx]'")
-        arguments = ("--target", "rtx", "--variant", "edge", "--network", "depth", "--precision", "int8")
-        result = deeplens("export", "trt", *arguments, "--out", tmp_path / "new")
-        assert result.status == 4
-        assert "no onnx artefact of edge depth (int8" in result.error
+        arguments = ("--target", "rtx", "--variant", "edge", "--network", "upsample", "--precision", "int8")
+        result = deeplens("export", "trt", *arguments, "--weights", "initial", "--out", tmp_path / "new")
+        assert result.status == 5
+        assert "of other upsample weights" in result.error
+        assert "deeplens calibrate" in result.error
+
+    def test_a_plan_for_a_precision_that_follows_none(self, deeplens: Command, tmp_path: Path) -> None:
+        result = deeplens("export", "trt", "--precision", "fp16", "--plan", tmp_path / "plan.json", "--dry-run")
+        assert result.status == 3
+        assert "--plan is for --precision int8 and mixed" in result.error
 
     def test_the_runtime_without_a_gpu(self, deeplens: Command, photo: Path, folder: Path) -> None:
         if _has_gpu():

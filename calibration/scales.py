@@ -1,0 +1,129 @@
+"""The scales of every layer's input and output, by each calibrator: a file that says what it was measured on.
+
+It is reused as long as photos, their settings and weights are the same, and refused when one of these has changed.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from calibration.calibrators import CALIBRATORS, threshold
+from export.int8 import LEVELS
+from model.errors import InputError, MismatchError
+from runtimes.image_file import replacing
+
+if TYPE_CHECKING:
+    from calibration.histogram import Histogram
+    from calibration.layers import Layer
+    from calibration.statistics import Statistics
+
+FORMAT = 1
+
+Pair = tuple[float, float]
+"""Scale of a layer's input and of its activated output: value of one step of INT8."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What scales were measured on.
+
+    Attributes:
+        photos: SHA-256 of the set (`calibration.photos.set_sha256`); `count`: how many.
+        settings: of the inputs (`calibration.inputs.Settings`).
+        weights: network → SHA-256.
+    """
+
+    photos: str
+    count: int
+    settings: Mapping[str, int]
+    weights: Mapping[str, str]
+
+    def check(self, other: "Source", *, what: str) -> None:
+        """Raise MismatchError, which names the difference, unless `other` is the same source.
+
+        Args:
+            what: a file, for the message.
+        """
+        if self.photos != other.photos:
+            raise MismatchError(
+                f"{what} was measured on other photos ({self.count}, {self.photos[:12]}…) than are given "
+                f"({other.count}, {other.photos[:12]}…): run `deeplens calibrate --recalibrate` on these"
+            )
+        if dict(self.settings) != dict(other.settings):
+            raise MismatchError(f"{what} was measured with other settings: run `deeplens calibrate --recalibrate`")
+        self.check_weights(other.weights, what=what)
+
+    def check_weights(self, weights: Mapping[str, str], *, what: str) -> None:
+        """Raise MismatchError unless these are the weights (network → SHA-256; may be of some networks only)."""
+        for network, sha256 in weights.items():
+            if self.weights.get(network) != sha256:
+                known = self.weights.get(network)
+                raise MismatchError(
+                    f"{what} is of other {network} weights ({'none' if known is None else known[:12] + '…'}) than are "
+                    f"given ({sha256[:12]}…): run `deeplens calibrate --recalibrate`"
+                )
+
+
+@dataclass(frozen=True)
+class Scales:
+    """All scales of one variant: network → path of the layer → method → scales."""
+
+    variant: str
+    source: Source
+    layers: Mapping[str, Mapping[str, Mapping[str, Pair]]]
+
+    def of(self, network: str, method: str) -> dict[str, Pair]:
+        """Path of each layer of a network → its scales by one method."""
+        return {path: methods[method] for path, methods in self.layers[network].items()}
+
+    def write(self, path: Path) -> None:
+        """Write the file, in place of what is there."""
+        with replacing(path) as file:
+            file.write((json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n").encode())
+
+
+def measured(
+    variant: str, source: Source, statistics: "Mapping[str, Statistics]", layers: "Mapping[str, Sequence[Layer]]"
+) -> Scales:
+    """Scales from statistics, all levels of the loop together."""
+    found: dict[str, dict[str, dict[str, Pair]]] = {}
+    for network, own in layers.items():
+        held: dict[str, Histogram] = {}
+        for layer in own:
+            for tensor in (layer.input, layer.output):
+                if tensor not in held:
+                    held[tensor] = statistics[network].tensors[tensor].all_levels
+        steps = {
+            tensor: {method: threshold(each, method) / LEVELS for method in CALIBRATORS}
+            for tensor, each in held.items()
+        }
+        found[network] = {
+            layer.path: {method: (steps[layer.input][method], steps[layer.output][method]) for method in CALIBRATORS}
+            for layer in own
+        }
+    return Scales(variant, source, found)
+
+
+def read(path: Path) -> Scales:
+    """The scales in a file.
+
+    Raises:
+        InputError: it holds none.
+        FileNotFoundError: there is no such file.
+    """
+    try:
+        stored = json.loads(path.read_text(encoding="utf-8"))
+        if stored["format"] != FORMAT:
+            raise ValueError(f"format {stored['format']}")
+        layers = {
+            network: {
+                layer: {method: (float(pair[0]), float(pair[1])) for method, pair in methods.items()}
+                for layer, methods in own.items()
+            }
+            for network, own in stored["layers"].items()
+        }
+        return Scales(stored["variant"], Source(**stored["source"]), layers)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+        raise InputError(f"{path} holds no scales ({error}): run `deeplens calibrate --recalibrate`") from error

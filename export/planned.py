@@ -1,0 +1,148 @@
+"""A precision plan on an ONNX graph: Q/DQ nodes for its INT8 layers, casts for its FP16 ones."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+from uuid import uuid4
+
+import numpy as np
+
+from calibration.layers import REST, Layer, layers
+from calibration.plan import PRECISIONS, Plan
+from export import fp16, manifest
+from export.fp16_check import check_sizes, rounded, session
+from export.int8 import quantise
+from export.onnx_check import random_inputs, tensor_entries
+from model.contract import CONTRACTS
+from model.errors import MismatchError
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+TOLERANCE = 2e-2
+"""Largest root mean square of |graph − PyTorch with the same rounding|, as a share of the output's spread: a value on
+the edge between two steps may round either way, and what follows goes with it."""
+
+
+def follow(model: "onnx.ModelProto", network: str, plan: Plan, *, kind: str = "mixed") -> "onnx.ModelProto":
+    """The graph that a plan asks for; `model`, the FP32 graph, is not changed.
+
+    Raises:
+        MismatchError: the plan's layers are not the graph's, or FP16 can't hold a weight that the plan puts there.
+    """
+    own = layers(model, network)
+    planned = set(plan.layers.get(network, {})) - {REST}
+    odd = sorted(planned ^ {each.path for each in own})
+    if odd:
+        raise MismatchError(f"the plan and the graph of {network} differ in their layers, the first is {odd[0]}")
+    chosen = plan.int8(network)
+    result = quantise(
+        model,
+        own,
+        {path: each.scales for path, each in chosen.items() if each.scales is not None},
+        biases={path: np.array(each.bias, np.float32) for path, each in chosen.items() if each.bias},
+    )
+    if kind == "int8" or not plan.with_precision(network, "fp16"):
+        return result
+    half, _ = fp16.convert(result, keep=kept_fp32(result, own, plan.with_precision(network, "fp16")))
+    return half
+
+
+def kept_fp32(model: "onnx.ModelProto", own: "list[Layer]", half: frozenset[str]) -> set[str]:
+    """Tensors of a graph, with Q/DQ nodes or without, that stay FP32 when the layers `half` become FP16.
+
+    Quantisers work on FP32, and what an INT8 layer gives is FP32 before it is cast.
+    """
+    tensors = {tensor: each.path for each in own for tensor in (each.raw, each.output)}
+    kept = set()
+    for node in model.graph.node:
+        layer = tensors.get(node.output[0], REST)
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear") or layer not in half:
+            kept.update(node.output)
+    return kept
+
+
+def export(
+    entry: manifest.Entry, plan: Plan, *, out: Path, kind: str = "int8", module: "torch.nn.Module | None" = None
+) -> manifest.Entry:
+    """The artefact that a plan asks for, beside an FP32 one; nothing is done where it is there already.
+
+    Args:
+        entry: of the FP32 graph, in the manifest of `out`.
+        kind: one of `calibration.plan.PLANNED`; the precision of the artefact.
+        module: the network in PyTorch, to check against; None, where PyTorch is not installed: it is not checked.
+
+    Raises:
+        MissingError, MismatchError: the FP32 file is not what its entry says.
+        MismatchError: the plan is of other weights, or the graph is not what PyTorch computes with the plan's rounding.
+            Nothing is left behind.
+    """
+    import onnx
+
+    plan.source.check_weights({entry.network: entry.weights_sha256}, what=f"the precision plan of {plan.variant}")
+    name = f"{Path(entry.path).stem}_{kind}.onnx"
+    path = out / Path(entry.path).with_name(name)
+    made_from = {"made_from": entry.sha256, "plan": plan.digest(entry.network)}
+    for other in manifest.read(out):
+        if other.path == path.relative_to(out).as_posix() and made_from.items() <= other.more.items():
+            manifest.verify(out, other)
+            return other
+    model = follow(onnx.load(manifest.verify(out, entry)), entry.network, plan, kind=kind)
+    model.metadata_props.add(key="precision", value=kind)
+    difference = None if module is None else check(model, module, entry.network, plan, kind=kind)
+    staged = path.with_name(f".{name}.{uuid4().hex[:8]}.tmp")
+    try:
+        onnx.save(model, staged)
+        made = replace(
+            entry,
+            precision=kind,
+            path=path.relative_to(out).as_posix(),
+            sha256=manifest.file_sha256(staged),
+            inputs=tensor_entries(model.graph.input),
+            outputs=tensor_entries(model.graph.output),
+            tools={**entry.tools, "onnx": version("onnx")},
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            more={
+                **made_from,
+                "layers": {each: len(plan.with_precision(entry.network, each)) for each in PRECISIONS},
+                "calibrated_on": {"photos": plan.source.count, "sha256": plan.source.photos},
+                "calibrator": plan.methods[entry.network],
+                "difference": difference,
+            },
+        )
+        manifest.add(out, made, staged=staged)
+    finally:
+        staged.unlink(missing_ok=True)
+    return made
+
+
+def check(model: "onnx.ModelProto", module: "torch.nn.Module", network: str, plan: Plan, *, kind: str) -> float:
+    """Hold a planned graph in ONNX Runtime against PyTorch with the plan's rounding, on random inputs.
+
+    Returns:
+        the root mean square of the difference, as a share of the output's spread.
+
+    Raises:
+        MismatchError: it is above `TOLERANCE`.
+    """
+    import torch
+
+    from calibration.fake_quant import planned
+
+    choices = plan.layers[network] if kind == "mixed" else plan.int8(network)
+    twin = planned(module, choices)
+    contract = CONTRACTS[network]
+    feed = random_inputs(contract, check_sizes(model, contract)[0], np.random.default_rng(0))
+    with torch.inference_mode():
+        expected = twin(*(torch.from_numpy(array) for array in feed.values())).numpy()
+    (found,) = session(rounded(model)).run(None, feed)
+    difference = float(np.sqrt(np.square(found - expected).mean())) / max(float(np.ptp(expected)), 1e-3)
+    if not difference <= TOLERANCE:
+        raise MismatchError(
+            f"{network}: the {kind} graph and PyTorch with the plan's rounding differ by {difference:.2g} of the "
+            f"spread (at most {TOLERANCE:g})"
+        )
+    return round(difference, 6)
