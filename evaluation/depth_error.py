@@ -15,6 +15,7 @@ def depth_mae(
     truth: NDArray[np.floating],
     *,
     knots: Literal["even", "quantile"] = "even",
+    known: NDArray[np.bool_] | None = None,
 ) -> float:
     """Mean absolute error after a linear spline with `KNOTS` knots, by least squares, not forced to be monotone.
 
@@ -24,18 +25,20 @@ def depth_mae(
     Args:
         prediction, truth: H×W, disparities in any unit, near = large.
         knots: evenly spaced over the prediction's range, or at its quantiles.
+        known: H×W, where the truth is known; nothing else is looked at. None: everywhere.
 
     Returns:
         in [0, 1]; a constant prediction scores the truth's mean absolute deviation from its mean.
 
     Raises:
         ValueError: maps of different shapes.
-        InputError: maps that are empty or not finite.
+        InputError: maps that are empty or, where the truth is known, not finite.
     """
-    if prediction.shape != truth.shape:
-        raise ValueError(f"expected two maps of one size, got {prediction.shape} and {truth.shape}")
-    x = normalise_disparity(prediction).ravel().astype(np.float64)
-    y = normalise_disparity(truth).ravel().astype(np.float64)
+    shapes = {each.shape for each in (prediction, truth, known) if each is not None}
+    if len(shapes) > 1:
+        raise ValueError(f"expected two maps of one size, got {' and '.join(map(str, sorted(shapes)))}")
+    where = np.ones(truth.shape, bool) if known is None else known
+    x, y = (normalise_disparity(each[where][None])[0].astype(np.float64) for each in (prediction, truth))
     shares = np.linspace(0, 1, KNOTS)
     places = np.unique(np.quantile(x, shares) if knots == "quantile" else shares)
     if len(places) < 2:

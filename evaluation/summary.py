@@ -105,8 +105,8 @@ class Summary:
 
     def markdown(self) -> str:
         """A line of text, and one or two tables."""
-        text = f"{self.title}.\n\n{_markdown(self.headers, [row.cells() for row in self.rows], labels=2)}"
-        return text + (f"\n{_markdown(DEPTH_HEADERS, self.depth_cells(), labels=1)}" if self.depth else "")
+        text = f"{self.title}.\n\n{markdown_table(self.headers, [row.cells() for row in self.rows], labels=2)}"
+        return text + (f"\n{markdown_table(DEPTH_HEADERS, self.depth_cells(), labels=1)}" if self.depth else "")
 
     def json(self) -> dict[str, Any]:
         """All of it as plain data."""
@@ -164,6 +164,7 @@ def _ahead(results: Mapping[str, SceneScores], method: Name, other: Name, metric
     return _estimate(results, difference)
 
 
-def _markdown(headers: Sequence[str], rows: Iterable[Sequence[str]], *, labels: int) -> str:
+def markdown_table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, labels: int) -> str:
+    """A table in Markdown; all but the first `labels` columns stand on the right."""
     lines = [headers, ("---",) * labels + ("--:",) * (len(headers) - labels), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -68,8 +68,23 @@ def test_a_misplaced_object_counts() -> None:
     assert depth_mae(moved, truth) > 0.15
 
 
+def test_what_is_not_known_is_not_looked_at() -> None:
+    """Within the mask the error is that of the pixels there alone, whatever stands elsewhere."""
+    prediction, truth = smooth_map(4), smooth_map(5)
+    known = np.random.default_rng(0).random(truth.shape) < 0.6
+    expected = depth_mae(prediction[known][None], truth[known][None])
+    for filler in (0.0, 1e6):
+        found = depth_mae(np.where(known, prediction, 7), np.where(known, truth, filler), known=known)
+        assert found == pytest.approx(expected, abs=1e-9)
+    assert depth_mae(np.where(known, prediction, 7), np.where(known, truth, 1e6)) != pytest.approx(expected, rel=0.1)
+
+
 def test_maps_that_do_not_fit_are_refused() -> None:
     with pytest.raises(ValueError, match="of one size"):
         depth_mae(np.zeros((4, 5)), np.zeros((5, 4)))
     with pytest.raises(InputError, match="not finite"):
         depth_mae(np.full((4, 4), np.nan), np.zeros((4, 4)))
+    with pytest.raises(ValueError, match="of one size"):
+        depth_mae(np.zeros((4, 5)), np.zeros((4, 5)), known=np.ones((5, 4), bool))
+    with pytest.raises(InputError, match="height × width"):
+        depth_mae(np.zeros((4, 5)), np.zeros((4, 5)), known=np.zeros((4, 5), bool))

@@ -4,6 +4,7 @@ $ python -m training.mattes [--data data]      writes data/teacher/mattes/{photo
 """
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from PIL import Image
 
 from deeplens.guard import guarded
 from model.errors import MissingError
+from runtimes.ort import import_onnxruntime
 from training.sources import load_background, shipped
 
 SIZE = 320
@@ -35,14 +37,30 @@ def load_matte(photo: Path, root: Path) -> NDArray[np.float32]:
     return np.asarray(Image.open(path), np.float32) / np.float32(255)
 
 
+def open_teacher(root: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32]]:
+    """The teacher under the data folder: a photo (H, W, 3) uint8 sRGB → its matte, (320, 320) in [0, 1].
+
+    Raises:
+        MissingError: it was not fetched, or ONNX Runtime is not installed.
+    """
+    path = root / "teacher" / "u2netp.onnx"
+    if not path.is_file():
+        raise MissingError(f"{path} is not there: run `make data`")
+    session = import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+
+    def matte(photo: NDArray[np.uint8]) -> NDArray[np.float32]:
+        small = Image.fromarray(photo).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
+        pixels = (np.asarray(small, np.float32) / 255 - MEAN) / DEVIATION
+        found = session.run(None, {name: pixels.transpose(2, 0, 1)[None].astype(np.float32)})
+        return np.clip(np.asarray(found[0], np.float32)[0, 0], 0, 1)
+
+    return matte
+
+
 def make_mattes(root: Path) -> int:
     """Run the teacher over all photos of train and val that have no matte yet; returns how many there are."""
-    import onnxruntime
-
-    teacher = root / "teacher" / "u2netp.onnx"
-    if not teacher.is_file():
-        raise MissingError(f"{teacher} is not there: run `make data`")
-    session = onnxruntime.InferenceSession(str(teacher), providers=["CPUExecutionProvider"])
+    teacher = open_teacher(root)
     count = 0
     for split in ("train", "val"):
         sources = shipped(split, root)
@@ -51,13 +69,10 @@ def make_mattes(root: Path) -> int:
             count += 1
             if path.exists():
                 continue
-            small = Image.fromarray(load_background(photo)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-            pixels = (np.asarray(small, np.float32) / 255 - MEAN) / DEVIATION
-            fed = {session.get_inputs()[0].name: pixels.transpose(2, 0, 1)[None].astype(np.float32)}
-            matte = np.asarray(session.run(None, fed)[0])[0, 0]
+            matte = teacher(load_background(photo))
             path.parent.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(".tmp")
-            Image.fromarray(np.rint(np.clip(matte, 0, 1) * 255).astype(np.uint8)).save(temporary, "PNG")
+            Image.fromarray(np.rint(matte * 255).astype(np.uint8)).save(temporary, "PNG")
             temporary.replace(path)
     return count
 
