@@ -5,7 +5,20 @@ from typing import Annotated
 
 import typer
 
-from deeplens.options import Artifacts, JsonTarget, Runtime, Weights, weights_from
+from deeplens.options import (
+    Artifacts,
+    DepthModelChannels,
+    DepthModelFile,
+    DepthModelMean,
+    DepthModelOutput,
+    DepthModelSize,
+    DepthModelStd,
+    JsonTarget,
+    Runtime,
+    Weights,
+    depth_model_from,
+    weights_from,
+)
 from deeplens.refocus import check_outputs, progress_bar
 from deeplens.report import console_for, table, write_json
 from model.contract import VARIANTS
@@ -31,8 +44,14 @@ def evaluate(
     ] = None,
     depth: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="true, corrupted, predicted; may be repeated. (default: all)"),
+        typer.Option(metavar="KIND", help="true, corrupted, predicted, model; may be repeated. (default: all)"),
     ] = None,
+    depth_model: DepthModelFile = None,
+    depth_model_size: DepthModelSize = None,
+    depth_model_mean: DepthModelMean = None,
+    depth_model_std: DepthModelStd = None,
+    depth_model_channels: DepthModelChannels = None,
+    depth_model_output: DepthModelOutput = None,
     scenes: Annotated[
         int, typer.Option(metavar="N", min=1, help="How many of the synthetic test scenes, 500 in all.")
     ] = 100,
@@ -67,15 +86,27 @@ def evaluate(
     for kind in depth or ():
         if kind not in DEPTHS:
             raise InputError(f"unknown kind of depth '{kind}': choose {', '.join(DEPTHS)}")
+    chosen = depth_model_from(
+        depth_model,
+        size=depth_model_size,
+        mean=depth_model_mean,
+        std=depth_model_std,
+        channels=depth_model_channels,
+        output=depth_model_output,
+    )
+    if "model" in (depth or ()) and chosen is None:
+        raise InputError("depth of kind 'model' takes a model: give --depth-model FILE")
+    kinds = [kind for kind in DEPTHS if not depth or kind in depth]
     variants = tuple(dict.fromkeys(variant or ["edge"]))
     job = Job(
         variants,
         runtime=runtime,
         weights=weights_from(weights),
         artifacts=artifacts,
-        depths=tuple(kind for kind in DEPTHS if not depth or kind in depth),
+        depths=tuple(kind for kind in kinds if kind != "model" or chosen is not None),
         baselines=baselines,
         direct=direct,
+        model=chosen,
     )
     made_by = {"runtime": runtime, "weights_sha256": job.weights_sha256()}
     console = console_for(json)

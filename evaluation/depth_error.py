@@ -46,11 +46,15 @@ def depth_mae(
     # Hat functions between neighbouring knots; each pixel touches two.
     left = np.clip(np.searchsorted(places, x, side="right") - 1, 0, len(places) - 2)
     share = (x - places[left]) / (places[left + 1] - places[left])
-    normal, right_side = np.zeros((len(places), len(places))), np.zeros(len(places))
+    count = len(places)
+    normal, right_side = np.zeros(count * count), np.zeros(count)
     for offset, weight in ((0, 1 - share), (1, share)):
-        np.add.at(right_side, left + offset, weight * y)
+        right_side += np.bincount(left + offset, weight * y, count)
         for other, other_weight in ((0, 1 - share), (1, share)):
-            np.add.at(normal, (left + offset, left + other), weight * other_weight)
-    heights = np.linalg.lstsq(normal, right_side, rcond=None)[0]  # a knot that no pixel is near is left at 0
+            cell = (left + offset) * count + left + other
+            normal += np.bincount(cell, weight * other_weight, count * count)
+    heights = np.linalg.lstsq(normal.reshape(count, count), right_side, rcond=None)[
+        0
+    ]  # a knot that no pixel is near is left at 0
     fitted = (1 - share) * heights[left] + share * heights[left + 1]
     return float(np.abs(fitted - y).mean())

@@ -1,8 +1,9 @@
 """Photos with depth that no depth network of ours was trained on, by sets: what `evaluation.depth_table` judges on.
 
-- `real`: two Middlebury scenes (Motorcycle; Aloe, if `make data` brought it) and an iPhone portrait with its own depth;
+- `real`: two Middlebury scenes, Motorcycle and Aloe, and an iPhone portrait with its own depth;
 - `stereo`: indoor stereo pairs, their disparity by semi-global matching where it holds (`evaluation.stereo`);
 - `lens`: the photos of the lens set (`evaluation.lens_truth`), exact depth;
+- `rooms`: the test split of our rendered rooms, other models and photos than in training, exact depth;
 - KIND:DIR, a set of the user's (`training.depth_sets`).
 """
 
@@ -23,9 +24,13 @@ from runtimes.disparity import read_map
 from runtimes.photo import read_photo, to_8_bit
 from training.depth_sets import known_disparity, parse_sets
 from training.renderer import Array
+from training.rooms import load_room, room_files
 
 LARGEST = 640
 """Pixels on the long side at which maps are compared; larger ones are made smaller, by the nearest value."""
+
+ALOE = "photos/calibration/opencv-aloeL.jpg"
+"""Aloe's left picture. It is among the calibration photos too: ranges for INT8 are measured on it, no weights."""
 
 Pair = tuple[str, NDArray[np.uint8], Array]
 """Name; photo, H×W×3, sRGB; disparity, h×w in any unit, near = large, NaN where it is not known."""
@@ -70,7 +75,7 @@ def _real(data: Path) -> Iterator[Pair]:
         _check_there(*paths)
         pixels, disparity = picture.read(*paths)
         yield picture.name, pixels, known_disparity(disparity)
-    photo, disparity_file = data / "rgbd" / "aloe.jpg", data / "rgbd" / "aloe_disparity.png"
+    photo, disparity_file = data / ALOE, data / "rgbd" / "aloe_disparity.png"
     _check_there(photo, disparity_file)
     yield "aloe", to_8_bit(read_photo(photo).pixels), known_disparity(read_map(disparity_file))
 
@@ -83,6 +88,11 @@ def _lens(data: Path) -> Iterator[Pair]:
         if place not in seen:
             seen.add(place)
             yield place, scene.picture, scene.disparity
+
+
+def _rooms(data: Path) -> Iterator[Pair]:
+    for path in room_files("test", data / "rooms"):
+        yield path.stem, *load_room(path)
 
 
 def _own(name: str) -> Iterator[Pair]:
@@ -103,5 +113,6 @@ SETS: dict[str, tuple[str, Callable[[Path], Iterator[Pair]]]] = {
     "real": ("Real photos with measured depth", _real),
     "stereo": ("Real indoor stereo, grey, disparity by semi-global matching", stereo_pairs),
     "lens": ("Photos of the lens set (Mitsuba)", _lens),
+    "rooms": ("Rendered rooms, test split", _rooms),
 }
 """Name → title, and what reads it from the data folder; MissingError where it is not there."""

@@ -4,9 +4,9 @@ All pictures come from the shipped path: an 8-bit photo goes into `runtimes.harn
 and what stands beside it is quantised alike. The blur of every set is the harness's own, a fraction of the picture, so
 that neither depth nor aperture are rescaled.
 
-Each method is given three kinds of depth: `true`; `corrupted`, its foregrounds grown or shrunk by a few pixels; and
+Each method is given several kinds of depth: `true`; `corrupted`, its foregrounds grown or shrunk by a few pixels;
 `predicted` by the depth network from the photo, with the focal plane at the disparity that it predicts where the true
-one is in focus, as a click would choose it.
+one is in focus, as a click would choose it; and, if one is named, by a `model` of the user's in the same way.
 """
 
 import multiprocessing
@@ -22,12 +22,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from deeplens.options import DepthModelChoice
 from evaluation.baselines import BLURS, UPSAMPLERS, Blur, true_base, upsampled_photo
 from evaluation.depth_error import depth_mae
 from evaluation.metrics import depth_edge_band, scores
 from evaluation.sets import PictureSet, blur_radius
 from runtimes import open_runtime
 from runtimes.contract import Arrays, Runtime, Session
+from runtimes.depth_model import DepthModel
 from runtimes.harness import Harness
 from runtimes.ort import OnnxSession
 from runtimes.pyramid import geometry
@@ -38,7 +40,7 @@ from training.stream import refocused
 UNBLURRED = ("unblurred photo", "")
 TRUE_BASE = ("true low-resolution blur, bilinear", "")
 DIRECT = "direct regression"
-DEPTHS = ("true", "corrupted", "predicted")
+DEPTHS = ("true", "corrupted", "predicted", "model")
 
 CLICK = 0.01
 """Disparities within this of the nearest one to the focal plane count as what a user would click on."""
@@ -48,6 +50,9 @@ Name = tuple[str, str]
 
 Given = dict[str, tuple[NDArray[np.float32], float]]
 """Kind of depth → disparity (H×W in [0, 1]) and focal plane."""
+
+Depth = Harness | DepthModel
+"""What has `disparity`: photo → map."""
 
 SceneScores = dict[Name, dict[str, float | None]]
 """Name → metric → value: see `evaluation.metrics.scores`."""
@@ -59,18 +64,20 @@ class Job:
 
     Attributes:
         variants: whose networks run; the first one's low-resolution blur is also upsampled in other ways.
-        depths: some of `DEPTHS`; "predicted" takes the first variant's depth network.
+        depths: some of `DEPTHS`; "predicted" takes the first variant's depth network, "model" `model`.
         baselines: whether the classical methods run, too.
         direct: weights of `training.direct`; None: not compared with.
+        model: a user's depth model.
     """
 
     variants: tuple[str, ...] = ("edge",)
     runtime: str = "torch"
     weights: Path | Literal["shipped", "initial"] = "shipped"
     artifacts: Path | None = None
-    depths: tuple[str, ...] = DEPTHS
+    depths: tuple[str, ...] = DEPTHS[:3]
     baselines: bool = True
     direct: Path | None = None
+    model: DepthModelChoice | None = None
 
     def open(self, variant: str) -> Runtime:
         """The runtime, with one thread: processes share the cores, and the numbers do not depend on how many do."""
@@ -111,6 +118,7 @@ class Contest:
     def __init__(self, job: Job) -> None:
         self.job = job
         self._harnesses = {variant: Harness(job.open(variant)) for variant in job.variants}
+        self._model = job.model.open(threads=1) if job.model is not None else None
         self._blurs: dict[str, Blur] = dict(BLURS) if job.baselines else {}
         if job.direct is not None:
             from training.direct import direct_blur
@@ -120,13 +128,18 @@ class Contest:
     def given(self, scene: Scene) -> Given:
         """Kind of depth → disparity (H×W in [0, 1]) and focal plane."""
         depths = {"true": (scene.disparity, scene.focal), "corrupted": (scene.corrupted, scene.focal)}
-        if "predicted" in self.job.depths:
-            square = self._harnesses[self.job.variants[0]].disparity(scene.picture)
-            height, width = scene.picture.shape[:2]
-            resized = Image.fromarray(square).resize((width, height), Image.Resampling.BILINEAR)
-            predicted = np.clip(np.asarray(resized), 0.0, 1.0)
-            focal = refocused(scene.disparity, predicted, focal=scene.focal, within=CLICK)
-            depths["predicted"] = (predicted, focal)
+        sources: dict[str, Depth | None] = {
+            "predicted": self._harnesses[self.job.variants[0]],
+            "model": self._model,
+        }
+        for kind, source in sources.items():
+            if kind in self.job.depths:
+                assert source is not None
+                height, width = scene.picture.shape[:2]
+                found = Image.fromarray(source.disparity(scene.picture))
+                resized = found.resize((width, height), Image.Resampling.BILINEAR)
+                predicted = np.clip(np.asarray(resized), 0.0, 1.0)
+                depths[kind] = (predicted, refocused(scene.disparity, predicted, focal=scene.focal, within=CLICK))
         return {kind: depths[kind] for kind in self.job.depths}
 
     def pictures(self, scene: Scene, given: Given | None = None) -> dict[Name, NDArray[np.uint8]]:

@@ -23,6 +23,9 @@ from runtimes.image_file import replacing
 from runtimes.photo import read_photo, to_8_bit
 from training.renderer import Array
 
+STRAY = 0.01
+"""Share of the matched pixels at either end of the disparities that is not taken at its word."""
+
 NAMES = (
     "bedroom_chair", "corridor", "cycles", "desk", "donkey_toy", "kid_bedroom",
     "living_room", "pov_controllers", "pov_hands", "selfie", "stairs", "toy",
@@ -141,13 +144,19 @@ def _speckles(best: NDArray[np.integer], holds: NDArray[np.bool_]) -> NDArray[np
 
 
 def stereo_pairs(data: Path) -> Iterator[tuple[str, NDArray[np.uint8], Array]]:
-    """Name, left photo and disparity of the pairs that the command matched. MissingError: it was not run."""
+    """Name, left photo and disparity of the pairs that the command matched. MissingError: it was not run.
+
+    Disparities are clipped to the quantiles `STRAY` and 1 − `STRAY`: a wrong match must not set the range.
+    """
     for name in NAMES:
         path = data / "rgbd" / "stereo" / f"{name}.npz"
         if not path.is_file():
             raise MissingError(f"{path} is not there: run `make data`, then `python -m evaluation.stereo`")
         with np.load(path) as stored:
-            yield name, to_8_bit(read_photo(_file(data, name, "left")).pixels)[SHOWN], stored["disparity"][SHOWN]
+            disparity = stored["disparity"][SHOWN]
+        known = disparity[np.isfinite(disparity)]
+        clipped = np.clip(disparity, *np.quantile(known, (STRAY, 1 - STRAY))).astype(np.float32)
+        yield name, to_8_bit(read_photo(_file(data, name, "left")).pixels)[SHOWN], clipped
 
 
 def _file(data: Path, name: str, side: str) -> Path:

@@ -75,7 +75,7 @@ class TestErrors:
         assert len(depth_table.cells(row)) == len(HEADERS)
 
     def test_large_maps_get_smaller_and_keep_their_values(self) -> None:
-        large = np.repeat(np.repeat(np.float32([[1, np.nan], [3, 4]]), 500, 0), 1000, 1)
+        large = np.repeat(np.repeat(np.array([[1, np.nan], [3, 4]], np.float32), 500, 0), 1000, 1)
         found = smaller(large)
         assert found.shape == (LARGEST // 2, LARGEST)
         assert set(found[np.isfinite(found)]) == {1, 3, 4}

@@ -16,6 +16,7 @@ from skimage.metrics import peak_signal_noise_ratio
 
 import training.scenes
 import training.sources
+from deeplens.options import DepthModelChoice
 from evaluation.baselines import BLURS, UPSAMPLERS, true_base, upsample_bilinear, upsampled_photo
 from evaluation.depth_error import depth_mae
 from evaluation.evaluate import TRUE_BASE, UNBLURRED, Contest, Job, SceneScores, evaluate, own_base
@@ -24,9 +25,11 @@ from evaluation.sets import PictureSet, blur_radius, stored, synthetic
 from evaluation.sheet import contact_sheet, crop_window
 from evaluation.summary import METRICS, estimate, summarise
 from model.contract import BASE_LONG_SIDE, R_MAX
+from runtimes.depth_model import Convention
 from runtimes.harness import Harness
 from runtimes.pyramid import Geometry, geometry
 from tests.conftest import Command
+from tests.test_depth_model import write_model
 from training.scenes import LARGE_TEST_CONFIG, TEST_CONFIG, PhotoConfig, Scene, SceneConfig
 from training.sources import Sources
 
@@ -248,6 +251,19 @@ class TestEvaluate:
         in_focus = disparity[away <= away.min() + 0.01]
         assert (in_focus <= focal).mean() == pytest.approx(0.5, abs=0.02)
 
+    def test_a_users_model_is_a_kind_of_depth(self, job: Job, sources: Sources, tmp_path: Path) -> None:
+        """One whose disparity is the photo's brightness."""
+        told = Convention.parsed({"size": "84x84", "output": "disparity"})
+        model = DepthModelChoice(write_model(tmp_path / "m.onnx"), told)
+        scene = first_scene(sources)
+        given = Contest(replace(job, depths=("true", "model"), model=model)).given(scene)
+        assert list(given) == ["true", "model"]
+        found, focal = given["model"]
+        assert found.shape == scene.disparity.shape
+        assert np.corrcoef(found.ravel(), scene.picture.mean(2).ravel())[0, 1] > 0.9
+        near = np.abs(scene.disparity - scene.focal)
+        assert found[near <= near.min() + 0.02].min() <= focal <= found[near <= near.min() + 0.02].max()
+
     def test_with_a_closed_aperture_the_method_is_the_photo(self, job: Job, sources: Sources) -> None:
         scores = Contest(job).score(replace(first_scene(sources), aperture=0.0))
         assert scores["edge", "true"] == scores["edge", "corrupted"] == scores[UNBLURRED]
@@ -354,6 +370,8 @@ class TestCommand:
             ("--runtime", "none"),
             ("--set", "none"),
             ("--depth", "none"),
+            ("--depth", "model"),
+            ("--depth-model", "none.onnx"),
             ("--variant", "none"),
         ],
     )

@@ -41,7 +41,7 @@ def test_table_is_well_formed() -> None:
             ("subject", "debian"),
             ("cutout", "debian"),
             ("teacher", "pypi"),
-            *(("rgbd", archive) for archive in ("pypi", "sdist")),
+            *(("rgbd", archive) for archive in ("debian", "pypi", "sdist")),
             ("furniture", "debian"),
         ), entry
         assert re.fullmatch(r"[0-9a-f]{64}", entry.sha256), entry
