@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.contract import DEPTH_SIZE
 from model.layers import ConvBNReLU, upsample_2x
 
 RESNET_STAGES = ((64, 3, 1, 1), (128, 4, 2, 1), (256, 6, 1, 2))
@@ -49,16 +48,21 @@ class ResNetBlock(nn.Module):
 
 
 class PyramidPooling(nn.Module):
-    """Average pools to several grid sizes by fixed kernels, 1×1 each, bilinear back, concatenated to the input."""
+    """Average pools to several grid sizes by fixed kernels, 1×1 each, bilinear back, concatenated to the input.
 
-    def __init__(self, channels: int, size: int, *, bins: tuple[int, ...], width: int) -> None:
+    The input is square and its side a multiple of each of `bins`; the kernels follow from it, and are constants in a
+    graph of fixed size.
+    """
+
+    def __init__(self, channels: int, *, bins: tuple[int, ...], width: int) -> None:
         super().__init__()
-        self.kernels = tuple(size // b for b in bins)
+        self.bins = bins
         self.branches = nn.ModuleList(ConvBNReLU(channels, width, 1) for _ in bins)
 
     def forward(self, x: Tensor) -> Tensor:
         pooled = [x]
-        for kernel, branch in zip(self.kernels, self.branches, strict=True):
+        for bins, branch in zip(self.bins, self.branches, strict=True):
+            kernel = x.shape[-1] // bins
             small = branch(F.avg_pool2d(x, kernel))
             pooled.append(F.interpolate(small, scale_factor=float(kernel), mode="bilinear", align_corners=False))
         return torch.cat(pooled, 1)
@@ -93,7 +97,7 @@ class PaperDepth(nn.Module):
             stages.append(nn.Sequential(*layers))
         self.res2, self.res3, self.res4 = stages
         self.reduce = ConvBNReLU(1024, 256, 1)
-        self.pyramid = PyramidPooling(256, DEPTH_SIZE // 8, bins=(1, 2, 4, 8), width=32)
+        self.pyramid = PyramidPooling(256, bins=(1, 2, 4, 8), width=32)
         self.decode3 = ConvBNReLU(384, 64, 3, slope=0.2)
         self.skip2 = ConvBNReLU(256, 64, 3, slope=0.2)
         self.decode2 = ConvBNReLU(128, 64, 3, slope=0.2)
@@ -159,7 +163,7 @@ class EdgeDepth(nn.Module):
             stages.append(nn.Sequential(*layers))
         self.stages = nn.ModuleList(stages)
         self.reduce = ConvBNReLU(320, 128, 1)
-        self.pyramid = PyramidPooling(128, DEPTH_SIZE // 32, bins=(1, 2, 5), width=32)
+        self.pyramid = PyramidPooling(128, bins=(1, 2, 5), width=32)
         self.decode4 = ConvBNReLU(128 + 3 * 32 + 112, 96, 3)
         self.decode3 = ConvBNReLU(96 + 40, 64, 3)
         self.decode2 = ConvBNReLU(64 + 24, 48, 3)

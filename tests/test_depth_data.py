@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import save_file
 
 from model.build import build
 from model.errors import MismatchError, MissingError
 from tests.tiny import make_sources, textured
-from training.depth_data import KINDS, DepthStream, ground, normalised, pseudo_disparity
+from training.depth_data import DepthStream, furnished, ground, normalised, pseudo_disparity, stand
 from training.fit_depth import DepthConfig, DepthWithLoss, gradient_loss, load_encoder, normalise
 from training.mattes import matte_path
 from training.sources import Sources
@@ -37,9 +38,11 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sources, Path]:
 def test_samples_are_what_they_say(data: tuple[Sources, Path]) -> None:
     stream = DepthStream(data[0], seed=0, data=data[1])
     for index in range(8):
-        sample, kind = stream[index], KINDS[index % 4]
+        sample, kind = stream[index], ("composed", "photo", "composed", "matte")[index % 4]
+        assert stream.kind(index) == kind
         assert sample["picture"].shape == (3, 320, 320)
-        for name in ("picture", "disparity", "segmentation"):
+        assert sample["valid"].all()
+        for name in ("picture", "disparity", "valid", "segmentation"):
             assert sample[name].dtype == torch.float32
             assert sample[name].shape[1:] == (320, 320)
             assert sample[name].min() >= 0
@@ -64,6 +67,53 @@ def test_a_sample_depends_on_its_seed_and_index_alone(data: tuple[Sources, Path]
         sample = DepthStream(data[0], seed=3, data=data[1])[index]
         assert all(torch.equal(value, first[index][name]) for name, value in sample.items())
         assert not torch.equal(other[index]["picture"], first[index]["picture"])
+
+
+def test_smaller_samples_are_the_same_ones_shrunk(data: tuple[Sources, Path]) -> None:
+    whole, small = (DepthStream(data[0], seed=0, data=data[1], size=size) for size in (320, 64))
+    for index in range(4):
+        large, sample = whole[index], small[index]
+        assert sample["picture"].shape == (3, 64, 64)
+        assert sample["valid"].all()
+        assert sample["has_disparity"] == large["has_disparity"]
+        for name in ("picture", "disparity", "segmentation"):
+            assert float(sample[name].mean()) == pytest.approx(float(large[name].mean()), abs=2e-3), name
+
+
+@pytest.mark.parametrize(("own", "covered"), [(0.5, 160), (1.2, 320)])
+def test_a_cut_out_stands_behind_what_is_nearer(data: tuple[Sources, Path], own: float, covered: int) -> None:
+    """Far left half, near right half: a cut-out wider than the picture covers what is not nearer, and nothing else."""
+    picture = np.zeros((320, 320, 3), np.float32)
+    disparity = np.repeat(np.array([0.1, 1.0], np.float32), 160)[None].repeat(320, 0)
+    before = disparity.copy()
+    place = {"foot": 400, "column": 160, "height": 900.0}
+    stand(picture, disparity, data[0], np.random.default_rng(0), own=own, **place)
+    changed = disparity != before
+    assert changed.any()
+    assert (disparity[changed] == np.float32(own)).all()
+    assert not changed[:, covered:].any()
+    assert not picture[:, covered:].any()
+    assert changed[:, :covered].any(0).mean() > 0.8
+    assert picture[changed].sum(-1).mean() > 0.2
+
+
+def test_rooms_are_cut_flipped_and_normalised(data: tuple[Sources, Path], tmp_path: Path) -> None:
+    """A room whose blue is its disparity: what happens to the picture happens to the label."""
+    disparity = np.add.outer(np.linspace(0, 0.7, 320), np.linspace(0, 0.3, 320))
+    picture = np.stack((0 * disparity, 0 * disparity, np.rint(disparity * 255)), 2).astype(np.uint8)
+    path = tmp_path / "0_00000_0.npz"
+    np.savez(path, picture=picture, disparity=np.rint(disparity * 65535).astype(np.uint16))
+    flips = 0
+    for seed in range(12):
+        found, label = furnished(path, data[0], np.random.default_rng(seed))
+        assert (found.shape, label.shape) == ((320, 320, 3), (320, 320))
+        assert (label.min(), label.max()) == (0, 1)
+        plain = found[..., :2].max(-1) == 0  # no cut-out
+        blue = found[..., 2][plain]
+        slope, offset = np.polyfit(blue, label[plain], 1)
+        np.testing.assert_allclose(slope * blue + offset, label[plain], atol=0.02)
+        flips += bool(found[0, 0, 2] > found[0, -1, 2])
+    assert 0 < flips < 12
 
 
 def test_missing_mattes_are_said(data: tuple[Sources, Path], tmp_path: Path) -> None:
@@ -113,10 +163,13 @@ def test_equation_1_counts_only_labels_that_are_there() -> None:
     batch = {name: torch.rand(2, 1, 320, 320, generator=generator) for name in ("disparity", "segmentation")}
     batch["picture"] = torch.rand(2, 3, 320, 320, generator=generator)
     batch["has_disparity"], batch["has_segmentation"] = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    batch["valid"] = (torch.rand(2, 1, 320, 320, generator=generator) > 0.4).float()
     disparity, segmentation = (part.double().numpy() for part in module.network.heads(batch["picture"]))
     truth, mask = batch["disparity"].double().numpy(), batch["segmentation"].double().numpy()
-    spread = (disparity[0] - disparity[0].min()) / np.ptp(disparity[0])
-    depth = (np.abs(disparity[0] - truth[0]).mean() + np.abs(spread - truth[0]).mean()) / 2
+    known = batch["valid"][0].numpy() > 0
+    predicted, wanted = disparity[0][known], truth[0][known]
+    spread = (predicted - predicted.min()) / np.ptp(predicted)
+    depth = (np.abs(predicted - wanted).mean() + np.abs(spread - wanted).mean()) / 2
     expected = depth + 0.25 * np.abs(segmentation[1] - mask[1]).mean()
     assert module(batch).item() == pytest.approx(expected, rel=1e-4)
     nothing = dict(batch, has_disparity=torch.zeros(2), has_segmentation=torch.zeros(2))
@@ -125,7 +178,7 @@ def test_equation_1_counts_only_labels_that_are_there() -> None:
 
 def test_gradient_loss_sees_grain_and_not_an_offset() -> None:
     truth = torch.rand(2, 1, 16, 24)
-    present = torch.tensor([1.0, 0.0])
+    present = torch.tensor([1.0, 0.0]).view(2, 1, 1, 1).expand(2, 1, 16, 24)
     assert gradient_loss(truth + 0.3, truth, present).item() == pytest.approx(0, abs=1e-5)
     noisy = truth.clone()
     noisy[1] += torch.rand(1, 16, 24)
@@ -133,6 +186,36 @@ def test_gradient_loss_sees_grain_and_not_an_offset() -> None:
     ramp = truth + 0.01 * torch.arange(24)
     # At scale k the error's slope over a pixel is 2^k · 0.01.
     assert gradient_loss(ramp, truth, present).item() == pytest.approx(0.01 * (1 + 2 + 4 + 8), rel=1e-3)
+    holed, known = ramp.clone(), present.clone()
+    holed[0, 0, :4], known[0, 0, :4] = 50.0, 0.0
+    assert gradient_loss(holed, truth, known).item() == pytest.approx(0.01 * (1 + 2 + 4 + 8), rel=1e-3), "unknown"
+
+
+def test_unknown_pixels_do_not_stretch_a_map() -> None:
+    values, known = torch.rand(2, 1, 4, 4), torch.ones(2, 1, 4, 4)
+    values[0, 0, 0, 0], known[0, 0, 0, 0], known[1] = 99.0, 0.0, 0.0
+    maps = normalise(values, known)
+    inside = maps[0][known[0] > 0]
+    assert float(inside.min()) == pytest.approx(0)
+    assert float(inside.max()) == pytest.approx(1, abs=1e-5)
+    assert maps[1].isfinite().all(), "a map of which nothing is known"
+    torch.testing.assert_close(normalise(values, torch.ones_like(known)), normalise(values))
+
+
+@torch.no_grad()
+def test_a_student_follows_its_teacher_where_nothing_is_labelled(tmp_path: Path) -> None:
+    teacher = build("edge", "depth")
+    save_file(teacher.state_dict(), tmp_path / "edge_depth.safetensors")
+    module = DepthWithLoss(DepthConfig(variant="edge", teacher=str(tmp_path / "edge_depth.safetensors"))).eval()
+    assert not [name for name, _ in module.named_parameters() if name.startswith("teacher")]
+    batch = {name: torch.zeros(1, 1, 320, 320) for name in ("disparity", "segmentation", "valid")}
+    batch |= {"has_disparity": torch.zeros(1), "has_segmentation": torch.zeros(1)}
+    batch["picture"] = torch.rand(1, 3, 320, 320, generator=torch.Generator().manual_seed(0))
+    raw = module.network(batch["picture"])
+    spread = float(raw.max() - raw.min())
+    # It is its own teacher: normalised they agree, as they are they differ by the normalisation alone.
+    expected = 0.5 * float((raw - (raw - raw.min()) / spread).abs().mean())
+    assert module(batch).item() == pytest.approx(expected, rel=1e-3)
 
 
 # --- Encoders

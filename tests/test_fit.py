@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from model.build import build, load
 from model.errors import InputError, MismatchError
 from tests.tiny import make_sources
-from training.fit import FitConfig, Machine, Sample, StepBatches, fit, learning_rate
+from training.fit import FitConfig, Machine, Sample, StepBatches, as_precision, fit, learning_rate
 from training.fit_blur import BlurAndStep, BlurConfig, BlurTask
 from training.loop import pyramid
 from training.losses import normalised_loss
@@ -121,6 +121,31 @@ def assert_same_run(one: Path, other: Path) -> None:
     assert names
     for name in names:
         assert (one / name).read_bytes() == (other / name).read_bytes()
+
+
+# --- Precision
+
+
+def test_a_fit_in_bfloat16_keeps_its_weights_in_float32_and_learns_the_same(tmp_path: Path) -> None:
+    whole, mixed = toy(), ToyTask(replace(CONFIG, precision="bf16-mixed"))
+    for name, task in (("whole", whole), ("mixed", mixed)):
+        fit(task, out=tmp_path / name, machine=ALONE)
+    one, other = (load_file(tmp_path / name / "edge_toy.safetensors") for name in ("whole", "mixed"))
+    started = Toy().network.state_dict()
+    for name, weight in one.items():
+        assert other[name].dtype == weight.dtype
+        if weight.dtype == torch.float32 and not name.startswith("1."):
+            assert not torch.equal(weight, other[name]), "bfloat16 rounds"
+            moved = (weight - started[name]).abs().max()
+            assert (weight - other[name]).abs().max() < 0.35 * moved, name
+    with pytest.raises(MismatchError, match="another precision"):
+        fit(ToyTask(CONFIG), out=tmp_path / "mixed", machine=ALONE, resume=True)
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    assert as_precision("bf16-mixed") == "bf16-mixed"
+    with pytest.raises(InputError, match=r"unknown precision 'fp16': choose 32-true or bf16-mixed"):
+        as_precision("fp16")
 
 
 # --- Going on

@@ -1,50 +1,70 @@
-"""Training samples for the depth network: composed scenes with exact disparity, photos with the teacher's mattes.
+"""Training samples for the depth network: rendered and composed scenes with exact disparity, photos with mattes.
 
-Three kinds alternate, so that every mini-batch is mixed (section 3.1):
+Four kinds alternate, so that every mini-batch is mixed (section 3.1):
 
+- room: a rendered picture with exact disparity (`training.rooms`); in a third of them a photographic cut-out stands at
+  the disparity of what it stands on. No segmentation.
 - composed: cut-outs stand on the ground of a photo; the ground rises in disparity from a horizon to the bottom edge, a
   cut-out has the disparity of the ground where it stands, or a little more. Exact disparity, no segmentation.
 - photo: a photo of a subject; pseudo-disparity = the ground's ramp, with the matte at the subject's own disparity.
 - matte: another photo, with the teacher's matte as segmentation and no disparity.
 """
 
+import io
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
+from scipy.ndimage import gaussian_filter
 from torch.utils.data import Dataset
 
 from model.contract import DEPTH_SIZE
 from training.fit import Sample
 from training.mattes import load_matte
 from training.renderer import Array, linear_to_srgb, srgb_to_linear
+from training.rooms import load_room
 from training.sources import Sources, load_background, load_cutout
 
 Box = tuple[float, float, float, float]
 
-KINDS = ("composed", "photo", "composed", "matte")
+KINDS = ("room", "composed", "room", "photo", "room", "composed", "room", "matte")
+KINDS_WITHOUT_ROOMS = ("composed", "photo", "composed", "matte")
 
 
 class DepthStream(Dataset[Sample]):
-    """Sample i: of kind KINDS[i % 4], a function of (seed, i).
+    """Sample i: of kind KINDS[i % 8] (without rooms KINDS_WITHOUT_ROOMS[i % 4]), a function of (seed, i).
 
-    picture (3, 320, 320) in [0, 1]; disparity and segmentation (1, 320, 320) in [0, 1]; has_disparity and
-    has_segmentation: 1 where that label exists, else 0 (the label is 0 there).
+    picture (3, 320, 320) in [0, 1]; disparity and segmentation (1, 320, 320) in [0, 1]; valid (1, 320, 320): 1 where
+    the disparity is known; has_disparity and has_segmentation: 1 where that label exists, else 0 (and the label, too).
+
+    Args:
+        rooms: files of `training.rooms`; may be empty.
+        size: side of the samples in pixels, for a first, cheaper part of a fit.
     """
 
-    def __init__(self, sources: Sources, *, seed: int, data: Path) -> None:
-        self.sources, self.seed, self.data = sources, seed, data
+    def __init__(
+        self, sources: Sources, *, seed: int, data: Path, rooms: tuple[Path, ...] = (), size: int = DEPTH_SIZE
+    ) -> None:
+        self.sources, self.seed, self.data, self.rooms, self.size = sources, seed, data, rooms, size
+
+    def kind(self, index: int) -> str:
+        """What sample `index` is."""
+        kinds = KINDS if self.rooms else KINDS_WITHOUT_ROOMS
+        return kinds[index % len(kinds)]
 
     def __getitem__(self, index: int) -> Sample:
         rng = np.random.default_rng([self.seed, index, 2])
-        kind = KINDS[index % len(KINDS)]
+        kind = self.kind(index)
         zeros = np.zeros((DEPTH_SIZE, DEPTH_SIZE), np.float32)
         disparity, segmentation = zeros, zeros
         if kind == "composed":
             picture, disparity = compose(self.sources, rng)
+        elif kind == "room":
+            picture, disparity = furnished(self.rooms[int(rng.integers(len(self.rooms)))], self.sources, rng)
         else:
             photos = self.sources.subjects + self.sources.backgrounds
             pixels, matte = _crop(photos[int(rng.integers(len(photos)))], self.data, rng)
@@ -53,13 +73,38 @@ class DepthStream(Dataset[Sample]):
                 disparity = pseudo_disparity(matte, horizon=float(rng.uniform(0.2, 0.5)))
             else:
                 segmentation = matte
-        return {
-            "picture": torch.from_numpy(_grade(picture, rng)).permute(2, 0, 1).contiguous(),
+        sample = {
+            "picture": torch.from_numpy(_spoil(_grade(picture, rng), rng)).permute(2, 0, 1).contiguous(),
             "disparity": torch.from_numpy(disparity.copy())[None],
+            "valid": torch.ones(1, DEPTH_SIZE, DEPTH_SIZE),
             "segmentation": torch.from_numpy(segmentation.copy())[None],
             "has_disparity": torch.tensor(float(kind != "matte")),
             "has_segmentation": torch.tensor(float(kind == "matte")),
         }
+        if self.size != DEPTH_SIZE:
+            for name in ("picture", "disparity", "valid", "segmentation"):
+                small = F.interpolate(sample[name][None], (self.size, self.size), mode="bilinear", antialias=True)[0]
+                sample[name] = (small > 0.999).float() if name == "valid" else small
+        return sample
+
+
+def furnished(path: Path, sources: Sources, rng: np.random.Generator) -> tuple[Array, Array]:
+    """A part of a rendered picture (320, 320, 3) and its disparity (320, 320), both in [0, 1]; at times with a cut-out.
+
+    The cut-out's foot is at a random pixel of the lower part, its disparity that of this pixel, or a little more, and
+    what is nearer than that stays in front of it.
+    """
+    pixels, depth = load_room(path)
+    photo = Image.fromarray(pixels)
+    box, flip = _box(photo, rng), bool(rng.random() < 0.5)
+    picture = _resized(photo, box, flip=flip).astype(np.float32) / np.float32(255)
+    disparity = _resized(Image.fromarray(depth), box, flip=flip).copy()
+    if rng.random() < 1 / 3:
+        foot, column = int(rng.integers(DEPTH_SIZE // 2, DEPTH_SIZE)), int(rng.integers(0, DEPTH_SIZE))
+        own = float(disparity[foot, column]) * float(rng.uniform(1.0, 1.1))
+        height = DEPTH_SIZE * float(np.clip((0.1 + own) * rng.uniform(0.4, 1.0), 0.08, 1.0))
+        stand(picture, disparity, sources, rng, own=own, foot=foot, column=column, height=height)
+    return picture, normalised(disparity)
 
 
 def ground(size: int, *, horizon: float) -> Array:
@@ -89,23 +134,42 @@ def compose(sources: Sources, rng: np.random.Generator) -> tuple[Array, Array]:
     for foot in feet:  # from far to near
         near = float(disparity.max() * np.clip((foot - horizon) / (1 - horizon), 0, 1.3))
         own = min(1.0, near + float(rng.uniform(0.02, 0.2)))
-        patch = _cutout(sources.cutouts[int(rng.integers(len(sources.cutouts)))])
         height = size * float(np.clip(own * rng.uniform(0.5, 1.4), 0.08, 1.2))
-        scale = height / patch.height
-        shape = max(4, round(patch.width * scale)), max(4, round(height))
-        pixels = np.asarray(patch.resize(shape, Image.Resampling.BILINEAR).convert("RGBA"), np.float32) / 255
-        if rng.random() < 0.5:
-            pixels = pixels[:, ::-1]
-        top, left = round(foot * size) - shape[1], int(rng.integers(-shape[0] // 2, size - shape[0] // 2))
-        rows = slice(max(0, top), min(size, top + shape[1]))
-        columns = slice(max(0, left), min(size, left + shape[0]))
-        if rows.start >= rows.stop or columns.start >= columns.stop:
-            continue
-        part = pixels[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
-        alpha = part[..., 3:]
-        picture[rows, columns] = part[..., :3] * alpha + picture[rows, columns] * (1 - alpha)
-        disparity[rows, columns] = np.where(alpha[..., 0] > 0.5, own, disparity[rows, columns])
+        column = int(rng.integers(0, size))
+        stand(picture, disparity, sources, rng, own=own, foot=round(foot * size), column=column, height=height)
     return picture, normalised(disparity)
+
+
+def stand(
+    picture: Array,
+    disparity: Array,
+    sources: Sources,
+    rng: np.random.Generator,
+    *,
+    own: float,
+    foot: int,
+    column: int,
+    height: float,
+) -> None:
+    """Put a random cut-out, `height` pixels high, into a picture and its disparity, behind what is nearer than `own`.
+
+    Its lowest row is `foot`, its middle `column`; what lies outside the picture is cut off.
+    """
+    patch = _cutout(sources.cutouts[int(rng.integers(len(sources.cutouts)))])
+    scale = height / patch.height
+    width, rows_high = max(4, round(patch.width * scale)), max(4, round(height))
+    pixels = np.asarray(patch.resize((width, rows_high), Image.Resampling.BILINEAR).convert("RGBA"), np.float32) / 255
+    if rng.random() < 0.5:
+        pixels = pixels[:, ::-1]
+    top, left = foot - rows_high, column - width // 2
+    rows = slice(max(0, top), min(picture.shape[0], top + rows_high))
+    columns = slice(max(0, left), min(picture.shape[1], left + width))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return
+    part = pixels[rows.start - top : rows.stop - top, columns.start - left : columns.stop - left]
+    alpha = part[..., 3:] * (disparity[rows, columns] <= own)[..., None]
+    picture[rows, columns] = part[..., :3] * alpha + picture[rows, columns] * (1 - alpha)
+    disparity[rows, columns] = np.where(alpha[..., 0] > 0.5, own, disparity[rows, columns])
 
 
 def normalised(disparity: Array) -> Array:
@@ -118,6 +182,24 @@ def _grade(picture: Array, rng: np.random.Generator) -> Array:
     """A random exposure and white balance, in linear light."""
     gain = np.exp(rng.normal(0.0, 0.25) + rng.normal(0.0, 0.06, 3)).astype(np.float32)
     return linear_to_srgb(srgb_to_linear(np.clip(picture, 0, 1)) * gain)
+
+
+def _spoil(picture: Array, rng: np.random.Generator) -> Array:
+    """At times what cameras and files do to a picture: no colours, blur, noise, JPEG; (320, 320, 3) in [0, 1]."""
+    if rng.random() < 0.1:
+        picture = np.repeat(picture.mean(2, keepdims=True), 3, 2)
+    if rng.random() < 0.15:
+        radius = float(rng.uniform(0.3, 1.5))
+        picture = np.stack([gaussian_filter(picture[..., c], radius) for c in range(3)], 2)
+    if rng.random() < 0.3:
+        picture = picture + rng.normal(0, rng.uniform(0.005, 0.04), picture.shape).astype(np.float32)
+    picture = np.clip(picture, 0, 1).astype(np.float32)
+    if rng.random() < 0.3:
+        stored = io.BytesIO()
+        pixels = np.rint(picture * 255).astype(np.uint8)
+        Image.fromarray(pixels).save(stored, "JPEG", quality=int(rng.integers(40, 95)))
+        picture = np.asarray(Image.open(stored), np.float32) / np.float32(255)
+    return picture
 
 
 def _box(photo: Image.Image, rng: np.random.Generator) -> Box:

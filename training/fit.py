@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import torch
 from lightning_fabric import Fabric
@@ -22,6 +22,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from model.errors import InputError, MismatchError
 
 Sample = dict[str, Tensor]
+Precision = Literal["32-true", "bf16-mixed"]
+PRECISIONS: tuple[Precision, ...] = ("32-true", "bf16-mixed")
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,8 @@ class FitConfig:
         weight_decay: AdamW's.
         ema: decay a step of the averaged weights, which are the ones shipped.
         seed: of the data.
+        precision: Fabric's name: "32-true", or "bf16-mixed", where convolutions and products are computed in bfloat16
+            (a processor with AVX512-BF16 or AMX, or a GPU); weights, optimiser and averages stay in float32.
     """
 
     variant: str = "edge"
@@ -46,6 +50,7 @@ class FitConfig:
     weight_decay: float = 1e-4
     ema: float = 0.998
     seed: int = 0
+    precision: Precision = "32-true"
 
 
 M = TypeVar("M", bound=nn.Module)
@@ -125,7 +130,7 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
         raise InputError(f"{out} holds a run already: give --resume to go on with it, or another --out")
     fabric = Fabric(
         accelerator=machine.accelerator, devices=machine.devices, num_nodes=machine.nodes,
-        strategy="ddp" if processes > 1 else "auto",
+        strategy="ddp" if processes > 1 else "auto", precision=config.precision,
     )  # fmt: skip
     fabric.launch()
     if machine.threads:
@@ -196,6 +201,14 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
             save_file(weights, temporary)
             temporary.replace(out / f"{config.variant}_{network}.safetensors")
     fabric.barrier()
+
+
+def as_precision(name: str) -> Precision:
+    """One of PRECISIONS, from the command line. Raises InputError for another."""
+    for precision in PRECISIONS:
+        if name == precision:
+            return precision
+    raise InputError(f"unknown precision '{name}': choose {' or '.join(PRECISIONS)}")
 
 
 def changed_settings(config: FitConfig, stored: dict[str, Any]) -> list[str]:

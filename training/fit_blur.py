@@ -16,7 +16,10 @@ from deeplens.guard import guarded
 from model.build import Weights, load
 from model.contract import DEPTH_BY_LEVEL
 from model.errors import InputError
-from training.fit import FitConfig, Machine, Sample, fit
+from model.lens_blur import PaperLensBlur
+from model.upsampler import PaperUpsampler
+from training.fit import PRECISIONS, FitConfig, Machine, Sample, as_precision, fit
+from training.known_start import start_known
 from training.loop import pyramid, run_loop
 from training.losses import LOSSES, Loss, normalised_loss
 from training.scenes import SceneConfig, make_scene
@@ -35,6 +38,7 @@ class BlurConfig(FitConfig):
         small, large: the scenes; every fourth step sees the large ones.
         loss: one of `training.losses.LOSSES`.
         start: folder with the weights of an earlier fit (VARIANT_NETWORK.safetensors) to start from.
+        known_start: `paper` without `start` begins with `training.known_start`, not with PyTorch's initial weights.
     """
 
     beta: float = 1.0
@@ -42,6 +46,7 @@ class BlurConfig(FitConfig):
     large: SceneConfig = field(default_factory=lambda: SceneConfig(size=384, steps=2, narrow=0.35))
     loss: str = "l1"
     start: str | None = None
+    known_start: bool = True
 
 
 class BlurAndStep(nn.Module):
@@ -84,9 +89,14 @@ class BlurTask:
     def module(self) -> BlurAndStep:
         config = self.config
         start: Weights = "initial" if config.start is None else Path(config.start)
-        networks = (load(config.variant, network, start) for network in ("lens_blur", "upsample"))
+        lens_blur, upsample = (load(config.variant, network, start) for network in ("lens_blur", "upsample"))
+        if start == "initial" and config.known_start and isinstance(lens_blur, PaperLensBlur):
+            assert isinstance(upsample, PaperUpsampler)
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(0)
+                start_known(lens_blur, upsample)
         return BlurAndStep(
-            *networks, beta=config.beta, loss=LOSSES[config.loss], by_level=DEPTH_BY_LEVEL[config.variant]
+            lens_blur, upsample, beta=config.beta, loss=LOSSES[config.loss], by_level=DEPTH_BY_LEVEL[config.variant]
         )
 
     def dataset(self) -> SceneStream:
@@ -146,6 +156,7 @@ def main(
     seed: Annotated[int, typer.Option(help="Seed of the scenes.")] = 0,
     loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = BlurConfig.loss,
     start: Annotated[Path | None, typer.Option(help="Folder with weights of an earlier fit to start from.")] = None,
+    precision: Annotated[str, typer.Option(help=f"{' or '.join(PRECISIONS)}.")] = BlurConfig.precision,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/edge_blur"),
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
     backgrounds: Annotated[Path | None, typer.Option(help="Your own all-in-focus photos, with --cutouts.")] = None,
@@ -165,7 +176,7 @@ def main(
         raise InputError(f"unknown loss '{loss}': choose {', '.join(LOSSES)}")
     config = BlurConfig(
         variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
-        loss=loss, start=str(start) if start else None,
+        loss=loss, precision=as_precision(precision), start=str(start) if start else None,
     )  # fmt: skip
     task = BlurTask(config, train=train, validation=shipped("val", data))
     machine = Machine(devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads)

@@ -18,10 +18,12 @@ from torch import Tensor, nn
 
 from deeplens.guard import guarded
 from model.build import Weights, load
+from model.contract import DEPTH_SIZE
 from model.depth import EdgeDepth, PaperDepth
 from model.errors import MismatchError, MissingError
 from training.depth_data import DepthStream
-from training.fit import FitConfig, Machine, Sample, fit
+from training.fit import PRECISIONS, FitConfig, Machine, Sample, as_precision, fit
+from training.rooms import load_room, room_files
 from training.sources import Sources, shipped
 
 VALIDATION_SEED = 78
@@ -36,6 +38,9 @@ class DepthConfig(FitConfig):
         gradient: weight of a further term, `gradient_loss`, which the paper does not have: it takes the grain out.
         encoder: the file that the encoder starts from; None: its initial weights.
         start: weights (.safetensors) that the whole network starts from, of an earlier fit.
+        size: side of the training samples in pixels; less than 320 makes a first part of a fit cheaper. `paper`: a
+            multiple of 64.
+        teacher: `edge` depth weights (.safetensors) whose disparity `paper` follows beside the labels, on all samples.
     """
 
     steps: int = 400
@@ -47,6 +52,8 @@ class DepthConfig(FitConfig):
     gradient: float = 0.0
     encoder: str | None = None
     start: str | None = None
+    size: int = DEPTH_SIZE
+    teacher: str | None = None
 
 
 class DepthWithLoss(nn.Module):
@@ -61,77 +68,125 @@ class DepthWithLoss(nn.Module):
         self.gamma, self.gradient = config.gamma, config.gradient
         if config.encoder is not None:
             load_encoder(self.network, config.variant, Path(config.encoder))
+        # In a tuple, so that it is no part of the module that is trained, averaged and stored.
+        self.teacher = (load("edge", "depth", Path(config.teacher)).requires_grad_(False),) if config.teacher else ()
 
     def forward(self, batch: Sample) -> Tensor:
-        """‖D − D_g‖₁ + γ‖S − S_g‖₁, each a mean over the samples that have the label.
+        """‖D − D_g‖₁ + γ‖S − S_g‖₁, each a mean over the samples that have the label, and over the pixels known in it.
 
         The prediction is held to D_g both as it is and normalised: the first keeps its scale, the second is what is
-        used.
+        used. With a teacher, its normalised disparity counts as much as the label.
         """
-        disparity, segmentation = self.network.heads(batch["picture"].contiguous(memory_format=torch.channels_last))
-        truth = batch["disparity"]
-        depth = 0.5 * (disparity - truth).abs() + 0.5 * (normalise(disparity) - truth).abs()
-        loss = _mean_where(depth, batch["has_disparity"]) + self.gamma * _mean_where(
-            (segmentation - batch["segmentation"]).abs(), batch["has_segmentation"]
+        picture, truth, valid = batch["picture"], batch["disparity"], batch["valid"]
+        disparity, segmentation = self.network.heads(picture.contiguous(memory_format=torch.channels_last))
+        disparity, segmentation = disparity.float(), segmentation.float()
+        known = valid * batch["has_disparity"].view(-1, 1, 1, 1)
+        loss = disparity_loss(disparity, truth, known) + self.gamma * _mean_where(
+            (segmentation - batch["segmentation"]).abs(), batch["has_segmentation"].view(-1, 1, 1, 1)
         )
         if self.gradient:
-            loss = loss + self.gradient * gradient_loss(disparity, truth, batch["has_disparity"])
+            loss = loss + self.gradient * gradient_loss(disparity, truth, known)
+        for teacher in self.teacher:
+            size, full = truth.shape[-2:], (DEPTH_SIZE, DEPTH_SIZE)
+            with torch.no_grad():
+                taught = normalise(teacher(F.interpolate(picture, full, mode="bilinear", antialias=True)).float())
+                taught = F.interpolate(taught, size, mode="bilinear", antialias=True)
+            everywhere = torch.ones_like(valid)
+            loss = loss + disparity_loss(disparity, taught, everywhere)
+            if self.gradient:
+                loss = loss + self.gradient * gradient_loss(disparity, taught, everywhere)
         return loss
 
 
 class DepthTask:
     """The depth network of one variant."""
 
-    def __init__(self, config: DepthConfig, *, train: Sources, validation: Sources, data: Path) -> None:
+    def __init__(
+        self,
+        config: DepthConfig,
+        *,
+        train: Sources,
+        validation: Sources,
+        data: Path,
+        rooms: tuple[Path, ...] = (),
+        validation_rooms: tuple[Path, ...] = (),
+    ) -> None:
         self.config, self.train, self.validation, self.data = config, train, validation, data
+        self.rooms, self.validation_rooms = rooms, validation_rooms
 
     def module(self) -> DepthWithLoss:
         return DepthWithLoss(self.config)
 
     def dataset(self) -> DepthStream:
-        return DepthStream(self.train, seed=self.config.seed, data=self.data)
+        config = self.config
+        return DepthStream(self.train, seed=config.seed, data=self.data, rooms=self.rooms, size=config.size)
 
     def networks(self, average: DepthWithLoss) -> dict[str, nn.Module]:
         return {"depth": average.network}
 
     @torch.no_grad()
     def validate(self, average: DepthWithLoss) -> dict[str, float]:
-        """Mean absolute error of normalised disparity on 48 held-out samples, of a vertical ramp too; and of mattes."""
+        """Mean absolute error of normalised disparity on 48 held-out samples, of a vertical ramp too; and of mattes.
+
+        With rooms: on all held-out ones as well, the ramp's beside it.
+        """
         stream = DepthStream(self.validation, seed=VALIDATION_SEED, data=self.data)
-        ramp = torch.linspace(0, 1, 320).view(1, 320, 1)
-        scores: dict[str, list[float]] = {"mae_composed": [], "mae_photo": [], "mae_ramp": [], "mae_matte": []}
+        ramp = torch.linspace(0, 1, DEPTH_SIZE).view(1, DEPTH_SIZE, 1)
+        names = {"composed": "mae_composed", "photo": "mae_photo", "matte": "mae_matte"}
+        scores: dict[str, list[float]] = {name: [] for name in (*names.values(), "mae_ramp")}
         for index in range(48):
-            sample = stream[index]
+            sample, kind = stream[index], stream.kind(index)
             disparity, segmentation = average.network.heads(sample["picture"][None])
             if sample["has_disparity"]:
-                error = (normalise(disparity)[0] - sample["disparity"]).abs().mean()
-                scores["mae_photo" if index % 4 == 1 else "mae_composed"].append(float(error))
+                error = normalise(disparity)[0] - sample["disparity"]
                 scores["mae_ramp"].append(float((ramp - sample["disparity"]).abs().mean()))
             else:
-                scores["mae_matte"].append(float((segmentation[0] - sample["segmentation"]).abs().mean()))
+                error = segmentation[0] - sample["segmentation"]
+            scores[names[kind]].append(float(error.abs().mean()))
+        for path in self.validation_rooms:
+            pixels, truth = load_room(path)
+            picture = torch.from_numpy(pixels).permute(2, 0, 1).float()[None] / 255
+            error = normalise(average.network(picture))[0, 0] - torch.from_numpy(truth)
+            scores.setdefault("mae_rooms", []).append(float(error.abs().mean()))
+            scores.setdefault("mae_rooms_ramp", []).append(float((ramp[0] - torch.from_numpy(truth)).abs().mean()))
         return {name: round(sum(values) / len(values), 4) for name, values in scores.items()}
 
 
-def normalise(disparity: Tensor) -> Tensor:
-    """(x − min) / (max − min + ε) of each map; (N, 1, H, W) → [0, 1]."""
-    low, high = disparity.amin((2, 3), keepdim=True), disparity.amax((2, 3), keepdim=True)
+def disparity_loss(disparity: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Half the mean |D − D_g| and half of that of the normalised prediction, where `known` is 1; all (N, 1, H, W)."""
+    return 0.5 * _mean_where((disparity - truth).abs(), known) + 0.5 * _mean_where(
+        (normalise(disparity, known) - truth).abs(), known
+    )
+
+
+def normalise(disparity: Tensor, known: Tensor | None = None) -> Tensor:
+    """(x − min) / (max − min + ε) of each map; (N, 1, H, W) → [0, 1]. With `known`: of the pixels where it is 1."""
+    if known is None:
+        low, high = disparity.amin((2, 3), keepdim=True), disparity.amax((2, 3), keepdim=True)
+    else:
+        inside = known > 0
+        low = disparity.masked_fill(~inside, torch.inf).amin((2, 3), keepdim=True)
+        high = disparity.masked_fill(~inside, -torch.inf).amax((2, 3), keepdim=True)
+        any_known = inside.any(dim=3, keepdim=True).any(dim=2, keepdim=True)
+        low, high = torch.where(any_known, low, 0.0), torch.where(any_known, high, 1.0)
     return (disparity - low) / (high - low + 1e-6)
 
 
-def gradient_loss(disparity: Tensor, truth: Tensor, present: Tensor, *, scales: int = 4) -> Tensor:
+def gradient_loss(disparity: Tensor, truth: Tensor, known: Tensor, *, scales: int = 4) -> Tensor:
     """Mean |∂x e| + |∂y e| of the error e = disparity − truth, summed over scales 1, 1/2, 1/4, …
 
     Args:
         disparity, truth: (N, 1, H, W).
-        present: (N,), 1 where the sample has a disparity.
+        known: (N, 1, H, W), 1 where the truth is known; at lower scales a pixel counts where all of it is.
     """
-    error = disparity - truth
+    error = (disparity - truth) * known
     total = torch.zeros((), device=error.device)
     for scale in range(scales):
         if scale:
-            error = F.avg_pool2d(error, 2)
+            error, known = F.avg_pool2d(error, 2), (F.avg_pool2d(known, 2) > 0.999).float()
         for axis in (2, 3):
-            total = total + _mean_where(error.diff(dim=axis).abs(), present)
+            both = known.narrow(axis, 1, known.shape[axis] - 1) * known.narrow(axis, 0, known.shape[axis] - 1)
+            total = total + _mean_where(error.diff(dim=axis).abs(), both)
     return total
 
 
@@ -171,8 +226,19 @@ def load_encoder(network: nn.Module, variant: str, path: Path) -> None:
     network.load_state_dict(own)
 
 
-def _mean_where(error: Tensor, present: Tensor) -> Tensor:
-    return (error.mean((1, 2, 3)) * present).sum() / present.sum().clamp(min=1)
+def _mean_where(error: Tensor, known: Tensor) -> Tensor:
+    """The mean of `error` (N, C, H, W) where `known`, of a shape that broadcasts to it, is 1; 0 where it is nowhere."""
+    known = known.expand_as(error)
+    return (error * known).sum() / known.sum().clamp(min=1)
+
+
+def rendered(split: str, data: Path) -> tuple[Path, ...]:
+    """The rendered rooms of a split; none, with a note, where `python -m training.rooms` has made none."""
+    try:
+        return room_files(split, data / "rooms")
+    except MissingError as missing:
+        print(f"note: {missing}; going on without", file=sys.stderr)
+        return ()
 
 
 def main(
@@ -184,9 +250,12 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = DepthConfig.batch,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = DepthConfig.learning_rate,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
+    precision: Annotated[str, typer.Option(help=f"{' or '.join(PRECISIONS)}.")] = DepthConfig.precision,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/edge_depth"),
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
+    size: Annotated[int, typer.Option(min=64, help="Side of the training samples, in pixels.")] = DepthConfig.size,
+    teacher: Annotated[Path | None, typer.Option(help="`edge` depth weights that `paper` follows, too.")] = None,
     devices: Annotated[int, typer.Option(min=1, help="Processes a machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     accelerator: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
@@ -196,9 +265,13 @@ def main(
     """Fit the depth network with its segmentation head."""
     config = DepthConfig(
         variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
-        gradient=gradient, encoder=str(encoder) if encoder else None, start=str(start) if start else None,
+        precision=as_precision(precision), gradient=gradient, encoder=str(encoder) if encoder else None,
+        start=str(start) if start else None, size=size, teacher=str(teacher) if teacher else None,
     )  # fmt: skip
-    task = DepthTask(config, train=shipped("train", data), validation=shipped("val", data), data=data)
+    task = DepthTask(
+        config, train=shipped("train", data), validation=shipped("val", data), data=data,
+        rooms=rendered("train", data), validation_rooms=rendered("val", data),
+    )  # fmt: skip
     machine = Machine(
         devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads, validate_every=100
     )
