@@ -13,7 +13,7 @@ from model.build import build
 from model.errors import MismatchError, MissingError
 from tests.tiny import make_sources, textured
 from training.depth_data import DepthStream, furnished, ground, normalised, pseudo_disparity, stand
-from training.fit_depth import DepthConfig, DepthWithLoss, gradient_loss, load_encoder, normalise
+from training.fit_depth import DepthConfig, DepthWithLoss, gradient_loss, load_encoder, normalise, shrunk
 from training.mattes import matte_path
 from training.sources import Sources
 
@@ -69,15 +69,20 @@ def test_a_sample_depends_on_its_seed_and_index_alone(data: tuple[Sources, Path]
         assert not torch.equal(other[index]["picture"], first[index]["picture"])
 
 
-def test_smaller_samples_are_the_same_ones_shrunk(data: tuple[Sources, Path]) -> None:
-    whole, small = (DepthStream(data[0], seed=0, data=data[1], size=size) for size in (320, 64))
-    for index in range(4):
-        large, sample = whole[index], small[index]
-        assert sample["picture"].shape == (3, 64, 64)
-        assert sample["valid"].all()
-        assert sample["has_disparity"] == large["has_disparity"]
-        for name in ("picture", "disparity", "segmentation"):
-            assert float(sample[name].mean()) == pytest.approx(float(large[name].mean()), abs=2e-3), name
+def test_smaller_batches_are_the_same_ones_shrunk(data: tuple[Sources, Path]) -> None:
+    stream = DepthStream(data[0], seed=0, data=data[1])
+    samples = [stream[index] for index in range(4)]
+    batch = {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+    batch["valid"][0, :, :160] = 0
+    small = shrunk(batch, 64)
+    assert small["picture"].shape == (4, 3, 64, 64)
+    assert torch.equal(small["has_disparity"], batch["has_disparity"])
+    for name in ("picture", "disparity", "segmentation"):
+        torch.testing.assert_close(small[name].mean((1, 2, 3)), batch[name].mean((1, 2, 3)), atol=2e-3, rtol=0)
+    assert small["valid"][1:].all()
+    assert not small["valid"][0, :, :32].any()
+    assert small["valid"][0, :, 34:].all()
+    assert shrunk(batch, 320) is batch
 
 
 @pytest.mark.parametrize(("own", "covered"), [(0.5, 160), (1.2, 320)])
@@ -86,8 +91,7 @@ def test_a_cut_out_stands_behind_what_is_nearer(data: tuple[Sources, Path], own:
     picture = np.zeros((320, 320, 3), np.float32)
     disparity = np.repeat(np.array([0.1, 1.0], np.float32), 160)[None].repeat(320, 0)
     before = disparity.copy()
-    place = {"foot": 400, "column": 160, "height": 900.0}
-    stand(picture, disparity, data[0], np.random.default_rng(0), own=own, **place)
+    stand(picture, disparity, data[0], np.random.default_rng(0), own=own, foot=400, column=160, height=900.0)
     changed = disparity != before
     assert changed.any()
     assert (disparity[changed] == np.float32(own)).all()

@@ -16,7 +16,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import gaussian_filter
@@ -43,13 +42,10 @@ class DepthStream(Dataset[Sample]):
 
     Args:
         rooms: files of `training.rooms`; may be empty.
-        size: side of the samples in pixels, for a first, cheaper part of a fit.
     """
 
-    def __init__(
-        self, sources: Sources, *, seed: int, data: Path, rooms: tuple[Path, ...] = (), size: int = DEPTH_SIZE
-    ) -> None:
-        self.sources, self.seed, self.data, self.rooms, self.size = sources, seed, data, rooms, size
+    def __init__(self, sources: Sources, *, seed: int, data: Path, rooms: tuple[Path, ...] = ()) -> None:
+        self.sources, self.seed, self.data, self.rooms = sources, seed, data, rooms
 
     def kind(self, index: int) -> str:
         """What sample `index` is."""
@@ -73,19 +69,14 @@ class DepthStream(Dataset[Sample]):
                 disparity = pseudo_disparity(matte, horizon=float(rng.uniform(0.2, 0.5)))
             else:
                 segmentation = matte
-        sample = {
-            "picture": torch.from_numpy(_spoil(_grade(picture, rng), rng)).permute(2, 0, 1).contiguous(),
+        return {
+            "picture": torch.from_numpy(spoil(grade(picture, rng), rng)).permute(2, 0, 1).contiguous(),
             "disparity": torch.from_numpy(disparity.copy())[None],
             "valid": torch.ones(1, DEPTH_SIZE, DEPTH_SIZE),
             "segmentation": torch.from_numpy(segmentation.copy())[None],
             "has_disparity": torch.tensor(float(kind != "matte")),
             "has_segmentation": torch.tensor(float(kind == "matte")),
         }
-        if self.size != DEPTH_SIZE:
-            for name in ("picture", "disparity", "valid", "segmentation"):
-                small = F.interpolate(sample[name][None], (self.size, self.size), mode="bilinear", antialias=True)[0]
-                sample[name] = (small > 0.999).float() if name == "valid" else small
-        return sample
 
 
 def furnished(path: Path, sources: Sources, rng: np.random.Generator) -> tuple[Array, Array]:
@@ -178,13 +169,13 @@ def normalised(disparity: Array) -> Array:
     return ((disparity - disparity.min()) / spread if spread else np.zeros_like(disparity)).astype(np.float32)
 
 
-def _grade(picture: Array, rng: np.random.Generator) -> Array:
+def grade(picture: Array, rng: np.random.Generator) -> Array:
     """A random exposure and white balance, in linear light."""
     gain = np.exp(rng.normal(0.0, 0.25) + rng.normal(0.0, 0.06, 3)).astype(np.float32)
     return linear_to_srgb(srgb_to_linear(np.clip(picture, 0, 1)) * gain)
 
 
-def _spoil(picture: Array, rng: np.random.Generator) -> Array:
+def spoil(picture: Array, rng: np.random.Generator) -> Array:
     """At times what cameras and files do to a picture: no colours, blur, noise, JPEG; (320, 320, 3) in [0, 1]."""
     if rng.random() < 0.1:
         picture = np.repeat(picture.mean(2, keepdims=True), 3, 2)

@@ -11,18 +11,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
+from torch.utils.data import Dataset
 
 from deeplens.guard import guarded
 from model.build import Weights, load
 from model.contract import DEPTH_SIZE
 from model.depth import EdgeDepth, PaperDepth
 from model.errors import MismatchError, MissingError
-from training.depth_data import DepthStream
+from training.depth_data import DepthStream, grade, spoil
+from training.depth_sets import MixedDepth, parse_sets
 from training.fit import PRECISIONS, FitConfig, Machine, Sample, as_precision, fit
+from training.renderer import Array
 from training.rooms import load_room, room_files
 from training.sources import Sources, shipped
 
@@ -40,6 +44,7 @@ class DepthConfig(FitConfig):
         start: weights (.safetensors) that the whole network starts from, of an earlier fit.
         size: side of the training samples in pixels; less than 320 makes a first part of a fit cheaper. `paper`: a
             multiple of 64.
+        depth_sets, segmentation_sets, share: a user's own sets beside the shipped stream: `training.depth_sets`.
         teacher: `edge` depth weights (.safetensors) whose disparity `paper` follows beside the labels, on all samples.
     """
 
@@ -54,6 +59,9 @@ class DepthConfig(FitConfig):
     start: str | None = None
     size: int = DEPTH_SIZE
     teacher: str | None = None
+    depth_sets: tuple[str, ...] = ()
+    segmentation_sets: tuple[str, ...] = ()
+    share: float = 0.5
 
 
 class DepthWithLoss(nn.Module):
@@ -65,7 +73,7 @@ class DepthWithLoss(nn.Module):
         network = load(config.variant, "depth", start)
         assert isinstance(network, PaperDepth | EdgeDepth)
         self.network = network
-        self.gamma, self.gradient = config.gamma, config.gradient
+        self.gamma, self.gradient, self.size = config.gamma, config.gradient, config.size
         if config.encoder is not None:
             load_encoder(self.network, config.variant, Path(config.encoder))
         # In a tuple, so that it is no part of the module that is trained, averaged and stored.
@@ -77,6 +85,7 @@ class DepthWithLoss(nn.Module):
         The prediction is held to D_g both as it is and normalised: the first keeps its scale, the second is what is
         used. With a teacher, its normalised disparity counts as much as the label.
         """
+        batch = shrunk(batch, self.size)
         picture, truth, valid = batch["picture"], batch["disparity"], batch["valid"]
         disparity, segmentation = self.network.heads(picture.contiguous(memory_format=torch.channels_last))
         disparity, segmentation = disparity.float(), segmentation.float()
@@ -117,9 +126,11 @@ class DepthTask:
     def module(self) -> DepthWithLoss:
         return DepthWithLoss(self.config)
 
-    def dataset(self) -> DepthStream:
+    def dataset(self) -> Dataset[Sample]:
         config = self.config
-        return DepthStream(self.train, seed=config.seed, data=self.data, rooms=self.rooms, size=config.size)
+        stream = DepthStream(self.train, seed=config.seed, data=self.data, rooms=self.rooms)
+        own = parse_sets(config.depth_sets, [Path(folder) for folder in config.segmentation_sets])
+        return MixedDepth(stream, own, seed=config.seed, share=config.share, augment=spoiled) if own else stream
 
     def networks(self, average: DepthWithLoss) -> dict[str, nn.Module]:
         return {"depth": average.network}
@@ -150,6 +161,22 @@ class DepthTask:
             scores.setdefault("mae_rooms", []).append(float(error.abs().mean()))
             scores.setdefault("mae_rooms_ramp", []).append(float((ramp[0] - torch.from_numpy(truth)).abs().mean()))
         return {name: round(sum(values) / len(values), 4) for name, values in scores.items()}
+
+
+def spoiled(picture: Array, rng: np.random.Generator) -> Array:
+    """What the shipped stream does to a picture's colours and grain."""
+    return spoil(grade(picture, rng), rng)
+
+
+def shrunk(batch: Sample, size: int) -> Sample:
+    """A batch with its maps at size × size; a pixel stays valid where all that went into it was."""
+    if batch["picture"].shape[-1] == size:
+        return batch
+    maps = {
+        name: F.interpolate(batch[name], (size, size), mode="bilinear", antialias=True)
+        for name in ("picture", "disparity", "valid", "segmentation")
+    }
+    return batch | maps | {"valid": (maps["valid"] > 0.999).float()}
 
 
 def disparity_loss(disparity: Tensor, truth: Tensor, known: Tensor) -> Tensor:
@@ -256,6 +283,13 @@ def main(
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
     size: Annotated[int, typer.Option(min=64, help="Side of the training samples, in pixels.")] = DepthConfig.size,
     teacher: Annotated[Path | None, typer.Option(help="`edge` depth weights that `paper` follows, too.")] = None,
+    depth_set: Annotated[
+        list[str] | None, typer.Option(metavar="KIND:DIR", help="A depth set of your own; see docs/depth.md.")
+    ] = None,
+    segmentation_set: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="A saliency set of your own: images and masks.")
+    ] = None,
+    share: Annotated[float, typer.Option(help="Share of the samples from your own sets.")] = DepthConfig.share,
     devices: Annotated[int, typer.Option(min=1, help="Processes a machine.")] = 1,
     nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
     accelerator: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
@@ -267,6 +301,8 @@ def main(
         variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
         precision=as_precision(precision), gradient=gradient, encoder=str(encoder) if encoder else None,
         start=str(start) if start else None, size=size, teacher=str(teacher) if teacher else None,
+        depth_sets=tuple(depth_set or ()), segmentation_sets=tuple(str(each) for each in segmentation_set or ()),
+        share=share,
     )  # fmt: skip
     task = DepthTask(
         config, train=shipped("train", data), validation=shipped("val", data), data=data,
