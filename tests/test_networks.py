@@ -224,15 +224,16 @@ def test_depth_subtracts_one_half_and_no_mean() -> None:
     assert torch.equal(seen[0], picture - 0.5)
 
 
+@pytest.mark.parametrize("side", [40, 24])
 @torch.no_grad()
-def test_pyramid_pooling_with_fixed_kernels_is_adaptive_pooling() -> None:
+def test_pyramid_pooling_with_fixed_kernels_is_adaptive_pooling(side: int) -> None:
     torch.manual_seed(0)
-    pyramid = PyramidPooling(6, 40, bins=(1, 2, 4, 8), width=3).eval()
-    x = torch.randn(1, 6, 40, 40)
+    pyramid = PyramidPooling(6, bins=(1, 2, 4, 8), width=3).eval()
+    x = torch.randn(1, 6, side, side)
     expected = [x]
     for size, branch in zip((1, 2, 4, 8), pyramid.branches, strict=True):
         small = branch(F.adaptive_avg_pool2d(x, size))
-        expected.append(F.interpolate(small, size=(40, 40), mode="bilinear", align_corners=False))
+        expected.append(F.interpolate(small, size=(side, side), mode="bilinear", align_corners=False))
     assert torch.allclose(pyramid(x), torch.cat(expected, 1), atol=1e-6)
 
 
