@@ -102,10 +102,19 @@ the circle of confusion in pixels of the step's own low picture, and the step kn
 """
 
 HALO: dict[tuple[str, str], int] = {
-    ("paper", "lens_blur"): 40,
-    ("paper", "upsample"): 56,
-    ("edge", "lens_blur"): 56,
-    ("edge", "upsample"): 16,
+    ("paper", "lens_blur"): 36,
+    ("paper", "upsample"): 52,
+    ("edge", "lens_blur"): 52,
+    ("edge", "upsample"): 12,
 }
 """(variant, network) → low-resolution pixels on each side that an output pixel can depend on, rounded up to a multiple
-of `ALIGNMENT`. Tiles that overlap by this much give the same picture as the whole."""
+of half of `ALIGNMENT`: then windows of aligned size start at aligned places. Tiles that overlap by this much give the
+same picture as the whole."""
+
+SHARP_IN_FOCUS: dict[str, bool] = {"paper": False, "edge": True}
+"""Variant → whether its trained networks give the photo back where the signed depth is 0 and nothing blurred reaches
+in: within `SHARP_BOUND`, 99.9 % of the numbers within a tenth of it. The harness then takes the photo's own pixels,
+which are right, and saves the run."""
+
+SHARP_BOUND = 0.02
+"""How far the networks of a variant with `SHARP_IN_FOCUS` may be from the photo there, in [0, 1]."""

@@ -86,6 +86,11 @@ class Session(Protocol):
         ...
 
 
+def lanes(session: Session) -> int:
+    """How many runs of a session may go on at the same time, each from a thread of its own; 1 unless it says more."""
+    return int(getattr(session, "lanes", 1))
+
+
 class Runtime(Protocol):
     """Opens the networks of one variant. A context manager that closes every session that it opened."""
 

@@ -20,10 +20,12 @@ class OnnxSession:
 
     Attributes:
         entry: the artefact's line in the manifest, with the hash of the weights it was made from.
+        lanes: runs that may go on at the same time: see `runtimes.contract.lanes`.
     """
 
-    def __init__(self, session: Any, contract: Contract, entry: manifest.Entry) -> None:
+    def __init__(self, session: Any, contract: Contract, entry: manifest.Entry, *, lanes: int = 1) -> None:
         self.entry = entry
+        self.lanes = lanes
         self._session = session
         self._contract = contract
 
@@ -54,7 +56,9 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
     Args:
         variant: one of `model.contract.VARIANTS`.
         artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`.
-        threads: for one operation; None: all cores.
+        threads: cores to use; None: all. The step runs so many tiles at the same time, each on one core: no tile waits
+            for another at every operation, as threads within an operation do. The other networks, which see one tile,
+            take so many threads for one operation.
         precision: of the artefacts. FP16 convolutions are computed in FP32 here: their results are rounded to FP16.
         shapes: "dynamic", or the low-resolution (height, width) whose fixed-shape artefacts are to be used. A network
             that has only one size is not touched by this.
@@ -79,7 +83,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         self.artifacts = manifest.DEFAULT_FOLDER if artifacts is None else artifacts
         self._shape = None if shapes == "dynamic" else shapes
         self._ort = import_onnxruntime()
-        self._threads = threads
+        self._threads = threads or core_count()
         self._precision = precision
 
     def _load(self, network: str) -> OnnxSession:
@@ -95,8 +99,10 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         )
         path = manifest.verify(self.artifacts, entry)
         rebuild = manifest.export_command(self.artifacts, variant=self.variant, runtime=self.name, shape=shape)
+        lanes = self._threads if network == "upsample" else 1
+        options = session_options(self._ort, threads=self._threads // lanes)
         try:
-            session = self._ort.InferenceSession(self._graph(path), self._options(), providers=["CPUExecutionProvider"])
+            session = self._ort.InferenceSession(self._graph(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             reason = " ".join(str(error).split())
             raise MismatchError(
@@ -107,22 +113,26 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         if found != expected:
             names = [" → ".join(", ".join(side) for side in sides) for sides in (found, expected)]
             raise MismatchError(f"{path} has {names[0]}, expected {names[1]}: rebuild it with `{rebuild}`")
-        return OnnxSession(session, replace(contract, fixed_size=entry.size), entry)
+        return OnnxSession(session, replace(contract, fixed_size=entry.size), entry, lanes=lanes)
 
     def _graph(self, path: Path) -> Path | bytes:
         """What is loaded for the artefact at `path`: the file itself, or another graph in its place."""
         return path
 
-    def _options(self) -> Any:
-        options = self._ort.SessionOptions()
-        options.graph_optimization_level = self._ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.intra_op_num_threads = self._threads or core_count()
-        # With patterns, a plan of the memory is kept for every shape that was ever run: half as much again at the peak
-        # over twelve tile shapes, and no faster. The arena reuses what it has, so that it ends at the largest shape.
-        options.enable_mem_pattern = False
-        options.enable_cpu_mem_arena = True
-        options.log_severity_level = 3  # errors only: they are raised
-        return options
+
+def session_options(ort: ModuleType, *, threads: int) -> Any:
+    """How sessions are set, with `threads` threads for each operation."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.intra_op_num_threads = threads
+    # Threads that wait actively after a run would take the cores from the harness and the tiles.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    # With patterns, a plan of the memory is kept for every shape that was ever run: half as much again at the peak
+    # over twelve tile shapes, and no faster. The arena reuses what it has, so that it ends at the largest shape.
+    options.enable_mem_pattern = False
+    options.enable_cpu_mem_arena = True
+    options.log_severity_level = 3  # errors only: they are raised
+    return options
 
 
 def core_count() -> int:

@@ -137,23 +137,24 @@ def _strips(height: int, width: int) -> list[slice]:
     return [slice(top, min(top + rows, height)) for top in range(0, height, rows)]
 
 
-def halve_pixels(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """The photo, continued by reflection to 2·size, halved by area averaging in approximately linear light.
+def halved_window(pixels: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+    """A window of the photo's next level: halved by area averaging in approximately linear light.
 
     Args:
         pixels: H×W×3, uint8 or uint16.
-        size: height and width of the result.
+        rows, columns: of the result, with start and stop; the photo is continued by reflection.
 
     Returns:
-        (1, 3, *size), float32, in [0, 1]: sqrt(mean of x² over each 2×2), x = value / largest value of the dtype.
+        (1, 3, h, w), float32, in [0, 1]: sqrt(mean of x² over each 2×2), x = value / largest value of the dtype.
     """
-    height, width = size
     weight = float(np.iinfo(pixels.dtype).max) ** 2
-    result = np.empty((1, 3, height, width), np.float32)
-    for rows in _strips(2 * height, 2 * width):
-        squares = read_window(pixels, rows, slice(0, 2 * width)).astype(np.float32)
+    result = np.empty((1, 3, rows.stop - rows.start, columns.stop - columns.start), np.float32)
+    twice = slice(2 * columns.start, 2 * columns.stop)
+    for strip in _strips(2 * result.shape[2], 2 * result.shape[3]):
+        window = slice(2 * rows.start + strip.start, 2 * rows.start + strip.stop)
+        squares = read_window(pixels, window, twice).astype(np.float32)
         squares *= squares
-        _root_mean_square(squares.transpose(2, 0, 1), weight, result[0, :, rows.start // 2 : rows.stop // 2])
+        _root_mean_square(squares.transpose(2, 0, 1), weight, result[0, :, strip.start // 2 : strip.stop // 2])
     return result
 
 
@@ -166,11 +167,12 @@ def halve(picture: np.ndarray) -> np.ndarray:
     return result
 
 
-def picture_levels(pixels: np.ndarray, levels: Geometry) -> list[np.ndarray]:
+def picture_levels(pixels: np.ndarray, levels: Geometry, *, finest: bool = True) -> list[np.ndarray]:
     """The photo at each level that is held: 0 … n − 1, and level 0 where n = 0.
 
     Args:
         pixels: H×W×3, uint8 or uint16, as `levels` says.
+        finest: False: without level n − 1, where that is not the base; `halved_window` gives the same, piece by piece.
 
     Returns:
         (1, 3, *levels.padded(k)), float32, in [0, 1], base first.
@@ -178,8 +180,14 @@ def picture_levels(pixels: np.ndarray, levels: Geometry) -> list[np.ndarray]:
     if levels.steps == 0:
         height, width = levels.padded(0)
         return [read_picture(pixels, slice(0, height), slice(0, width))]
-    pictures = [halve_pixels(pixels, levels.padded(levels.steps - 1))]
-    while len(pictures) < levels.steps:
+    height, width = levels.padded(levels.steps - 1)
+    if finest or levels.steps == 1:
+        pictures = [halved_window(pixels, slice(0, height), slice(0, width))]
+    else:
+        pictures = [np.empty((1, 3, height // 2, width // 2), np.float32)]
+        for rows in _strips(height, width):
+            pictures[0][:, :, rows.start // 2 : rows.stop // 2] = halve(halved_window(pixels, rows, slice(0, width)))
+    while pictures[-1].shape[2:] != levels.padded(0):
         pictures.append(halve(pictures[-1]))
     return pictures[::-1]
 
@@ -208,6 +216,11 @@ def resize_registered(values: np.ndarray, levels: Geometry, level: int) -> np.nd
     return np.asarray(resized)
 
 
+def registered_disparity(disparity: np.ndarray, levels: Geometry) -> np.ndarray:
+    """A disparity map of any size, h×w, at the finest level that is held (n − 1, or 0): its `levels.covered` part."""
+    return resize_registered(np.asarray(disparity, np.float32), levels, max(0, levels.steps - 1))
+
+
 def signed_depth_levels(
     disparity: np.ndarray,
     levels: Geometry,
@@ -223,22 +236,22 @@ def signed_depth_levels(
     sign(D − d_f) · max(|D − d_f| − w / 2, 0).
 
     Args:
-        disparity: D, h×w of any size, in [0, 1], near = large.
+        disparity: D in [0, 1], near = large, as `registered_disparity` gives it.
         focal_disparity: d_f, in [0, 1].
         aperture: α, in [0, 1].
         focus_range: w, in [0, 1]: the width in disparity of what is sharp, d_f in its middle; 0: a plane.
         by_level: times 2^k at level k, clipped to [-1, 1]: see `model.contract.DEPTH_BY_LEVEL`.
 
     Returns:
-        (1, 1, *levels.padded(k)), float32, in [-1, 1], base first. The finest is resized bilinearly from D and padded
-        by reflection; each below is its 2×2 mean, which is bilinear again.
+        (1, 1, *levels.padded(k)), float32, in [-1, 1], base first. The finest is D's, padded by
+        reflection; each below is its 2×2 mean, which is bilinear again.
     """
     finest = max(0, levels.steps - 1)
-    signed = resize_registered(np.asarray(disparity, np.float32), levels, finest)
-    signed = signed - np.float32(focal_disparity)
+    signed = disparity - np.float32(focal_disparity)
     if focus_range:
         signed -= np.clip(signed, -np.float32(focus_range / 2), np.float32(focus_range / 2))
-    signed = np.clip(signed * np.float32(aperture * levels.blur_scale), -1.0, 1.0)
+    signed *= np.float32(aperture * levels.blur_scale)
+    np.clip(signed, -1.0, 1.0, out=signed)
     depths = [pad_to(signed[None, None], *levels.padded(finest))]
     while len(depths) <= finest:
         rows = depths[-1][..., 0::2, :] + depths[-1][..., 1::2, :]

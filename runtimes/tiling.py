@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from model.contract import ALIGNMENT, MIN_SIZE
 from model.errors import MismatchError
 
+TILE = 256
+"""Largest height and width of a window unless told otherwise, in low-resolution pixels."""
+
 
 @dataclass(frozen=True)
 class Span:
@@ -68,30 +71,64 @@ def spans(length: int, window: int, halo: int) -> tuple[Span, ...]:
     )
 
 
-def _fitted(length: int, tile: int, halo: int) -> int:
-    """The smallest aligned window that covers `length` in as few windows as `tile` does: saves needless overlap."""
-    if length <= tile:
+def _count(length: int, tile: int, halo: int) -> int:
+    """How many windows of `tile` pixels cover `length`."""
+    return 1 if length <= tile else -(-(length - 2 * halo) // (tile - 2 * halo))
+
+
+def _fitted(length: int, count: int, halo: int) -> int:
+    """The smallest aligned window that covers `length` in `count` windows: saves needless overlap."""
+    if count == 1:
         return length
-    count = -(-(length - 2 * halo) // (tile - 2 * halo))
     step = -(-(length - 2 * halo) // count)
     return max(MIN_SIZE, -(-step // ALIGNMENT) * ALIGNMENT + 2 * halo)
 
 
-def plan(height: int, width: int, *, halo: int, tile: int | None, fixed_size: tuple[int, int] | None = None) -> Tiles:
+def _counts(height: int, width: int, halo: int, tile: int, lanes: int) -> tuple[int, int]:
+    """How many windows along each axis: as few as `tile` allows, and no fewer than `lanes` where that is worth it."""
+    rows, columns = _count(height, tile, halo), _count(width, tile, halo)
+    if rows * columns < lanes:
+        # Along the longer axis, and at most so many that a window keeps twice what it only reads.
+        longer = max(height, width)
+        most = max(1, (longer - 2 * halo) // max(4 * halo, MIN_SIZE))
+        if height >= width:
+            rows = max(rows, min(-(-lanes // columns), most))
+        else:
+            columns = max(columns, min(-(-lanes // rows), most))
+    return rows, columns
+
+
+def plan(
+    height: int,
+    width: int,
+    *,
+    halo: int,
+    tile: int | None,
+    fixed_size: tuple[int, int] | None = None,
+    lanes: int = 1,
+) -> Tiles:
     """The windows for a picture of `height` × `width` low-resolution pixels.
 
     Args:
         height, width: multiples of `ALIGNMENT`.
-        halo: low-resolution pixels on each side that an output pixel depends on; a multiple of `ALIGNMENT`.
+        halo: low-resolution pixels on each side that an output pixel depends on; a multiple of `ALIGNMENT` / 2.
         tile: the largest height and width of a window, a multiple of `ALIGNMENT` and more than 2·halo; None: the whole
             picture at once.
         fixed_size: the only height and width that the artefact takes; None: any. It overrules `tile`.
+        lanes: windows that run at the same time: where `tile` alone gives fewer, the picture is split further, unless
+            the overlap would cost more than that gains.
 
     Raises:
         MismatchError: the windows are no larger than twice the halo, so that nothing of one could be kept.
     """
     size = (height, width)
-    windows = fixed_size or tuple(side if tile is None else _fitted(side, tile, halo) for side in size)
+    if fixed_size is not None:
+        windows = fixed_size
+    elif tile is None:
+        windows = size
+    else:
+        counts = _counts(height, width, halo, tile, lanes)
+        windows = _fitted(height, counts[0], halo), _fitted(width, counts[1], halo)
     for side, window in zip(size, windows, strict=True):
         if side > window and window <= 2 * halo:
             raise MismatchError(

@@ -307,9 +307,10 @@ def peak(harness: Harness, pixels: np.ndarray, **options: Any) -> float:
 
 def test_memory_is_that_of_a_quarter_of_the_photo_in_float() -> None:
     pixels = np.full((3072, 4096, 3), 90, np.uint8)
-    # A float channel at level n − 1 is one byte per pixel of the photo. There and below, 4/3 of it, are 3 + 1 of
-    # picture and signed depth; blurred has 3, and a quarter of it while it is made; the output has 3; tiles the rest.
-    bound = 4 * 4 / 3 + 3 * 5 / 4 + 3 + 1
+    # A float channel at level n − 1 is one byte per pixel of the photo. There and below, 4/3 of it, is signed depth,
+    # and 3 of picture only below, 1/3; disparity has 1, blurred 3 and a quarter of it while it is made, the output 3;
+    # tiles the rest.
+    bound = 4 / 3 + 3 / 3 + 1 + 3 * 5 / 4 + 3 + 1
     assert peak(Harness(PassingRuntime()), pixels) < bound
     assert peak(Harness(PassingRuntime(), tile=None), pixels) > bound + 6  # the negative control: the photo in float
 

@@ -1,5 +1,6 @@
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,17 +12,45 @@ from runtimes.pyramid import (
     Geometry,
     geometry,
     halve,
-    halve_pixels,
+    halved_window,
     pad_to,
     picture_levels,
     quantise,
     read_picture,
     read_window,
+    registered_disparity,
     resize_registered,
     signed_depth_levels,
 )
 
 sides = st.integers(1, 9000)
+
+
+def signed_depths(disparity: np.ndarray, levels: Geometry, **focus: Any) -> list[np.ndarray]:
+    """From a disparity map of any size."""
+    return signed_depth_levels(registered_disparity(disparity, levels), levels, **focus)
+
+
+def halved(pixels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """The whole photo, halved to `size`."""
+    return halved_window(pixels, slice(0, size[0]), slice(0, size[1]))
+
+
+@given(st.integers(1, 500), st.integers(330, 900), st.data())
+def test_a_window_of_the_halved_photo_is_that_part_of_the_whole(height: int, width: int, data: st.DataObject) -> None:
+    levels = geometry(height, width)
+    pixels = noise(height, width, 3)
+    whole = picture_levels(pixels, levels)
+    spans = []
+    for side in levels.padded(max(0, levels.steps - 1)):
+        start = data.draw(st.integers(0, side - 1))
+        spans.append(slice(start, data.draw(st.integers(start + 1, side))))
+    if levels.steps:
+        np.testing.assert_array_equal(halved_window(pixels, *spans), whole[-1][:, :, spans[0], spans[1]])
+    without = picture_levels(pixels, levels, finest=False)
+    assert len(without) == len(whole) - (levels.steps > 1)
+    for found, expected in zip(without, whole, strict=False):
+        np.testing.assert_array_equal(found, expected)
 
 
 def noise(*shape: int, dtype: type = np.uint8) -> np.ndarray:
@@ -108,7 +137,7 @@ def test_halving_is_the_mean_in_linear_light(dtype: type, size: tuple[int, int])
     height, width = (-(-side // 16) * 8 for side in size)
     padding = ((0, 2 * height - size[0]), (0, 2 * width - size[1]), (0, 0))
     whole = np.pad(pixels, padding, mode="reflect").transpose(2, 0, 1) / np.iinfo(dtype).max
-    once = halve_pixels(pixels, (height, width))
+    once = halved(pixels, (height, width))
     np.testing.assert_allclose(once[0], reference_halving(whole), rtol=3e-7)
     np.testing.assert_allclose(halve(once)[0], reference_halving(once[0]), rtol=3e-7)
     if max(size) > 1:  # the mean of gamma-encoded values would be told apart
@@ -119,7 +148,7 @@ def test_halving_is_the_mean_in_linear_light(dtype: type, size: tuple[int, int])
 def test_every_grey_keeps_its_value_and_white_stays_within_range(dtype: type) -> None:
     greys: np.ndarray = np.linspace(0, np.iinfo(dtype).max, 256).astype(dtype)
     pixels = np.repeat(np.broadcast_to(greys.repeat(2)[:, None, None], (512, 8, 1)), 3, axis=2)
-    once = halve_pixels(pixels, (256, 4))
+    once = halved(pixels, (256, 4))
     np.testing.assert_allclose(once[0, 0, :, 0], greys / np.iinfo(dtype).max, rtol=2e-7)
     assert once.max() == 1.0
     assert halve(halve(once)).max() <= 1.0
@@ -151,7 +180,7 @@ def test_a_ramp_of_disparity_lands_in_its_place_at_every_level(height: int, widt
     }[kind]
     down, across = ((np.arange(side, dtype=np.float64) + 0.5) / side for side in size)
     ramp = (0.3 * down[:, None] + 0.6 * across).astype(np.float32)
-    depths = signed_depth_levels(ramp, levels, focal_disparity=0.25, aperture=0.5)
+    depths = signed_depths(ramp, levels, focal_disparity=0.25, aperture=0.5)
     assert len(depths) == max(1, levels.steps)
     for level, depth in enumerate(depths):
         assert depth.shape == (1, 1, *levels.padded(level))
@@ -189,9 +218,7 @@ def test_a_stretched_ramp_would_be_seen() -> None:
 def test_signed_depth_follows_the_equation_and_stays_in_range() -> None:
     levels = geometry(480, 640)
     for disparity, focal, aperture in [(1.0, 0.25, 0.5), (0.0, 1.0, 1.0), (0.75, 0.75, 1.0), (0.3, 0.9, 0.0)]:
-        for depth in signed_depth_levels(
-            np.full((320, 320), disparity), levels, focal_disparity=focal, aperture=aperture
-        ):
+        for depth in signed_depths(np.full((320, 320), disparity), levels, focal_disparity=focal, aperture=aperture):
             np.testing.assert_allclose(depth, (disparity - focal) * aperture, atol=1e-7)
 
 
@@ -199,7 +226,7 @@ def test_signed_depth_follows_the_equation_and_stays_in_range() -> None:
 def test_a_range_is_sharp_and_blur_counts_from_its_ends(
     disparity: float, focal: float, width: float, aperture: float
 ) -> None:
-    (found,) = signed_depth_levels(
+    (found,) = signed_depths(
         np.full((8, 8), disparity), geometry(40, 40), focal_disparity=focal, aperture=aperture, focus_range=width
     )
     low, high = focal - width / 2, focal + width / 2
@@ -212,7 +239,7 @@ def test_by_level_the_signed_depth_is_a_radius_in_pixels_of_its_level() -> None:
     levels = geometry(1536, 2048)
     assert levels.steps == 3
     for disparity, expected in [(0.5, [0.1, 0.2, 0.4]), (0.9, [0.5, 1.0, 1.0]), (0.0, [-0.4, -0.8, -1.0])]:
-        found = signed_depth_levels(
+        found = signed_depths(
             np.full((320, 320), disparity), levels, focal_disparity=0.4, aperture=1 / levels.blur_scale, by_level=True
         )
         for depth, value in zip(found, expected, strict=True):

@@ -1,0 +1,268 @@
+"""One photo with its depth map, ready to be refocused again and again: the ×2 loop over tiles.
+
+What does not depend on the focal plane or the aperture is made once and kept: the photo at every level, and its
+disparity at the finest of them. NumPy and Pillow only.
+"""
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from functools import partial
+from threading import Lock
+
+import numpy as np
+
+from model.contract import CONTRACTS, DEPTH_BY_LEVEL, HALO, SHARP_IN_FOCUS
+from model.errors import InputError, MismatchError
+from runtimes.contract import Arrays, Runtime, lanes
+from runtimes.pyramid import (
+    Geometry,
+    geometry,
+    halved_window,
+    pad_to,
+    picture_levels,
+    quantise,
+    read_picture,
+    registered_disparity,
+    signed_depth_levels,
+)
+from runtimes.tiling import Span, plan
+
+Observer = Callable[[int, str, Arrays], None]
+Progress = Callable[[float], None]
+Source = Callable[[slice, slice], np.ndarray]
+Sink = Callable[[slice, slice, np.ndarray], None]
+"""Takes the rows and columns of a level and what a tile gave there, (1, 3, rows, columns); called from any thread."""
+
+UNBLURRED = 1e-3
+"""A blurred picture that is nowhere farther than this from the photo, in [0, 1], has no blur: rounding, not light."""
+
+
+class Refocuser:
+    """Refocuses one photo; made by `runtimes.harness.Harness.photo`, which checks what it is given.
+
+    It holds the photo's levels below its full size as float32 (4 bytes a pixel of the photo, or 1) and its disparity
+    (1 byte a pixel), until it is dropped. The runtime stays the caller's to close.
+
+    Args:
+        finest: also hold the level below the photo's own, three quarters of it all; else it is made tile by tile.
+    """
+
+    def __init__(
+        self, runtime: Runtime, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, finest: bool
+    ) -> None:
+        self._runtime = runtime
+        self._tile = tile
+        self._pixels = pixels
+        self._levels = geometry(*pixels.shape[:2])
+        self._pictures = [_slices(each) for each in picture_levels(pixels, self._levels, finest=finest)]
+        if len(self._pictures) < self._levels.steps:
+            self._pictures.append(partial(halved_window, pixels))
+        self._pictures.append(partial(read_picture, pixels))
+        self._disparity = registered_disparity(disparity, self._levels)
+
+    def refocus(
+        self,
+        *,
+        focal_disparity: float,
+        aperture: float,
+        focus_range: float = 0.0,
+        observe: Observer | None = None,
+        progress: Progress | None = None,
+    ) -> np.ndarray:
+        """The photo with a shallow depth of field: see `runtimes.harness.Harness.refocus`."""
+        for name, value in (
+            ("focal_disparity", focal_disparity),
+            ("aperture", aperture),
+            ("focus_range", focus_range),
+        ):
+            if not 0.0 <= value <= 1.0:
+                raise InputError(f"{name} goes from 0 to 1, not {value:g}")
+        levels, pictures = self._levels, self._pictures
+        depths = signed_depth_levels(
+            self._disparity,
+            levels,
+            focal_disparity=focal_disparity,
+            aperture=aperture,
+            focus_range=focus_range,
+            by_level=DEPTH_BY_LEVEL[self._runtime.variant],
+        )
+        report = _Share(levels, progress)
+        result = np.empty_like(self._pixels, order="C", subok=False)
+
+        blurred = np.empty(0, np.float32)
+        for level in range(levels.steps + 1):
+            last = level == levels.steps
+            low = max(0, level - 1)
+            network = "lens_blur" if level == 0 else "upsample"
+            sources = {
+                "picture": pictures[low],
+                "signed_depth": _slices(depths[low]),
+                "blurred": _slices(blurred),
+                "picture_high": pictures[level],
+            }
+            run = partial(self._run, network, levels.padded(low), sources, report, skip=observe is None)
+            if last and observe is None:
+                run(partial(_store, result))
+                break
+            whole = _Whole(levels.padded(level), raw=observe is not None)
+            run(whole.store)
+            blurred = whole.clipped
+            if observe is not None:
+                observe(level, network, _observed(network, levels.padded(low), sources, whole.array))
+            if last:
+                quantise(whole.array[:, :, : levels.height, : levels.width], result)
+        return result
+
+    def _run(
+        self,
+        network: str,
+        size: tuple[int, int],
+        sources: dict[str, Source],
+        report: "_Share",
+        sink: Sink,
+        *,
+        skip: bool,
+    ) -> None:
+        """Run `network` over a level of `size` low-resolution pixels, a tile in each of the session's lanes.
+
+        Args:
+            sink: gets each tile's output.
+            skip: give the photo where nothing is blurred, if the variant does so itself.
+        """
+        session = self._runtime.open(network)
+        contract = session.describe()
+        output = contract.outputs[0]
+        variant, count = self._runtime.variant, lanes(session)
+        tiles = plan(*size, halo=HALO[variant, network], tile=self._tile, fixed_size=contract.fixed_size, lanes=count)
+        sharp = sources[contract.inputs[0].name]  # what the output is where nothing is blurred
+        skip = skip and SHARP_IN_FOCUS[variant]
+
+        def run(rows: Span, columns: Span) -> None:
+            kept = rows.keep(output.scale), columns.keep(output.scale)
+            if skip and _all_sharp(sources, network, rows, columns):
+                sink(*kept, sharp(*kept))
+                return
+            inputs = {
+                tensor.name: pad_to(
+                    sources[tensor.name](rows.read(tensor.scale), columns.read(tensor.scale)),
+                    tensor.scale * tiles.height,
+                    tensor.scale * tiles.width,
+                )
+                for tensor in contract.inputs
+            }
+            result = session.run(inputs)[output.name]
+            check_result(network, self._runtime.name, result, output.shape(tiles.height, tiles.width))
+            sink(*kept, result[:, :, rows.core(output.scale), columns.core(output.scale)])
+
+        _each(run, list(tiles), count, report)
+
+
+def _each(work: Callable[[Span, Span], None], tiles: Iterable[tuple[Span, Span]], count: int, report: "_Share") -> None:
+    """Do `work` on all tiles, `count` at a time; the first error ends it."""
+    if count == 1:
+        for tile in tiles:
+            work(*tile)
+            report.add(*tile)
+        return
+    with ThreadPoolExecutor(count, thread_name_prefix="tile") as pool:
+        futures = {pool.submit(work, *tile): tile for tile in tiles}
+        try:
+            for future in as_completed(futures):
+                future.result()
+                report.add(*futures[future])
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+
+
+def _all_sharp(sources: dict[str, Source], network: str, rows: Span, columns: Span) -> bool:
+    """Whether all that a tile sees is at the focal plane, and no blur of what lies elsewhere reaches into it."""
+    where = rows.read(), columns.read()
+    if sources["signed_depth"](*where).any():
+        return False
+    if network == "lens_blur":
+        return True
+    return bool(np.abs(sources["blurred"](*where) - sources["picture"](*where)).max() <= UNBLURRED)
+
+
+def check_result(network: str, runtime: str, result: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raise MismatchError unless `result` has `shape` and only finite values."""
+    if result.shape != shape:
+        raise MismatchError(f"{network} on {runtime} gave {result.shape} where {shape} is due: export it again")
+    if not np.isfinite(result.sum()):  # one fast pass that NaN and infinity survive
+        raise MismatchError(f"{network} on {runtime} gave values that are not finite: use another precision or runtime")
+
+
+class _Share:
+    """Counts low-resolution pixels done, over all levels."""
+
+    def __init__(self, levels: Geometry, progress: Progress | None) -> None:
+        sizes = [levels.padded(max(0, level - 1)) for level in range(levels.steps + 1)]
+        self._total = sum(height * width for height, width in sizes)
+        self._done = 0
+        self._progress = progress
+
+    def add(self, rows: Span, columns: Span) -> None:
+        self._done += (rows.keep_stop - rows.keep_start) * (columns.keep_stop - columns.keep_start)
+        if self._progress is not None:
+            self._progress(self._done / self._total)
+
+
+class _Whole:
+    """Puts a level of `size` together from its tiles.
+
+    Args:
+        raw: as the network gave it, in its dtype, a single tile without a copy; else as the next step takes it: clipped
+            to [0, 1], float32.
+    """
+
+    def __init__(self, size: tuple[int, int], *, raw: bool) -> None:
+        self._size = size
+        self._raw = raw
+        self._lock = Lock()
+        self._array: np.ndarray | None = None
+
+    def store(self, rows: slice, columns: slice, part: np.ndarray) -> None:
+        with self._lock:
+            if self._array is None:
+                if self._raw and part.shape[2:] == self._size:
+                    self._array = part
+                    return
+                self._array = np.empty((*part.shape[:2], *self._size), part.dtype if self._raw else np.float32)
+        target = self._array[:, :, rows, columns]
+        if self._raw:
+            target[...] = part
+        else:
+            np.clip(part, 0.0, 1.0, out=target, casting="same_kind")
+
+    @property
+    def array(self) -> np.ndarray:
+        """(1, 3, *size)."""
+        assert self._array is not None
+        return self._array
+
+    @property
+    def clipped(self) -> np.ndarray:
+        """The level as the next step takes it: in [0, 1], float32."""
+        return np.clip(self.array, 0.0, 1.0).astype(np.float32, copy=False) if self._raw else self.array
+
+
+def _slices(array: np.ndarray) -> Source:
+    return lambda rows, columns: array[:, :, rows, columns]
+
+
+def _store(result: np.ndarray, rows: slice, columns: slice, part: np.ndarray) -> None:
+    """Write a tile into the photo's pixels; what lies in the padding is dropped."""
+    target = result[rows, columns]
+    if target.size:
+        quantise(part[:, :, : target.shape[0], : target.shape[1]], target)
+
+
+def _observed(network: str, size: tuple[int, int], sources: dict[str, Source], raw: np.ndarray) -> Arrays:
+    """The whole inputs of a level of `size` low-resolution pixels, and its output, by the names of the contract."""
+    contract = CONTRACTS[network]
+    arrays = {
+        tensor.name: sources[tensor.name](slice(0, tensor.scale * size[0]), slice(0, tensor.scale * size[1]))
+        for tensor in contract.inputs
+    }
+    return {**arrays, contract.outputs[0].name: raw}
