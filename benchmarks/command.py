@@ -1,14 +1,15 @@
-"""`deeplens bench`: times of a refocus, or its peak memory. What is heavy is imported when it runs."""
+"""`deeplens bench`: times of the networks, the levels and the whole refocus. What is heavy is imported when it runs."""
 
 import re
 import sys
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from deeplens import inventory
-from deeplens.options import Artifacts, JsonTarget, Precision, Threads
+from deeplens.options import Artifacts, JsonTarget, Threads
 from deeplens.refocus import check_outputs, progress_bar
 from deeplens.report import console_for, table, write_json
 from export.manifest import DEFAULT_PRECISION
@@ -18,137 +19,258 @@ from runtimes.ort import core_count
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmarks.refocus import Candidate
+    from benchmarks.candidate import Candidate
+    from benchmarks.measure import Effort
 
 SPEED_SIZE, MEMORY_SIZE = "2048x1536", "8000x6000"
 
-SPEED_COLUMNS = (
-    "variant", "runtime", "weights", "runs", "median, s", "min … max", "times faster", "in networks, s",
-    "multiplications", "halo", "share of sgemm",
-)  # fmt: skip
+
+Repeated = list[str] | None
+Size = Annotated[
+    Repeated,
+    typer.Option(
+        metavar="WxH",
+        show_default=f"{SPEED_SIZE}, with --memory {MEMORY_SIZE}",
+        help="Of the photo; may be repeated with --memory.",
+    ),
+]
+Variants = Annotated[Repeated, typer.Option("--variant", metavar="V", show_default="edge", help="May be repeated.")]
+Runtimes = Annotated[
+    Repeated,
+    typer.Option(
+        "--runtime",
+        metavar="R",
+        show_default="onnx",
+        help="Also torch-compiled, openvino. May be repeated: the others are compared with the first.",
+    ),
+]
+Precisions = Annotated[
+    Repeated,
+    typer.Option("--precision", metavar="P", show_default="fp32, fp16 on trt and coreml", help="May be repeated."),
+]
+Chosen = Annotated[
+    Repeated,
+    typer.Option(
+        "--candidate",
+        metavar="V,R[,P]",
+        help="Variant, runtime, precision, in place of all pairs of --variant and --runtime; may be repeated.",
+    ),
+]
+Items = Annotated[
+    Repeated,
+    typer.Option(
+        "--item",
+        metavar="I",
+        show_default="all",
+        help="refocus, again (only the focus changed), depth, lens_blur, upsample; may be repeated.",
+    ),
+]
+WarmUp = Annotated[float, typer.Option(metavar="S", min=0, help="Seconds that are not counted.")]
+Runs = Annotated[int, typer.Option(metavar="N", min=1, help="At least so many runs of each.")]
+Seconds = Annotated[float, typer.Option(metavar="S", min=0, help="At least so many seconds of each.")]
+AtMost = Annotated[float, typer.Option(metavar="S", min=0, help="Fewer runs, if they take more seconds than this.")]
+Quick = Annotated[bool, typer.Option("--quick", help="5 runs and half a second of each, for a look.")]
+Memory = Annotated[bool, typer.Option("--memory", help="Peak memory instead, file to file, a process each.")]
+Profile = Annotated[bool, typer.Option("--profile", help="Where ONNX Runtime spends its time instead, by operation.")]
+Markdown = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as Markdown.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the distributions, as PNG.")]
+Compare = Annotated[
+    tuple[Path, Path] | None,
+    typer.Option(metavar="BEFORE AFTER", help="Measure nothing: set two JSON answers beside each other."),
+]
 
 
 def bench(
-    size: Annotated[
-        str | None, typer.Option(metavar="WxH", show_default=f"{SPEED_SIZE}, with --memory {MEMORY_SIZE}")
-    ] = None,
-    variant: Annotated[
-        list[str] | None, typer.Option(metavar="V", show_default="paper, edge", help="May be repeated.")
-    ] = None,
-    runtime: Annotated[
-        list[str] | None, typer.Option(metavar="R", show_default="torch, onnx", help="May be repeated.")
-    ] = None,
-    precision: Precision = None,
+    size: Size = None,
+    variant: Variants = None,
+    runtime: Runtimes = None,
+    precision: Precisions = None,
+    candidate: Chosen = None,
     artifacts: Artifacts = None,
     threads: Threads = None,
-    warm_up: Annotated[int, typer.Option(metavar="N", min=1, help="Rounds that are not counted.")] = 1,
-    runs: Annotated[int, typer.Option(metavar="N", min=1, help="At least so many runs of each.")] = 3,
-    seconds: Annotated[float, typer.Option(metavar="S", min=0, help="At least so many seconds of each.")] = 3.0,
-    memory: Annotated[
-        bool, typer.Option("--memory", help="Peak memory instead, of edge on onnx unless told otherwise.")
-    ] = False,
+    item: Items = None,
+    warm_up: WarmUp = 0.2,
+    runs: Runs = 100,
+    seconds: Seconds = 3.0,
+    at_most: AtMost = 120.0,
+    quick: Quick = False,
+    memory: Memory = False,
+    profile: Profile = False,
     json: JsonTarget = None,
+    markdown: Markdown = None,
+    plot: Plot = None,
+    compare: Compare = None,
 ) -> None:
-    """Seconds of a refocus with cached depth, in turns, beside the machine's sgemm rate."""
-    from benchmarks.refocus import Candidate
+    """Times of networks, levels and refocuses, in turns, beside the machine's limits and its state."""
+    from benchmarks.measure import QUICK, Effort
+    from benchmarks.worker import ITEMS
 
-    check_outputs((json, None), inputs=())
-    width, height = parse_size(size or (MEMORY_SIZE if memory else SPEED_SIZE))
-    variants = variant or (["edge"] if memory else ["paper", "edge"])
-    names = runtime or (["onnx"] if memory else ["torch", "onnx"])
-    candidates = [
-        Candidate(
-            one,
-            name,
-            weights=weights_of(one),
-            artifacts=artifacts,
-            threads=threads or core_count(),
-            precision="fp32" if name == "torch" else precision or DEFAULT_PRECISION.get(name, "fp32"),
-        )
-        for one, name in product(variants, names)
-    ]
+    check_outputs((json, None), (markdown, None), (plot, (".png",)), inputs=compare or ())
     console = console_for(json)
+    if compare is not None:
+        _compare(*compare, console)
+        return
+    sizes = [parse_size(each) for each in size or (MEMORY_SIZE if memory else SPEED_SIZE,)]
+    if len(sizes) > 1 and not memory:
+        raise InputError("several sizes go with --memory only: run the command once for each")
+    for each in item or ():
+        if each not in ITEMS:
+            raise InputError(f"unknown item '{each}': choose {', '.join(ITEMS)}")
+    chosen = [_parts(each) for each in candidate or ()] or list(
+        product(variant or ["edge"], runtime or ["onnx"], [None])
+    )
+    candidates = _candidates(chosen, precision, artifacts, threads or core_count())
     if memory:
-        report = _memory(candidates, width, height, console)
+        report = _memory(candidates, sizes, console)
+    elif profile:
+        report = _profile(candidates, sizes[0], console)
     else:
-        report = _speed(candidates, width, height, console, warm_up=warm_up, runs=runs, seconds=seconds)
-    write_json(json, {"width": width, "height": height, **report})
+        effort = QUICK if quick else Effort(warm_up=warm_up, runs=runs, seconds=seconds, at_most=at_most)
+        report = _speed(candidates, item or list(ITEMS), sizes[0], effort, console)
+        report["quick"] = quick
+        _write(report, markdown, plot)
+    write_json(json, report)
+
+
+def _parts(text: str) -> tuple[str, str, str | None]:
+    """Variant, runtime and precision from "edge,onnx" or "edge,trt,int8"; InputError when it is not that."""
+    parts = text.split(",")
+    if len(parts) not in (2, 3):
+        raise InputError(f"candidate '{text}' is not VARIANT,RUNTIME or VARIANT,RUNTIME,PRECISION")
+    return parts[0], parts[1], parts[2] if len(parts) == 3 else None
+
+
+def _candidates(
+    chosen: list[tuple[str, str, str | None]], precisions: list[str] | None, artifacts: Path | None, threads: int
+) -> "list[Candidate]":
+    from benchmarks.candidate import Candidate
+
+    found = []
+    for variant, runtime, own in chosen:
+        only = ["fp32"] if runtime.startswith("torch") or runtime == "openvino" else [own] if own else None
+        for precision in only or precisions or [DEFAULT_PRECISION.get(runtime, "fp32")]:
+            found.append(Candidate(variant, runtime, weights_of(variant), artifacts, threads, precision))
+    return found
 
 
 def _speed(
-    candidates: "list[Candidate]", width: int, height: int, console: "Console", **options: Any
+    candidates: "list[Candidate]", items: list[str], size: tuple[int, int], effort: "Effort", console: "Console"
 ) -> dict[str, Any]:
     """Measure times and print them."""
-    from benchmarks import machine
-    from benchmarks.refocus import measure, results
+    from benchmarks import machine, measure
+    from benchmarks import report as reports
+    from benchmarks.roofline import roofline
+    from benchmarks.state import State, read_state
 
     threads = candidates[0].threads
     load = machine.load_average()
-    before = machine.sgemm(threads=threads)
+    before = machine.speed(threads=threads)
+    states: list[State] = []
     with progress_bar("Measuring") as progress:
-        timings = measure(candidates, width=width, height=height, progress=progress, **options)
-    after = machine.sgemm(threads=threads)
-    remarks = machine.remarks(load=load, before=before, after=after)
-    loads = (load, machine.load_average())
-    gflops = (before.best + after.best) / 2
-    rows = results(timings, width=width, height=height, gflops=gflops)
-
-    title = f"Refocus of {width}×{height}, depth cached, {threads} thread{'s' if threads > 1 else ''}"
-    console.print(table(title, SPEED_COLUMNS, map(_cells, rows)))
-    console.print(
-        f"times faster: than {candidates[0].name}, median over rounds; multiplications: of the whole levels, and what "
-        f"the tiles' halo adds; sgemm: {gflops:.1f} GFLOP/s in this run"
-    )
+        found = measure.measure(
+            candidates,
+            items,
+            width=size[0],
+            height=size[1],
+            effort=effort,
+            progress=progress,
+            warmed=lambda: states.append(read_state()),
+        )
+    states.append(read_state())
+    after = machine.speed(threads=threads)
+    remarks = machine.remarks(load=load, before=before, after=after, states=(states[0], states[-1]))
+    rows = measure.results(found, effort)
+    gflops, gbytes = (before.gflops + after.gflops) / 2, (before.gbytes + after.gbytes) / 2
+    report: dict[str, Any] = {
+        "format": reports.FORMAT,
+        "size": list(size),
+        "valid": not remarks,
+        "remarks": remarks,
+        "results": rows,
+        "ratios": measure.ratios(found),
+        "roofline": roofline(rows, gflops=gflops, gbytes=gbytes),
+        "machine": machine.report(
+            threads=threads,
+            loads=(load, machine.load_average()),
+            speeds=(before, after),
+            states=(states[0], states[-1]),
+        ),
+    }
+    for each in reports.console_tables(report):
+        console.print(each)
+        console.print()
+    console.print(reports.summary(report))
     for remark in remarks:
         print("warning:", remark, file=sys.stderr)
-    return {
-        "baseline": candidates[0].name,
-        "results": rows,
-        "sgemm_gflops": gflops,
-        "machine": machine.report(threads=threads, loads=loads, before=before, after=after),
-        "warnings": remarks,
-    }
+    return report
 
 
-def _cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """As `SPEED_COLUMNS` says."""
-    counted = ("–",) * 3
-    if row["share"] is not None:
-        halo = row["halo"] / row["multiplications"]
-        counted = (f"{row['multiplications'] / 1e9:.1f} G", f"+{100 * halo:.0f} %", f"{100 * row['share']:.0f} %")
-    return (
-        row["variant"],
-        row["runtime"],
-        row["weights"],
-        str(row["runs"]),
-        f"{row['median']:.2f}",
-        f"{row['min']:.2f} … {row['max']:.2f}",
-        f"{row['ratio']:.2f}",
-        f"{row['in_networks']:.2f}",
-        *counted,
-    )
+def _write(report: dict[str, Any], markdown: Path | None, plot: Path | None) -> None:
+    from benchmarks import report as reports
+    from runtimes.image_file import replacing
+
+    if markdown is not None:
+        with replacing(markdown) as file:
+            file.write(reports.markdown(report).encode())
+    if plot is not None:
+        reports.plot(report, plot)
 
 
-def _memory(candidates: "list[Candidate]", width: int, height: int, console: "Console") -> dict[str, Any]:
-    """Measure peak memory and print it."""
+def _compare(before: Path, after: Path, console: "Console") -> None:
+    from benchmarks import report as reports
+
+    rows, doubts = reports.compare(reports.read(before), reports.read(after))
+    console.print(table(f"{before} → {after}", reports.COMPARED, rows))
+    for doubt in doubts:
+        console.print(doubt)
+
+
+def _memory(candidates: "list[Candidate]", sizes: list[tuple[int, int]], console: "Console") -> dict[str, Any]:
+    """Measure peak memory and print it; with several sizes also the exponent of time over pixels."""
     from benchmarks import machine
-    from benchmarks.memory import measure
+    from benchmarks.memory import exponent, measure
 
     load = machine.load_average()
     rows = []
-    for index, candidate in enumerate(candidates):
-        with progress_bar(f"Refocusing with {candidate.name}, {index + 1} of {len(candidates)}"):
+    for candidate, (width, height) in product(candidates, sizes):
+        with progress_bar(f"Refocusing {width}×{height} with {candidate.name}"):
             rows.append(measure(candidate, width=width, height=height))
     cells = [
-        (row["variant"], row["runtime"], f"{row['peak_bytes'] / 1e9:.2f}", f"{row['seconds']:.1f}",
-         ", ".join(f"{part} {seconds:.1f}" for part, seconds in row["parts"].items()))
+        (row["variant"], row["runtime"], f"{row['width']}×{row['height']}", f"{row['peak_bytes'] / 1e9:.2f}",
+         f"{row['seconds']:.1f}", ", ".join(f"{part} {seconds:.2f}" for part, seconds in row["parts"].items()))
         for row in rows
     ]  # fmt: skip
     threads = candidates[0].threads
-    title = f"Refocus of {width}×{height}, file to file, depth given, {threads} thread{'s' if threads > 1 else ''}"
-    console.print(table(title, ("variant", "runtime", "peak memory, GB", "seconds", "parts"), cells))
+    title = f"Refocus, file to file, depth given, {threads} thread{'s' if threads > 1 else ''}"
+    console.print(table(title, ("variant", "runtime", "size", "peak memory, GB", "seconds", "parts"), cells))
+    exponents = {}
+    for candidate in candidates if len(sizes) > 1 else ():
+        own = [row for row in rows if (row["variant"], row["runtime"]) == (candidate.variant, candidate.runtime)]
+        exponents[candidate.name] = exponent(own)
+        console.print(f"{candidate.name}: the refocus takes time ∝ pixels^{exponents[candidate.name]:.3f}")
     described = {**machine.describe(threads=threads), "load_average": {"before": load}}
-    return {"results": rows, "machine": described}
+    return {"results": rows, "exponents": exponents, "machine": described}
+
+
+def _profile(candidates: "list[Candidate]", size: tuple[int, int], console: "Console") -> dict[str, Any]:
+    """Time by operation of the ONNX artefacts."""
+    from benchmarks import machine, profile
+
+    rate = max(machine.sgemm(threads=1).values())
+    rows = [row for candidate in candidates for row in profile.measure(candidate, *size, gflops=rate)]
+    for row in rows:
+        title = (
+            f"{row['candidate']} {row['network']} {row['height']}×{row['width']}, one thread: "
+            f"{1e3 * row['seconds']:.2f} ms; "
+            f"convolutions at {row['conv_gflops']:.0f} GFLOP/s, {100 * row['conv_share']:.0f} % of sgemm"
+        )
+        cells = [
+            (each["kind"], str(each["nodes"]), f"{1e3 * each['seconds']:.2f}", f"{100 * each['share']:.1f} %")
+            for each in row["kinds"]
+        ]
+        console.print(table(title, ("operation", "nodes", "ms", "share"), cells))
+        console.print()
+    return {"sgemm_gflops": rate, "results": rows, "machine": machine.describe(threads=1)}
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -164,6 +286,8 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def weights_of(variant: str) -> Literal["shipped", "initial"]:
-    """Shipped weights where both networks have them, else initial ones: the speed is the same."""
-    files = [inventory.WEIGHTS / f"{variant}_{network}.safetensors" for network in ("lens_blur", "upsample")]
+    """Shipped weights where all networks have them, else initial ones: the speed is the same."""
+    from model.contract import NETWORKS
+
+    files = [inventory.WEIGHTS / f"{variant}_{network}.safetensors" for network in NETWORKS]
     return "shipped" if all(path.is_file() for path in files) else "initial"

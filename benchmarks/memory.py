@@ -4,12 +4,16 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
 from typing import Any
 
-from benchmarks.refocus import APERTURE, FOCAL_DISPARITY, Candidate, ramp, synthetic_photo
+import numpy as np
+
+from benchmarks.candidate import Candidate
+from benchmarks.worker import APERTURE, ramp, synthetic_photo
 from model.errors import DeepLensError
 from runtimes.disparity import write_disparity
 from runtimes.harness import N_MIN
@@ -17,6 +21,12 @@ from runtimes.photo import write_photo
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in one unit of `ru_maxrss`."""
+
+
+def exponent(rows: Sequence[dict[str, Any]]) -> float:
+    """p of seconds ∝ pixels^p, by least squares of the logarithms, over `measure`'s answers for several sizes."""
+    pixels = np.log([row["width"] * row["height"] for row in rows])
+    return float(np.polyfit(pixels, np.log([row["parts"]["refocus"] for row in rows]), 1)[0])
 
 
 def measure(candidate: Candidate, *, width: int, height: int) -> dict[str, Any]:
@@ -37,7 +47,7 @@ def measure(candidate: Candidate, *, width: int, height: int) -> dict[str, Any]:
         write_disparity(depth, ramp())
         command: list[str | Path] = [
             sys.executable, "-m", "deeplens", "refocus", photo, "-o", folder / "out.jpg", "--depth", depth,
-            "--focus-depth", str(FOCAL_DISPARITY), "--f-number", str(N_MIN / APERTURE),
+            "--focus-depth", "0.5", "--f-number", str(N_MIN / APERTURE),
             "--variant", candidate.variant, "--runtime", candidate.runtime, "--weights", str(candidate.weights),
             "--threads", str(candidate.threads), "--precision", candidate.precision, "--json", answer,
         ]  # fmt: skip

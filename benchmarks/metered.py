@@ -1,25 +1,53 @@
-"""A runtime that counts what the harness asks of another: seconds inside the networks, and the sizes they ran at."""
+"""A runtime that counts what the harness asks of another: seconds of each level, and the sizes that networks ran at."""
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
+from threading import Lock
 from time import perf_counter
 
 import numpy as np
 
 from model.contract import Contract
-from runtimes.contract import Arrays, Closing, Runtime, Session
+from runtimes.contract import Arrays, Closing, Runtime, Session, lanes
 from runtimes.pyramid import Geometry
 
 Runs = Counter[tuple[str, int, int]]
 """(network, low-resolution height, width) → how often it ran."""
 
 
-class MeteredSession:
-    """Runs another session and counts."""
+@dataclass
+class Level:
+    """What was asked of one network, opened once: by the harness, a level of the loop.
 
-    def __init__(self, session: Session, runtime: "MeteredRuntime") -> None:
-        self._session, self._runtime = session, runtime
+    Attributes:
+        network: its name.
+        start, stop: of the first and the last run, by the clock; stop − start is host time from end to end.
+        busy: seconds inside the network, summed over runs that may go on at the same time.
+        device: the part of it that the device says it worked; None where no device tells.
+        runs: at which sizes it ran.
+    """
+
+    network: str
+    start: float = float("inf")
+    stop: float = 0.0
+    busy: float = 0.0
+    device: float | None = None
+    runs: Runs = field(default_factory=Counter)
+
+    @property
+    def seconds(self) -> float:
+        """From the start of the first run to the end of the last; 0 where nothing ran."""
+        return max(0.0, self.stop - self.start)
+
+
+class MeteredSession:
+    """Runs another session and counts into a level."""
+
+    def __init__(self, session: Session, level: Level, lock: Lock) -> None:
+        self._session, self._level, self._lock = session, level, lock
+        self.lanes = lanes(session)
 
     def describe(self) -> Contract:
         return self._session.describe()
@@ -28,10 +56,16 @@ class MeteredSession:
         contract = self._session.describe()
         start = perf_counter()
         result = self._session.run(inputs)
-        self._runtime.seconds += perf_counter() - start
+        stop = perf_counter()
         low = next(tensor for tensor in contract.inputs if tensor.scale == 1)
-        height, width = inputs[low.name].shape[2:]
-        self._runtime.runs[contract.network, height, width] += 1
+        device = getattr(self._session, "device_seconds", None)
+        level = self._level
+        with self._lock:
+            level.start, level.stop = min(level.start, start), max(level.stop, stop)
+            level.busy += stop - start
+            if device is not None:
+                level.device = (level.device or 0.0) + device
+            level.runs[(contract.network, *inputs[low.name].shape[2:])] += 1
         return result
 
     def close(self) -> None:
@@ -42,23 +76,27 @@ class MeteredRuntime(Closing):
     """Opens another runtime's sessions, each counted.
 
     Attributes:
-        seconds: spent in networks since `reset`.
-        runs: at which sizes they ran since `reset`.
+        levels: one for each `open` since `reset`.
     """
 
     def __init__(self, runtime: Runtime) -> None:
         self.name, self.variant = runtime.name, runtime.variant
-        self.seconds = 0.0
-        self.runs: Runs = Counter()
+        self.levels: list[Level] = []
         self._runtime = runtime
+        self._lock = Lock()
 
     def reset(self) -> None:
         """Begin to count anew."""
-        self.seconds = 0.0
-        self.runs = Counter()
+        self.levels = []
+
+    @property
+    def runs(self) -> Runs:
+        """At which sizes the networks ran since `reset`."""
+        return sum((level.runs for level in self.levels), Counter())
 
     def open(self, network: str) -> MeteredSession:
-        return MeteredSession(self._runtime.open(network), self)
+        self.levels.append(Level(network))
+        return MeteredSession(self._runtime.open(network), self.levels[-1], self._lock)
 
     def close(self) -> None:
         self._runtime.close()

@@ -8,6 +8,7 @@ from typer.main import get_command
 
 import deeplens
 from benchmarks.command import bench
+from benchmarks.scale import scale
 from deeplens.guard import USAGE, guarded
 from deeplens.info import info, verify
 from deeplens.lint import lint
@@ -26,6 +27,7 @@ app.add_typer(export_app, name="export")
 app.command()(parity)
 app.command()(evaluate)
 app.command()(bench)
+app.command()(scale)
 app.command()(info)
 app.command()(verify)
 app.command("device")(coreml_device.command)

@@ -1,19 +1,32 @@
-"""The benchmarks: what they count and how they reckon, with made-up clocks; and the command on tiny photos."""
+"""The benchmarks: what they count and how they reckon, with made-up clocks and devices; the command on tiny photos."""
 
 import json
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import benchmarks.machine
+import benchmarks.measure
 import benchmarks.metered
-import benchmarks.refocus
-from benchmarks.machine import Sgemm, remarks, sgemm
-from benchmarks.metered import MeteredRuntime, multiplications, whole
-from benchmarks.refocus import Candidate, Run, Timing, measure, ramp, results, synthetic_photo
+import benchmarks.worker
+from benchmarks import energy, nvml, report, roofline, state
+from benchmarks.candidate import Candidate
+from benchmarks.command import _candidates, _parts, weights_of
+from benchmarks.machine import Speed, bandwidth, clock, remarks, sgemm
+from benchmarks.measure import Effort, Measured, Timing, measure, ratios, results
+from benchmarks.memory import exponent
+from benchmarks.metered import Level, MeteredRuntime, multiplications, whole
+from benchmarks.state import State
+from benchmarks.statistics import Summary, median_interval, paired_ratio
+from benchmarks.worker import Run, Turn, ramp, synthetic_photo
 from model.cost import cost
 from model.errors import InputError
 from runtimes import open_runtime
@@ -33,155 +46,374 @@ class Clock:
         return self.now
 
 
-class TestMachine:
-    def test_sgemm_counts_two_operations_a_multiplication(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(benchmarks.machine, "perf_counter", Clock())
-        found = sgemm(threads=1, size=100, repeats=2)
-        assert found.rates == {"numpy": pytest.approx(2e6 / 1e9), "torch": pytest.approx(2e6 / 1e9)}
+class TestStatistics:
+    def test_percentiles(self) -> None:
+        found = Summary.of([float(each) for each in range(101)])
+        assert (found.p50, found.p90, found.p99, found.min, found.max, found.mean) == (50, 90, 99, 0, 100, 50)
 
-    def test_sgemm_measures(self) -> None:
-        found = sgemm(threads=1, size=64, repeats=1)
-        assert found.best == max(found.rates.values()) > 0
+    def test_ratios_are_taken_within_each_round(self) -> None:
+        """The machine slows down threefold: the ratio of the medians would say 4, the rounds say 8 throughout."""
+        found = paired_ratio([8.0, 24.0, 8.0], [1.0, 3.0, 1.0])
+        assert (found.ratio, found.low, found.high, found.rounds) == (8.0, 8.0, 8.0, 3)
+
+    @pytest.mark.parametrize(("n", "k", "coverage"), [(6, 1, 0.96875), (10, 2, 0.978515625), (20, 6, 0.958610535)])
+    def test_the_interval_is_that_of_the_tables(self, n: int, k: int, coverage: float) -> None:
+        """Conover, Practical Nonparametric Statistics: for n = 20 the sixth and the fifteenth, 95.86 %."""
+        low, high, found = median_interval([float(each) for each in range(1, n + 1)], coverage=0.95)
+        assert (low, high) == (k, n + 1 - k)
+        assert found == pytest.approx(coverage, abs=1e-6)
+
+    def test_few_rounds_say_what_they_cover(self) -> None:
+        assert median_interval([1.0, 2.0, 3.0], coverage=0.95) == (1.0, 3.0, 0.75)
+        assert median_interval([7.0], coverage=0.95) == (7.0, 7.0, 0.0)
+
+    @given(st.integers(6, 60), st.integers(0, 2**32 - 1))
+    def test_the_interval_holds_the_median_as_often_as_it_says(self, n: int, seed: int) -> None:
+        samples = np.sort(np.random.default_rng(seed).random((400, n)), axis=1)
+        low, high, coverage = median_interval([float(each) for each in range(n)], coverage=0.9)
+        held = ((samples[:, int(low)] <= 0.5) & (samples[:, int(high)] >= 0.5)).mean()
+        assert coverage >= 0.9
+        assert held == pytest.approx(coverage, abs=5 * (coverage * (1 - coverage) / 400) ** 0.5 + 1e-3)
+
+
+SPEED = Speed({"numpy": 100.0, "torch": 90.0}, {"copy": 10.0, "add": 8.0}, 1500.0)
+
+
+def speed(*, gflops: float = 100.0, clock: float = 1500.0) -> Speed:
+    return Speed({"numpy": gflops}, SPEED.bandwidth, clock)
+
+
+class TestMachine:
+    def test_rates_by_a_made_up_clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(benchmarks.machine, "perf_counter", Clock())
+        # Two operations a multiplication; copy moves two arrays, add three.
+        assert sgemm(threads=1, size=100, repeats=2) == {"numpy": pytest.approx(2e-3), "torch": pytest.approx(2e-3)}
+        assert bandwidth(threads=2, size=1000, repeats=1) == {"copy": 2e-6, "add": 3e-6}
+        assert clock(1) == 256 * 16384 / 1e6
+
+    def test_they_measure(self) -> None:
+        assert min(sgemm(threads=1, size=64, repeats=1).values()) > 0
+        assert min(bandwidth(threads=1, size=1 << 16, repeats=1).values()) > 0
 
     def test_what_makes_times_doubtful(self) -> None:
-        steady = Sgemm({"numpy": 100.0, "torch": 90.0})
-        assert remarks(load=0.2, before=steady, after=Sgemm({"numpy": 80.0, "torch": 98.0})) == []
-        assert remarks(load=None, before=steady, after=steady) == []
-        (busy,) = remarks(load=1.5, before=steady, after=steady)
+        quiet = (State(), State())
+        assert remarks(load=0.2, before=SPEED, after=speed(gflops=98.0, clock=1450.0), states=quiet) == []
+        assert remarks(load=None, before=SPEED, after=SPEED, states=quiet) == []
+        (busy,) = remarks(load=1.5, before=SPEED, after=SPEED, states=quiet)
         assert "1.50" in busy
-        (drift,) = remarks(load=0.0, before=steady, after=Sgemm({"numpy": 80.0}))
+        (drift,) = remarks(load=0.0, before=SPEED, after=speed(gflops=80.0), states=quiet)
         assert "-20 %" in drift
+        (slower,) = remarks(load=0.0, before=SPEED, after=speed(clock=1400.0), states=quiet)
+        assert "clock" in slower
+        (told,) = remarks(
+            load=0.0, before=SPEED, after=SPEED, states=(State(cpu_mhz={"0": 3000.0}), State(cpu_mhz={"0": 2800.0}))
+        )
+        assert "3000 to 2800 MHz" in told
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+class TestState:
+    def test_what_linux_tells(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(state, "_power_mode", lambda: ("nvpmodel: NV Power Mode: MAXN",))
+        cpu = tmp_path / "sys/devices/system/cpu"
+        for index in (0, 1):
+            write(cpu / f"cpu{index}/cpufreq/scaling_cur_freq", f"{1500 + index}000\n")
+            write(cpu / f"cpu{index}/cpufreq/scaling_governor", "schedutil\n")
+        write(cpu / "cpu0/thermal_throttle/core_throttle_count", "3\n")
+        write(tmp_path / "sys/class/thermal/thermal_zone0/type", "CPU-therm\n")
+        write(tmp_path / "sys/class/thermal/thermal_zone0/temp", "48500\n")
+        found = state.read_state(tmp_path)
+        assert found.cpu_mhz == {"cpu0": 1500.0, "cpu1": 1501.0}
+        assert (found.governor, found.celsius) == (("schedutil",), {"thermal_zone0 CPU-therm": 48.5})
+        assert found.throttled == {"cpu0 core_throttle_count": 3}
+        assert found.to_json()["not_told"] == ["gpu"]
+
+    def test_a_machine_that_tells_nothing_says_so(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("shutil.which", lambda _: None)
+        assert state.read_state(tmp_path).to_json() == {"not_told": list(state.KINDS)}
+        write(tmp_path / "proc/cpuinfo", "cpu MHz\t\t: 2599.1\ncpu MHz\t\t: 2600.0\n")
+        assert state.read_state(tmp_path).cpu_mhz == {"cpu0": 2599.1, "cpu1": 2600.0}
+
+    def test_a_command_that_fails_tells_nothing(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("shutil.which", lambda name: "/x" if name == "nvpmodel" else None)
+        assert state.read_state(tmp_path).power_mode == ()
+
+    @pytest.mark.parametrize(
+        ("after", "message"),
+        [
+            (State(throttled={"cpu0": 5}), "throttled 2 times"),
+            (State(gpu={"sm_mhz": 900}), "GPU went from 1000 to 900 MHz"),
+            (State(gpu={"sm_mhz": 1000, "throttle_reasons": ["power cap"]}), "power cap"),
+            (State(governor=("powersave",)), "power mode"),
+        ],
+    )
+    def test_what_invalidates(self, after: State, message: str) -> None:
+        before = State(throttled={"cpu0": 3}, gpu={"sm_mhz": 1000})
+        (found,) = after.changes_since(before, drift=0.05)
+        assert message in found
+        assert before.changes_since(before, drift=0.05) == []
+
+
+class FakeNvml:
+    """The C functions that `Nvml` calls: writes through the pointers, as the library does."""
+
+    def __init__(self, millijoules: int | None = 5000) -> None:
+        self.millijoules = millijoules
+
+    def nvmlInit_v2(self) -> int:  # noqa: N802
+        return 0
+
+    def nvmlShutdown(self) -> int:  # noqa: N802
+        return 0
+
+    def nvmlDeviceGetHandleByIndex_v2(self, _index: int, _handle: Any) -> int:  # noqa: N802
+        return 0
+
+    def nvmlDeviceGetName(self, _device: Any, buffer: Any, _size: Any) -> int:  # noqa: N802
+        buffer.value = b"Fake GPU"
+        return 0
+
+    def nvmlSystemGetDriverVersion(self, buffer: Any, _size: Any) -> int:  # noqa: N802
+        buffer.value = b"580.1"
+        return 0
+
+    def __getattr__(self, name: str) -> Callable[..., int]:
+        values = {
+            "nvmlDeviceGetCurrentClocksThrottleReasons": 0x44,
+            "nvmlDeviceGetEnforcedPowerLimit": 700_000,
+            "nvmlDeviceGetClockInfo": 1980,
+            "nvmlDeviceGetTemperature": 41,
+            "nvmlDeviceGetTotalEnergyConsumption": self.millijoules,
+        }
+
+        def call(*arguments: Any) -> int:
+            if values[name] is None:
+                return 3  # not supported
+            arguments[-1]._obj.value = values[name]
+            return 0
+
+        return call
+
+
+def test_nvml_by_its_own_calls() -> None:
+    found = nvml.Nvml(FakeNvml())
+    assert found.state() == {
+        "name": "Fake GPU", "driver": "580.1", "sm_mhz": 1980, "memory_mhz": 1980, "celsius": 41,
+        "power_limit_w": 700.0,
+        "throttle_reasons": ["power cap", "hardware thermal slowdown"],
+    }  # fmt: skip
+    assert found.joules() == 5.0
+    assert nvml.Nvml(FakeNvml(None)).joules() is None
+
+
+class TestEnergy:
+    def test_rapl_counts_packages_and_wraps(self, tmp_path: Path) -> None:
+        zone = tmp_path / "sys/class/powercap/intel-rapl:0"
+        write(zone / "name", "package-0\n")
+        write(zone / "max_energy_range_uj", "10000000\n")
+        write(zone / "energy_uj", "9000000\n")
+        write(tmp_path / "sys/class/powercap/intel-rapl:0:0/energy_uj", "1\n")  # a part of the package
+        with ExitStack() as stack:
+            meter = energy.meter(stack, tmp_path)
+            assert meter.told
+            with meter:
+                write(zone / "energy_uj", "2000000\n")
+            with meter:
+                write(zone / "energy_uj", "2500000\n")
+            assert meter.joules == {"package-0 (RAPL)": pytest.approx(3.0 + 0.5)}
+
+    def test_a_jetson_s_sensor_is_power_over_time(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(energy, "INTERVAL", 0.0)
+        monkeypatch.setattr("time.perf_counter", Clock())  # a second between two readings
+        sensor = tmp_path / "sys/class/hwmon/hwmon1"
+        for name, text in (
+            ("name", "ina3221"),
+            ("in1_label", "VDD_IN"),
+            ("in1_input", "5000"),
+            ("curr1_input", "2000"),
+        ):
+            write(sensor / name, text)
+        with ExitStack() as stack:
+            meter = energy.meter(stack, tmp_path)
+            monkeypatch.setattr(meter._stop, "wait", lambda _seconds: True)  # one interval
+            with meter:
+                pass
+            assert meter.joules == {"VDD_IN (INA)": pytest.approx(10.0)}
+
+    def test_where_nothing_tells(self, tmp_path: Path) -> None:
+        with ExitStack() as stack:
+            meter = energy.meter(stack, tmp_path)
+            with meter:
+                pass
+            assert not meter.told
 
 
 class TestMetered:
-    def test_counts_what_runs(self, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_counts_levels_and_sizes(self, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(benchmarks.metered, "perf_counter", Clock())
         photo = synthetic_photo(640, 320)
         with MeteredRuntime(open_runtime("onnx", artifacts=artifacts, threads=1)) as runtime:
             Harness(runtime, tile=None).refocus(photo, ramp(), focal_disparity=0.5, aperture=1.0)
-            assert runtime.runs == Counter({("lens_blur", 160, 320): 1, ("upsample", 160, 320): 1})
             assert runtime.runs == whole(geometry(320, 640))
-            assert runtime.seconds == 2.0  # the made-up clock takes one a run
+            assert [(level.network, level.seconds, level.busy, level.device) for level in runtime.levels] == [
+                ("lens_blur", 1.0, 1.0, None),
+                ("upsample", 1.0, 1.0, None),
+            ]
             runtime.reset()
-            assert (runtime.seconds, runtime.runs) == (0.0, Counter())
-            Harness(runtime).refocus(photo, ramp(), focal_disparity=0.5, aperture=1.0)
-            assert {
-                run[0]: sum(n for each, n in runtime.runs.items() if each[0] == run[0]) for run in runtime.runs
-            } == {
-                "lens_blur": 2,
-                "upsample": 2,
-            }
+            assert runtime.runs == Counter()
+            Harness(runtime, tile=192).refocus(photo, ramp(), focal_disparity=0.5, aperture=1.0)
+            assert [sum(level.runs.values()) for level in runtime.levels] == [3, 2]
+            assert runtime.levels[1].seconds == 3.0  # from the start of the first to the end of the last
+            assert runtime.levels[1].busy == 2.0
             assert multiplications("edge", runtime.runs) > multiplications("edge", whole(geometry(320, 640)))
 
-    def test_changes_nothing(self, artifacts: Path) -> None:
+    def test_changes_nothing_and_keeps_lanes(self, artifacts: Path) -> None:
         photo = synthetic_photo(333, 222)
-        with open_runtime("onnx", artifacts=artifacts, threads=1) as runtime:
-            plain, metered = (
-                Harness(each).refocus(photo, ramp(), focal_disparity=0.2, aperture=0.7)
-                for each in (runtime, MeteredRuntime(runtime))
-            )
-        np.testing.assert_array_equal(plain, metered)
+        with open_runtime("onnx", artifacts=artifacts, threads=2) as runtime:
+            metered = MeteredRuntime(runtime)
+            assert metered.open("upsample").lanes == 2
+            pictures = [
+                Harness(each).refocus(photo, ramp(), focal_disparity=0.2, aperture=0.7) for each in (runtime, metered)
+            ]
+        np.testing.assert_array_equal(pictures[0], pictures[1])
 
     def test_whole_levels(self) -> None:
         expected = {("lens_blur", 192, 256): 1} | {("upsample", 192 << k, 256 << k): 1 for k in range(3)}
         assert whole(geometry(1536, 2048)) == Counter(expected)
 
-    def test_multiplications_are_those_of_each_run(self) -> None:
-        blur, step = (cost("edge", name, 64, 32)["multiplications"] for name in ("lens_blur", "upsample"))
-        runs = Counter({("lens_blur", 64, 32): 2, ("upsample", 64, 32): 3})
-        assert multiplications("edge", runs) == 2 * blur + 3 * step > 0
+
+class TestRoofline:
+    @pytest.mark.parametrize("network", ["lens_blur", "upsample"])
+    def test_multiplications_are_those_of_the_cost_table(self, network: str) -> None:
+        found = roofline.work("edge", network, 64, 96)
+        assert found.multiplications == cost("edge", network, 64, 96)["multiplications"]
+
+    def test_bytes_by_hand(self) -> None:
+        found = roofline.work("edge", "upsample", 64, 96)
+        pixels = 64 * 96
+        weights = 4 * cost("edge", "upsample", 64, 96)["parameters"]
+        assert found.compulsory == 4 * pixels * (4 * 3 + 3 + 3 + 1 + 4 * 3) + weights  # inputs, output, weights
+        (stem,) = [each for each in found.operations if each.multiplications == pixels * 10 * 32 * 9]
+        assert stem.bytes == 4 * (pixels * (10 + 32) + 32 * 10 * 9 + 32)
+        assert found.by_layers > 10 * found.compulsory
+
+    def test_limits_by_hand(self) -> None:
+        work = roofline.Work(
+            (roofline.Operation("conv", 500_000, 4000), roofline.Operation("add", 0, 10_000)), compulsory=2000
+        )
+        # 1 GFLOP/s and 1 GB/s: 1 ms for the products; the addition moves 10 µs' worth of bytes.
+        assert work.limits(gflops=1.0, gbytes=1.0) == pytest.approx((1e-3, 1e-3 + 1e-5))
+        assert work.limits(gflops=1e6, gbytes=1.0) == pytest.approx((2e-6, 1.4e-5))
 
 
-def timing(name: str, *, seconds: list[float], runs: Counter[tuple[str, int, int]] | None = None) -> Timing:
-    counted = whole(geometry(48, 64)) if runs is None else runs
-    return Timing(Candidate(name, "onnx"), 0.1, 9.0, [Run(each, each / 2, counted) for each in seconds])
+def test_time_over_pixels_has_the_exponent_that_was_put_in() -> None:
+    rows = [
+        {"width": side, "height": side, "parts": {"refocus": 3e-7 * (side * side) ** 1.04}}
+        for side in (1000, 2000, 7000)
+    ]
+    assert exponent(rows) == pytest.approx(1.04)
+
+
+def timing(*rounds: list[float]) -> Timing:
+    level = Level("upsample", 0.0, 0.5, 0.8, None, Counter({("upsample", 64, 64): 2}))
+    return Timing(9.0, [[Run(each, None, (level,)) for each in seconds] for seconds in rounds])
 
 
 class TestResults:
-    def test_ratios_are_taken_within_each_round(self) -> None:
-        """The machine slows down threefold: the ratio of the medians would say 4, the rounds say 8 throughout."""
-        slow, fast = timing("edge", seconds=[8.0, 24.0]), timing("edge", seconds=[1.0, 3.0])
-        found = results([slow, fast], width=64, height=48, gflops=1.0)
-        assert [entry["ratio"] for entry in found] == [1.0, 8.0]
-        drifting = timing("edge", seconds=[8.0, 6.0])
-        assert results([slow, drifting], width=64, height=48, gflops=1.0)[1]["ratio"] == pytest.approx((1 + 4) / 2)
-        assert (found[0]["median"], found[0]["min"], found[0]["max"], found[0]["in_networks"]) == (16.0, 8.0, 24.0, 8.0)
-        assert (found[0]["first"], found[0]["runs"]) == (9.0, 2)
+    def test_as_plain_data(self) -> None:
+        each = Measured(Candidate("edge", "onnx"), {"depth": 0.1}, {}, {"refocus": timing([1.0, 3.0], [2.0])}, 7)
+        each.joules = {"refocus": {}}
+        (row,) = results([each], Effort(runs=4))
+        item = row["items"]["refocus"]
+        assert (item["p50"], item["min"], item["runs"], item["first"]) == (2.0, 1.0, 3, 9.0)
+        assert (item["fewer_runs"], item["device"], item["energy_j"]) == (True, None, None)
+        assert item["levels"][0]["host"]["p50"] == 0.5
+        assert item["levels"][0]["tiles"] == [{"height": 64, "width": 64, "count": 2}]
+        assert row["energy"] == energy.NOT_TOLD
+        json.dumps(row)
 
-    def test_share_of_sgemm_by_hand(self) -> None:
-        levels = whole(geometry(48, 64))
-        work = multiplications("edge", levels)
-        (entry,) = results([timing("edge", seconds=[0.5])], width=64, height=48, gflops=3.0)
-        assert (entry["multiplications"], entry["halo"]) == (work, 0)
-        assert entry["share"] == pytest.approx(2 * work / 0.5 / 3e9)
-        twice = Counter({run: 2 * count for run, count in levels.items()})
-        (entry,) = results([timing("edge", seconds=[0.5], runs=twice)], width=64, height=48, gflops=3.0)
-        assert (entry["multiplications"], entry["halo"]) == (work, work)
-        assert entry["share"] == pytest.approx(4 * work / 0.5 / 3e9)
-
-    def test_without_pytorch_nothing_is_counted(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        def missing(_variant: str, _runs: object) -> int:
-            raise ImportError
-
-        monkeypatch.setattr(benchmarks.refocus, "multiplications", missing)
-        (entry,) = results([timing("edge", seconds=[0.5])], width=64, height=48, gflops=3.0)
-        assert (entry["multiplications"], entry["halo"], entry["share"]) == (None, None, None)
-        assert entry["median"] == 0.5
+    def test_pairs_are_of_the_same_round(self) -> None:
+        slow = Measured(
+            Candidate("edge", "torch"), timings={"refocus": timing([8.0], [24.0]), "again": timing([4.0], [12.0])}
+        )
+        fast = Measured(
+            Candidate("edge", "onnx"), timings={"refocus": timing([1.0], [3.0]), "again": timing([1.0], [1.0])}
+        )
+        found = {(row["item"], row["of"], row["to"]): row["ratio"] for row in ratios([slow, fast])}
+        assert found == {
+            ("refocus", "edge onnx", "edge torch"): 8.0,
+            ("again", "edge onnx", "edge torch"): 8.0,
+            ("again", "edge torch", "edge torch, refocus"): 2.0,
+            ("again", "edge onnx", "edge onnx, refocus"): 2.0,
+        }
 
 
-class FakePool:
-    """Runs nothing; answers `_open` with 0.5 s and each refocus with 2 s, and notes the order."""
+class InlinePool:
+    """Runs in this process what would run in one of its own, and notes the turns."""
 
     log: list[str]
 
     def __init__(self, *_: object, **__: object) -> None: ...
 
-    def __enter__(self) -> "FakePool":
+    def __enter__(self) -> "InlinePool":
         return self
 
     def __exit__(self, *_: object) -> None: ...
 
-    def submit(self, function: object, candidate: Candidate, *_: int) -> Future[object]:
+    def submit(self, function: Callable[..., object], candidate: Candidate, *arguments: Any) -> Future[object]:
         done: Future[object] = Future()
-        if function is benchmarks.refocus._open:
-            done.set_result(0.5)
-        else:
-            self.log.append(candidate.variant)
-            done.set_result(Run(2.0, 1.0, Counter()))
+        done.set_result(self.answer(function, candidate, *arguments))
         return done
+
+    def answer(self, function: Callable[..., object], candidate: Candidate, *arguments: Any) -> object:
+        if function is benchmarks.worker.turn:
+            self.log.append(candidate.variant + arguments[2][0])
+            return Turn([Run(2.0)])
+        return 5 if function is benchmarks.worker.memory else {}
 
 
 class TestMeasure:
     @pytest.fixture
     def log(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-        monkeypatch.setattr(FakePool, "log", [], raising=False)
-        monkeypatch.setattr(benchmarks.refocus, "ProcessPoolExecutor", FakePool)
-        monkeypatch.setattr(benchmarks.refocus, "PAUSE", 0.0)
-        return FakePool.log
+        monkeypatch.setattr(InlinePool, "log", [], raising=False)
+        monkeypatch.setattr(benchmarks.measure, "ProcessPoolExecutor", InlinePool)
+        monkeypatch.setattr(benchmarks.measure, "PAUSE", 0.0)
+        return InlinePool.log
 
     def test_takes_turns(self, log: list[str]) -> None:
         shares: list[float] = []
+        warmed: list[int] = []
         found = measure(
-            [Candidate("A", "onnx"), Candidate("B", "onnx")], width=8, height=8, warm_up=1, runs=2, seconds=0.0,
-            progress=shares.append,
+            [Candidate("A", "onnx"), Candidate("B", "onnx")], ["refocus", "again", "depth"], width=8, height=8,
+            effort=Effort(runs=2, seconds=0.0), progress=shares.append, warmed=lambda: warmed.append(len(log)),
         )  # fmt: skip
-        assert "".join(log) == "ABABAB"
-        assert [len(each.runs) for each in found] == [2, 2]
-        assert [each.first for each in found] == [2.0, 2.0]
+        # First run and warm-up of each, then rounds; the two loops take turns with each other too.
+        assert "".join(log) == "ArArAaAaBrBrBaBa" + 2 * "ArAaBrBa" + "AdAdBdBd" + 2 * "AdBd"
+        assert warmed == [8]
+        assert [len(each.timings["again"].rounds) for each in found] == [2, 2]
+        assert [each.peak for each in found] == [5, 5]
         assert shares == sorted(shares)
         assert shares[-1] == 1.0
 
-    @pytest.mark.parametrize(("runs", "seconds", "expected"), [(1, 7.0, 4), (5, 7.0, 5)])
-    def test_goes_on_until_there_are_runs_and_seconds_enough(
-        self, log: list[str], runs: int, seconds: float, expected: int
-    ) -> None:
-        (found,) = measure([Candidate("A", "onnx")], width=8, height=8, warm_up=2, runs=runs, seconds=seconds)
-        assert len(found.runs) == expected
-        assert len(log) == expected + 2
+    @pytest.mark.parametrize(
+        ("effort", "expected"),
+        [
+            (Effort(runs=1, seconds=7.0), 4),
+            (Effort(runs=5, seconds=7.0), 5),
+            (Effort(runs=500, seconds=7.0, at_most=12.0), 6),
+        ],
+    )
+    @pytest.mark.usefixtures("log")
+    def test_goes_on_until_there_are_runs_and_seconds_enough(self, effort: Effort, expected: int) -> None:
+        (found,) = measure([Candidate("A", "onnx")], ["depth"], width=8, height=8, effort=effort)
+        assert len(found.timings["depth"].runs) == expected
 
-    def test_what_is_missing_shows_at_once(self) -> None:
-        with pytest.raises(InputError, match="unknown variant"):
-            measure([Candidate("none", "onnx")], width=8, height=8)
+    def test_the_default_is_what_the_documents_promise(self) -> None:
+        assert (Effort().warm_up, Effort().runs, Effort().seconds) == (0.2, 100, 3.0)
 
 
 def test_the_synthetic_photo_is_always_the_same() -> None:
@@ -192,30 +424,52 @@ def test_the_synthetic_photo_is_always_the_same() -> None:
     assert np.ptp(photo) > 100
 
 
+class WorkingPool(InlinePool):
+    def answer(self, function: Callable[..., object], candidate: Candidate, *arguments: Any) -> object:
+        return function(candidate, *arguments)
+
+
 class TestCommand:
-    def test_speed(self, deeplens: Command, artifacts: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(benchmarks.machine, "sgemm", lambda *, threads: Sgemm({"numpy": 100.0 * threads}))
+    @pytest.fixture
+    def _here(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In this process, on a machine whose speed is made up."""
+        benchmarks.worker._worker.cache_clear()
+        monkeypatch.setattr(benchmarks.measure, "ProcessPoolExecutor", WorkingPool)
+        monkeypatch.setattr(benchmarks.measure, "PAUSE", 0.0)
+        monkeypatch.setattr(benchmarks.machine, "speed", lambda **_: SPEED)
         monkeypatch.setattr(benchmarks.machine, "load_average", lambda: 3.0)
-        target = folder / "bench.json"
+        monkeypatch.setattr(state, "read_state", lambda: State(cpu_mhz={"cpu0": 3000.0}))
+
+    @pytest.mark.usefixtures("_here")
+    def test_speed_and_compare(self, deeplens: Command, artifacts: Path, folder: Path) -> None:
+        target, markdown, plot = (folder / name for name in ("bench.json", "bench.md", "bench.png"))
         result = deeplens(
-            "bench", "--size", "64x48", "--variant", "edge", "--runtime", "onnx", "--artifacts", artifacts,
-            "--threads", 1, "--runs", 2, "--seconds", 0, "--json", target,
+            "bench", "--size", "64x48", "--artifacts", artifacts, "--threads", 1, "--runs", 2, "--seconds", 0,
+            "--warm-up", 0, "--json", target, "--markdown", markdown, "--plot", plot,
         )  # fmt: skip
         assert result.status == 0
-        assert "Refocus of 64×48" in result.out
         assert result.err.splitlines() == [
             "warning: the load average was 3.00 before the start: something else is running"
         ]
         answer = json.loads(target.read_text())
-        assert (answer["width"], answer["height"], answer["baseline"]) == (64, 48, "edge onnx")
-        (entry,) = answer["results"]
-        assert (entry["runs"], entry["ratio"], entry["weights"]) == (2, 1.0, "artefact")
-        assert 0 < entry["in_networks"] <= entry["median"]
-        assert entry["multiplications"] == multiplications("edge", whole(geometry(48, 64)))
-        assert answer["machine"]["threads"] == 1
-        assert answer["machine"]["load_average"] == {"before": 3.0, "after": 3.0}
-        assert answer["machine"]["processor"]
-        assert answer["machine"]["versions"]["onnxruntime"]
+        assert (answer["size"], answer["valid"], answer["quick"]) == ([64, 48], False, False)
+        (row,) = answer["results"]
+        assert set(row["items"]) == {"refocus", "again", "depth", "lens_blur", "upsample"}
+        assert 0 < row["items"]["refocus"]["min"] <= row["items"]["refocus"]["p50"] <= row["items"]["refocus"]["p99"]
+        assert row["peak_bytes"] > 20e6
+        assert [level["network"] for level in row["items"]["refocus"]["levels"]] == ["lens_blur"]
+        rooflines = {each["what"]: each for each in answer["roofline"]}
+        assert rooflines["lens_blur"]["multiplications"] == cost("edge", "lens_blur", 48, 64)["multiplications"]
+        assert answer["machine"]["state"]["before"]["cpu_mhz"] == {"cpu0": 3000.0}
+        assert "INVALID" in markdown.read_text()
+        assert plot.read_bytes().startswith(b"\x89PNG")
+
+        compared = deeplens("bench", "--compare", target, target)
+        assert compared.status == 0
+        assert "1.00" in compared.out
+        assert "are invalid" in compared.out
+        target.write_text('{"format": 1}')
+        assert "measure again" in deeplens("bench", "--compare", target, target).error
 
     def test_memory(self, deeplens: Command, artifacts: Path) -> None:
         result = deeplens(
@@ -227,12 +481,25 @@ class TestCommand:
         assert 20e6 < entry["peak_bytes"] < 20e9  # in bytes, not in the system's own unit
         assert 0 < entry["parts"]["refocus"] < entry["seconds"]
 
+    def test_profile(self, deeplens: Command, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(benchmarks.machine, "sgemm", lambda **_: {"numpy": 100.0})
+        result = deeplens("bench", "--profile", "--size", "64x48", "--artifacts", artifacts, "--json", "-")
+        assert result.status == 0
+        rows = {row["network"]: row for row in json.loads(result.out)["results"]}
+        assert {each["kind"] for each in rows["upsample"]["kinds"]} == {"Abs", "Sub", "Resize", "Mul"}
+        assert sum(each["share"] for each in rows["upsample"]["kinds"]) == pytest.approx(1.0)
+        assert rows["upsample"]["conv_gflops"] == 0  # these stand-ins have no convolution
+
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
             (["--size", "big"], "is not WxH"),
             (["--size", "0x5"], "is not WxH"),
+            (["--size", "64x48", "--size", "32x32"], "go with --memory only"),
+            (["--item", "sleep"], "unknown item"),
+            (["--candidate", "edge"], "is not VARIANT,RUNTIME"),
             (["--json", "missing/bench.json"], "does not exist"),
+            (["--profile", "--runtime", "torch"], "--profile is of runtime 'onnx'"),
             (["--memory", "--size", "64x48", "--runtime", "none"], "unknown runtime"),
         ],
     )
@@ -240,3 +507,25 @@ class TestCommand:
         result = deeplens("bench", *arguments)
         assert result.status == 3
         assert message in result.error
+
+    def test_candidates_by_pairs_and_one_by_one(self) -> None:
+        by_pairs = _candidates([("edge", "torch", None), ("edge", "onnx", None)], ["fp32", "int8"], None, 1)
+        assert [each.name for each in by_pairs] == ["edge torch", "edge onnx", "edge onnx int8"]
+        (one,) = _candidates([_parts("paper,onnx,fp16")], None, None, 1)
+        assert (one.name, one.weights) == ("paper onnx fp16", weights_of("paper"))
+
+    def test_an_unknown_runtime(self) -> None:
+        with pytest.raises(InputError, match="torch-compiled, openvino"):
+            Candidate("edge", "none").open()
+
+
+def test_a_report_that_differs_says_in_what() -> None:
+    speeds = {"after": SPEED.to_json()}
+    machine = {"processor": "a", "threads": 1, "system": "s", "versions": {}, "speed": speeds}
+    rows = [{"name": "edge onnx", "peak_bytes": 1e6, "items": {"depth": {"p50": 0.2, "min": 0.1}}}]
+    before = {"size": [64, 48], "quick": False, "valid": True, "remarks": [], "results": rows, "machine": machine}
+    faster = [{"name": "edge onnx", "peak_bytes": 2e6, "items": {"depth": {"p50": 0.1, "min": 0.1}, "again": {}}}]
+    after = {**before, "results": faster, "machine": {**machine, "threads": 2}}
+    table, doubts = report.compare(before, after)
+    assert table == [("depth", "edge onnx", "200.0", "100.0", "2.00", "1.00", "1 → 2")]
+    assert doubts == ["threads differs: 1 and 2", "sgemm rate: 100 and 100 GFLOP/s; two runs are not paired"]

@@ -1,0 +1,120 @@
+"""What is measured: a variant on a runtime, and peers of the runtimes that only the benchmarks run."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from export import manifest
+from model.contract import CONTRACTS, Contract
+from model.errors import InputError, MissingError
+from runtimes import RUNTIMES, open_runtime
+from runtimes.contract import Arrays, OpensOnce, Runtime
+from runtimes.pytorch import TorchRuntime, TorchSession
+
+PEERS = ("torch-compiled", "openvino")
+"""Not runtimes of the project: PyTorch through torch.compile, and OpenVINO on the ONNX artefacts."""
+
+KNOWN = (*RUNTIMES, *PEERS)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is measured. `weights` are for torch; an artefact brings its own."""
+
+    variant: str
+    runtime: str
+    weights: Path | Literal["shipped", "initial"] = "shipped"
+    artifacts: Path | None = None
+    threads: int = 1
+    precision: str = "fp32"
+
+    @property
+    def name(self) -> str:
+        return f"{self.variant} {self.runtime}" + ("" if self.precision == "fp32" else f" {self.precision}")
+
+    def open(self) -> Runtime:
+        """The runtime.
+
+        Raises:
+            InputError: an unknown variant or runtime.
+            MissingError: a library is not there.
+        """
+        if self.runtime not in KNOWN:
+            raise InputError(f"unknown runtime '{self.runtime}': choose {', '.join(KNOWN)}")
+        if self.runtime == "torch-compiled":
+            return CompiledRuntime(variant=self.variant, weights=self.weights, threads=self.threads)
+        if self.runtime == "openvino":
+            return OpenVinoRuntime(variant=self.variant, artifacts=self.artifacts, threads=self.threads)
+        return open_runtime(
+            self.runtime,
+            variant=self.variant,
+            weights=self.weights,
+            artifacts=self.artifacts,
+            threads=self.threads,
+            precision=self.precision,
+        )
+
+
+class CompiledRuntime(TorchRuntime):
+    """PyTorch through torch.compile, as Inductor compiles for the CPU; each shape anew, so that all are static."""
+
+    name = "torch-compiled"
+
+    def _load(self, network: str) -> TorchSession:
+        import torch
+
+        session = super()._load(network)
+        session.module = torch.compile(session.module, dynamic=False)  # type: ignore[assignment]
+        return session
+
+
+class _OpenVinoSession:
+    """One network in OpenVINO; an inference request for each of `lanes` threads."""
+
+    def __init__(self, compiled: Any, contract: Contract) -> None:
+        self._compiled: Any | None = compiled
+        self._contract = contract
+        self._request = compiled.create_infer_request()
+
+    @property
+    def closed(self) -> bool:
+        return self._compiled is None
+
+    def describe(self) -> Contract:
+        return self._contract
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        outputs = self._request.infer(dict(inputs), share_inputs=True)
+        return {tensor.name: outputs[tensor.name] for tensor in self._contract.outputs}
+
+    def close(self) -> None:
+        self._compiled = self._request = None
+
+
+class OpenVinoRuntime(OpensOnce[_OpenVinoSession]):
+    """OpenVINO on the CPU, in FP32, on the ONNX artefacts of one variant, set to the latency of one request."""
+
+    name = "openvino"
+
+    def __init__(self, *, variant: str, artifacts: Path | None, threads: int) -> None:
+        super().__init__()
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingError(f"OpenVINO can't be imported ({error}): pip install openvino") from error
+        self.variant = variant
+        self._folder = artifacts or manifest.DEFAULT_FOLDER
+        self._core = openvino.Core()
+        self._settings = {
+            "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, "INFERENCE_PRECISION_HINT": "f32",
+        }  # fmt: skip
+
+    def _load(self, network: str) -> _OpenVinoSession:
+        entry = manifest.find(
+            self._folder, network=network, variant=self.variant, runtime="onnx", precision="fp32", shape=None
+        )
+        path = manifest.verify(self._folder, entry)
+        return _OpenVinoSession(self._core.compile_model(str(path), "CPU", self._settings), CONTRACTS[network])
