@@ -33,6 +33,20 @@ PlanFile = Annotated[
     typer.Option("--plan", metavar="FILE", show_default="the shipped one", help="Precision plan for int8 and mixed."),
 ]
 Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, show_default="all", help="CPU threads.")]
+FocusFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--focus-file", metavar="FILE", help="With DIR: CSV with photo,x,y; more lines of a photo, more points."
+    ),
+]
+Suffix = Annotated[
+    str | None,
+    typer.Option("--suffix", metavar=".EXT", show_default="the photo's", help="With DIR: of what is written."),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="With DIR: on a Ray cluster; local starts one on this machine."),
+]
 
 
 def weights_from(text: str) -> Path | Literal["shipped", "initial"]:

@@ -20,9 +20,12 @@ from deeplens.options import (
     DepthModelOutput,
     DepthModelSize,
     DepthModelStd,
+    FocusFile,
     JsonTarget,
     Precision,
+    Ray,
     Runtime,
+    Suffix,
     Threads,
     Variant,
     Weights,
@@ -39,16 +42,22 @@ EMBEDDED = "embedded"
 
 
 def refocus(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", show_default=False, help="A photo that is sharp all over.")],
+    photo: Annotated[
+        Path,
+        typer.Argument(metavar="PHOTO|DIR", show_default=False, help="A photo that is sharp all over, or a folder."),
+    ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="OUT", show_default=False, help="Where to write the result.")
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="OUT", show_default=False, help="Where to write it; a folder for a folder."
+        ),
     ],
     focus: Annotated[
         list[str] | None,
         typer.Option(
             metavar="X,Y",
             help="The point to be sharp: 0 to 1 from the top left of the photo as shown. Given more than once, "
-            "all that lies between these points in depth is sharp.",
+            "all that lies between these points in depth is sharp. With DIR also: nearest (the nearest subject).",
         ),
     ] = None,
     focus_depth: Annotated[
@@ -99,12 +108,15 @@ def refocus(
     threads: Threads = None,
     save_depth: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the depth map too.")] = None,
     side_by_side: Annotated[Path | None, typer.Option(metavar="FILE", help="Write before and after too.")] = None,
+    focus_file: FocusFile = None,
+    suffix: Suffix = None,
+    ray: Ray = None,
     json: JsonTarget = None,
 ) -> None:
-    """Refocus PHOTO at a point or at a depth, as a lens at f/N would."""
-    if bool(focus) == (focus_depth is not None):
-        raise typer.BadParameter("give one of the two", param_hint=["--focus", "--focus-depth"])
-    points = [parse_point(text) for text in focus or ()]
+    """Refocus PHOTO, or all photos of DIR, at a point or at a depth, as a lens at f/N would."""
+    given = [bool(focus), focus_depth is not None, focus_file is not None]
+    if sum(given) != 1:
+        raise typer.BadParameter("give one of them", param_hint=["--focus", "--focus-depth", "--focus-file"])
     if depth is not None and depth_model is not None:
         raise typer.BadParameter("give one of the two", param_hint=["--depth", "--depth-model"])
     chosen = depth_model_from(
@@ -117,10 +129,40 @@ def refocus(
     )
     depth_file = None if depth is None or depth == EMBEDDED else Path(depth)
 
+    from deeplens import folder
+    from deeplens.folder import Look
+    from runtimes.harness import aperture_from_f_number
+
+    aperture = aperture_from_f_number(f_number)
+    if photo.is_dir():
+        if depth_file is not None or save_depth is not None or side_by_side is not None:
+            raise InputError(f"{photo} is a folder: --depth FILE, --save-depth and --side-by-side are for one photo")
+        look = Look(
+            aperture=aperture,
+            focus_range=focus_range,
+            runtime=runtime,
+            variant=variant,
+            precision=precision or DEFAULT_PRECISION.get(runtime, "fp32"),
+            artifacts=artifacts,
+            weights=weights_from(weights),
+            tile=tile or None,
+            threads=threads,
+            depth_model=chosen,
+            embedded=depth == EMBEDDED,
+        )
+        folder.command(
+            photo, output, look, focus=focus, focus_depth=focus_depth, focus_file=focus_file, suffix=suffix, ray=ray,
+            json=json,
+        )  # fmt: skip
+        return
+    if focus_file is not None or suffix is not None or ray is not None:
+        raise InputError(f"--focus-file, --suffix and --ray are for a folder; {photo} is none")
+    points = [parse_point(text) for text in focus or ()]
+
     from runtimes import open_runtime
     from runtimes import photo as photos
     from runtimes.disparity import SUFFIXES, focal_disparity_at, read_disparity, write_disparity
-    from runtimes.harness import Harness, aperture_from_f_number
+    from runtimes.harness import Harness
 
     check_outputs(
         (output, photos.WRITERS),
@@ -129,7 +171,6 @@ def refocus(
         (json, None),
         inputs=(photo, depth_file, depth_model),
     )
-    aperture = aperture_from_f_number(f_number)
     watch = Stopwatch()
     with watch.part("read"):
         before = photos.read_photo(photo)

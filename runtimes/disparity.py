@@ -61,6 +61,22 @@ def focal_disparity_at(disparity: np.ndarray, x: float, y: float) -> float:
     return float(disparity[min(int(y * height), height - 1), min(int(x * width), width - 1)])
 
 
+def nearest_subject(disparity: np.ndarray) -> float:
+    """The disparity of the nearest subject: what 95 % of the picture, its middle counting most, do not exceed.
+
+    Pixels are weighed by a Gaussian around the centre whose σ is a quarter of each side, so that the floor before the
+    subject, which is nearer and lies at the border, counts little; the nearest 5 % are left to noise and to what else
+    stands in the way.
+
+    Args:
+        disparity: h×w in [0, 1], near = large.
+    """
+    weights = [np.exp(-0.5 * (((np.arange(side) + 0.5) / side - 0.5) / 0.25) ** 2) for side in disparity.shape]
+    order = np.argsort(disparity, axis=None)
+    share = np.cumsum(np.outer(*weights).ravel()[order])
+    return float(disparity.ravel()[order[np.searchsorted(share, 0.95 * share[-1])]])
+
+
 def read_disparity(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read a depth map of inverse depth (near = large) in any unit, and normalise it.
 
