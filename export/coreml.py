@@ -24,7 +24,8 @@ import typer
 from deeplens.guard import guarded
 from deeplens.options import JsonTarget, weights_from
 from deeplens.report import console_for, table, write_json
-from export import coreml_golden, coreml_report, manifest
+from export import coreml_report, manifest
+from export import golden as golden_vectors
 from export.coreml_check import compare
 from export.coreml_package import IMAGES, PRECISIONS, SHAPES, TARGETS, Recipe, save
 from export.onnx_graph import FIXED_SHAPES, check_choice, checked_shape, parse_shape
@@ -106,10 +107,10 @@ def export_module(
         save(
             module, contract, recipe, staged, notes={f"deeplens.{key}": value for key, value in (notes | tools).items()}
         )
-        golden = coreml_golden.write(
+        golden = golden_vectors.write(
             out / "coreml" / "golden", module, contract, variant=variant, size=recipe.sizes[0], sha256=sha256
         )
-        decibels = compare(staged, contract, recipe, coreml_golden.read(golden))
+        decibels = compare(staged, contract, recipe, golden_vectors.read(golden))
         entry = manifest.Entry(
             network=network,
             variant=variant,

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from export.coreml_golden import GATES, Golden, agreement
 from export.coreml_package import IMAGES, Recipe
+from export.golden import GATES, Golden, agreement
 from model.contract import Contract
 from model.errors import MismatchError
 
@@ -20,7 +20,7 @@ def compare(package: Path, contract: Contract, recipe: Recipe, golden: Golden) -
     in `GATES`; of compressed weights the loss is told.
 
     Returns:
-        the agreement with PyTorch's float32 output, in dB (`coreml_golden.agreement`).
+        the agreement with PyTorch's float32 output, in dB (`golden.agreement`).
 
     Raises:
         MismatchError: the package is outside these bounds, or can't be run.

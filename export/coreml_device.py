@@ -25,9 +25,10 @@ import typer
 from deeplens.guard import guarded
 from deeplens.options import Artifacts, JsonTarget
 from deeplens.report import console_for, table, write_json
-from export import coreml_golden, manifest
-from export.coreml_golden import GATES, Golden, agreement
+from export import golden as golden_vectors
+from export import manifest
 from export.coreml_package import recipe_of
+from export.golden import GATES, Golden, agreement
 from export.placement import UNITS, devices
 from model.errors import InputError, MismatchError, MissingError
 from runtimes.coreml.program import import_coremltools
@@ -67,7 +68,7 @@ class Result:
 
     Attributes:
         package: its path in the artefact folder.
-        agreement: with PyTorch in float32 on the golden vectors, in dB (`coreml_golden.agreement`).
+        agreement: with PyTorch in float32 on the golden vectors, in dB (`golden.agreement`).
         gate: the smallest agreement allowed; None where there is none.
         load: milliseconds until the package was ready, compiled beforehand.
         latency: of predictions on the golden inputs.
@@ -135,7 +136,7 @@ async def check(
     from coremltools.models.ml_program.experimental.async_wrapper import MLModelAsyncWrapper
 
     path = manifest.verify(folder, entry)
-    golden = coreml_golden.read(folder / entry.more["golden"])
+    golden = golden_vectors.read(folder / entry.more["golden"])
     if golden.weights_sha256 != entry.weights_sha256:
         raise MismatchError(f"the golden vectors beside {path} are of other weights: export the package again")
     recipe = recipe_of(entry)

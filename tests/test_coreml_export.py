@@ -6,6 +6,7 @@ import shutil
 import struct
 import sys
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +17,8 @@ import torch
 from torch import Tensor, nn
 
 import deeplens
-from export import coreml, coreml_golden, coreml_report, manifest
+from export import coreml, coreml_report, manifest
+from export import golden as vectors
 from export.coreml_check import compare
 from export.coreml_package import Recipe, recipe_of
 from model import build
@@ -93,13 +95,13 @@ def test_every_package_computes_what_pytorch_does(exported: Exported) -> None:
     full = np.abs(run(exported.path(FULL), inputs) - expected).max() / np.ptp(expected)
     assert full <= 1e-5
     half, palette = (
-        coreml_golden.agreement(run(exported.path(recipe), inputs, mode="fp16"), expected) for recipe in (HALF, PALETTE)
+        vectors.agreement(run(exported.path(recipe), inputs, mode="fp16"), expected) for recipe in (HALF, PALETTE)
     )
     assert half >= 60
     assert 10 <= palette < half
     inputs = random_inputs(SIZES[1])
     found = run(exported.path(LEVELS), inputs, function="size_32x40", mode="fp16")
-    assert coreml_golden.agreement(found, in_pytorch(step, inputs)) >= 60
+    assert vectors.agreement(found, in_pytorch(step, inputs)) >= 60
 
 
 def test_an_image_input_takes_pixels(exported: Exported) -> None:
@@ -108,9 +110,9 @@ def test_an_image_input_takes_pixels(exported: Exported) -> None:
     inputs["picture"] = (pixels / 255).astype(np.float32)
     expected = in_pytorch(stand_in(), inputs)
     found = run(exported.path(IMAGE), {**inputs, "picture": pixels}, mode="fp16")
-    assert coreml_golden.agreement(found, expected) >= 50
+    assert vectors.agreement(found, expected) >= 50
     unscaled = run(exported.path(IMAGE), inputs, mode="fp16")  # the control: 0 … 1 is nearly black
-    assert coreml_golden.agreement(unscaled, expected) < 30
+    assert vectors.agreement(unscaled, expected) < 30
 
 
 def test_the_package_says_what_it_is(exported: Exported) -> None:
@@ -206,9 +208,9 @@ def test_a_package_without_its_own_weights_is_refused(exported: Exported, tmp_pa
         manifest.verify(tmp_path / "artifacts", exported.entries[HALF])
 
 
-def golden_of(module: nn.Module, folder: Path) -> coreml_golden.Golden:
-    path = coreml_golden.write(folder, module, UPSAMPLE, variant="edge", size=SIZES[0], sha256="0")
-    return coreml_golden.read(path)
+def golden_of(module: nn.Module, folder: Path) -> vectors.Golden:
+    path = vectors.write(folder, module, UPSAMPLE, variant="edge", size=SIZES[0], sha256="0")
+    return vectors.read(path)
 
 
 def test_a_wrong_graph_or_weight_is_seen(exported: Exported, tmp_path: Path) -> None:
@@ -250,26 +252,54 @@ def test_what_cannot_be_converted_is_refused_in_one_line(tmp_path: Path, capfd: 
     assert list((tmp_path / "coreml").glob("*mlpackage*")) == []
 
 
+def step_inputs(x: int, height: int, width: int) -> list[list[float]]:
+    """The rule of `export.golden_inputs` for the step, in whole numbers, a value at a time."""
+
+    def byte() -> int:
+        nonlocal x
+        x = (1664525 * x + 1013904223) % 2**32
+        return x >> 24
+
+    rows, columns = height // 8, width // 8
+    cells = [[[byte() for _ in range(columns)] for _ in range(rows)] for _ in range(3)]
+
+    def picture(side: int, noise: Callable[[], int]) -> list[float]:
+        return [
+            ((3 * cells[c][y // side][x_ // side] + noise()) >> 2) / 255
+            for c in range(3)
+            for y in range(rows * side)
+            for x_ in range(columns * side)
+        ]
+
+    high, low, blurred = picture(16, byte), picture(8, byte), picture(8, lambda: 127)
+    depth = [[2 * byte() - 255 for _ in range(columns)] for _ in range(rows)]
+    signed = [depth[y // 8][x_ // 8] / 255 for y in range(height) for x_ in range(width)]
+    return [high, low, blurred, signed]
+
+
 def test_any_language_can_read_the_golden_vectors(exported: Exported) -> None:
-    """By the JSON file and struct alone, as an app would."""
+    """By the JSON file, its rule for the inputs and struct alone, as an app would."""
     path = exported.folder / exported.entries[HALF].more["golden"]
     text = json.loads(path.read_text())
     assert (text["network"], text["variant"], text["size"]) == ("upsample", "edge", [32, 32])
     assert text["smallest_agreement_db"] == {"fp32": 70.0, "fp16": 50.0}
     values = {}
-    for item in text["inputs"] + text["outputs"]:
-        data = (path.parent / item["file"]).read_bytes()
-        numbers = struct.unpack(f"<{len(data) // 4}f", data)
-        values[item["name"]] = np.array(numbers, np.float32).reshape(item["shape"])
-        assert (min(numbers), max(numbers)) == pytest.approx((item["min"], item["max"]))
-    expected = values.pop("blurred_high")
+    for item, numbers in zip(text["inputs"], step_inputs(text["inputs"][0]["seed"], *text["size"]), strict=True):
+        data = struct.pack(f"<{len(numbers)}f", *numbers)
+        assert hashlib.sha256(data).hexdigest() == item["sha256"]
+        values[item["name"]] = np.array(struct.unpack(f"<{len(numbers)}f", data), np.float32).reshape(item["shape"])
+    (item,) = text["outputs"]
+    data = (path.parent / item["file"]).read_bytes()
+    numbers = list(struct.unpack(f"<{len(data) // 4}f", data))
+    expected = np.array(numbers, np.float32).reshape(item["shape"])
+    assert (min(numbers), max(numbers)) == pytest.approx((item["min"], item["max"]))
     assert list(values) == [tensor.name for tensor in UPSAMPLE.inputs]
     found = in_pytorch(build.load("edge", "upsample"), values)
     assert np.abs(found - expected).max() <= 1e-6
 
 
 def test_golden_pictures_fit_an_image_input(exported: Exported) -> None:
-    golden = coreml_golden.read(exported.folder / exported.entries[IMAGE].more["golden"])
+    golden = vectors.read(exported.folder / exported.entries[IMAGE].more["golden"])
     pixels = 255 * golden.inputs["picture"].astype(np.float64)
     assert np.abs(pixels - np.rint(pixels)).max() < 1e-4
     assert len(np.unique(np.rint(pixels))) > 100
@@ -279,24 +309,24 @@ def test_other_golden_vectors_are_refused(exported: Exported, tmp_path: Path) ->
     folder = tmp_path / "golden"
     shutil.copytree(exported.folder / "coreml" / "golden", folder)
     path = folder / "edge_upsample_32x32.json"
-    data = folder / "edge_upsample_32x32.picture.bin"
+    data = folder / "edge_upsample_32x32.blurred_high.f32"
     data.write_bytes(data.read_bytes()[:-4] + b"\0\0\0\0")
-    with pytest.raises(MismatchError, match=r"picture\.bin is not the file"):
-        coreml_golden.read(path)
+    with pytest.raises(MismatchError, match=r"blurred_high\.f32 is not the file"):
+        vectors.read(path)
     data.unlink()
-    with pytest.raises(MissingError, match=r"picture\.bin.*export the package again"):
-        coreml_golden.read(path)
+    with pytest.raises(MissingError, match=r"blurred_high\.f32.*export the package again"):
+        vectors.read(path)
     path.write_text("{}")
     with pytest.raises(InputError, match="does not describe golden vectors"):
-        coreml_golden.read(path)
+        vectors.read(path)
 
 
 def test_agreement_is_the_ratio_of_spread_and_error() -> None:
     expected = np.array([10.0, 12.0], np.float32)
-    assert coreml_golden.agreement(expected + np.float32(0.002), expected) == pytest.approx(60, abs=0.01)
-    assert coreml_golden.agreement(expected, expected) == np.inf
+    assert vectors.agreement(expected + np.float32(0.002), expected) == pytest.approx(60, abs=0.01)
+    assert vectors.agreement(expected, expected) == np.inf
     with pytest.raises(MismatchError, match="expected"):
-        coreml_golden.agreement(expected[:1], expected)
+        vectors.agreement(expected[:1], expected)
 
 
 def test_without_a_library_the_extra_is_named(deeplens_process: Command, monkeypatch: pytest.MonkeyPatch) -> None:
