@@ -9,6 +9,7 @@ from typer.main import get_command
 import deeplens
 from benchmarks.command import bench
 from benchmarks.scale import scale
+from deeplens.golden import golden
 from deeplens.guard import USAGE, guarded
 from deeplens.info import info, verify
 from deeplens.lint import lint
@@ -25,6 +26,7 @@ export_app.command("coreml")(coreml.command)
 app.command()(refocus)
 app.add_typer(export_app, name="export")
 app.command()(parity)
+app.command()(golden)
 app.command()(evaluate)
 app.command()(bench)
 app.command()(scale)

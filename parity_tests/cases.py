@@ -3,6 +3,7 @@
 All runtimes get the same inputs: random ones from a seed, real ones from a run of the reference over the photo.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
@@ -43,10 +44,19 @@ class Plan:
         ("fixed", None),
         ("dynamic", 701),
         ("fixed", 701),
+        ("fixed", 330),
     )
     seed: int = 0
     point: tuple[float, float] = (0.5, 0.5)
     aperture: float = 1.0
+
+
+PLANS: Mapping[str, Plan] = {
+    "edge": Plan(),
+    # A fixed shape into which a level fits whole, and few steps: float64 takes minutes for a whole photo.
+    "paper": Plan(fixed_size=(104, 168), loops=(("dynamic", 701), ("fixed", 330))),
+}
+"""Variant → what is run unless told otherwise."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,6 +118,18 @@ class LoopCase:
 Case = NetworkCase | LoopCase
 
 
+def case_sha256(case: Case) -> str:
+    """SHA-256 over all that a case gives to a runtime: names, shapes, types, values, focus, aperture."""
+    arrays = case.inputs if isinstance(case, NetworkCase) else {"pixels": case.pixels}
+    digest = hashlib.sha256(case.name.encode())
+    if isinstance(case, LoopCase):
+        digest.update(f" {case.point} {case.aperture}".encode())
+    for name, array in arrays.items():
+        digest.update(f" {name} {array.dtype} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
 def random_cases(plan: Plan) -> list[Case]:
     """Each network on random inputs."""
     generator = np.random.default_rng(plan.seed)
@@ -153,8 +175,12 @@ def photo_cases(plan: Plan, reference: Runtime, pixels: np.ndarray) -> list[Case
         for network in NETWORKS
         for graph, size in graphs(CONTRACTS[network], plan)
     ]
-    cases += [LoopCase(resized(pixels, long), graph, plan.point, plan.aperture) for graph, long in plan.loops]
-    return cases
+    return cases + whole_photos(plan, pixels)
+
+
+def whole_photos(plan: Plan, pixels: np.ndarray) -> list[Case]:
+    """The loop over a photo, H×W×3, uint8: graph by graph, size by size."""
+    return [LoopCase(resized(pixels, long), graph, plan.point, plan.aperture) for graph, long in plan.loops]
 
 
 def graphs(contract: Contract, plan: Plan) -> list[tuple[Graph, Size]]:

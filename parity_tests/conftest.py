@@ -15,8 +15,10 @@ from model.contract import CONTRACTS, NETWORKS, VARIANTS
 from model.errors import MissingError
 from parity_tests.cases import Case, Plan, photo_cases, random_cases
 from parity_tests.lively import lively
-from parity_tests.produce import Outputs, produce, torch_opener
-from parity_tests.report import Report, run
+from parity_tests.outputs import Outputs
+from parity_tests.produce import produce, torch_opener
+from parity_tests.report import Report
+from parity_tests.run import Request, run
 
 PHOTO = Path(__file__).parent.parent / "samples" / "stream.jpg"
 """2048×1364."""
@@ -25,7 +27,7 @@ STRIP = (slice(600, 856), slice(300, 1588))
 """Of `PHOTO`, 256×1288: the shortest long side that takes three steps, low for what `paper` costs in float64."""
 
 PLANS = {
-    "edge": Plan(),
+    "edge": Plan(loops=(("dynamic", None), ("fixed", None), ("dynamic", 701), ("fixed", 701))),
     # A size that fits into the fixed shape whole, and takes one step.
     "paper": Plan(fixed_size=(104, 168), loops=(("dynamic", None), ("fixed", 330))),
 }
@@ -42,6 +44,7 @@ class Compared:
 
     cases: list[Case]
     reference: Outputs
+    judge: Outputs
 
 
 @pytest.fixture(scope="session")
@@ -108,7 +111,15 @@ def paper_report(weights: Path, artifacts: Artifacts, strip: Path) -> Report:
 
 def _onnx_report(variant: str, artifacts: Path, weights: Path, photo: Path) -> Report:
     return run(
-        variants=[variant], runtimes=["onnx"], artifacts=artifacts, weights=weights, photo=photo, plan=PLANS[variant]
+        Request(
+            variants=[variant],
+            runtimes=["onnx"],
+            precisions=["fp32"],
+            artifacts=artifacts,
+            weights=weights,
+            photo=photo,
+            plan=PLANS[variant],
+        )
     )
 
 
@@ -123,7 +134,8 @@ def small(lively_weights: Path, strip: Path) -> Callable[[str], Compared]:
             opener = torch_opener(variant, weights=lively_weights, fixed_size=SMALL.fixed_size)
             with opener("dynamic") as torch:
                 cases = [*random_cases(SMALL), *photo_cases(SMALL, torch, pixels)]
-            done[variant] = Compared(cases, produce(opener, cases))
+            judge = torch_opener(variant, weights=lively_weights, fixed_size=SMALL.fixed_size, dtype="float64")
+            done[variant] = Compared(cases, produce(opener, cases), produce(judge, cases))
         return done[variant]
 
     return compared

@@ -1,61 +1,56 @@
-"""The third room: every runtime against PyTorch, as a table for people, as Markdown and as JSON."""
+"""The third room: what was found, and what it means. The forms that it takes: `tables`, `junit`, `page`, `plot`."""
 
 import math
-import platform
-import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
-from importlib import metadata
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
-from rich.table import Table
+import numpy as np
 
-from deeplens.report import table
-from model.contract import NETWORKS, VARIANTS
-from model.errors import InputError, MismatchError, MissingError
-from parity_tests.cases import Plan, photo_cases, random_cases
-from parity_tests.compare import GATES, MORE, NETWORK, PSNR, Measured, Row, compare
-from parity_tests.produce import artefact_opener, produce, torch_opener
-from runtimes import RUNTIMES
-from runtimes.photo import read_photo, to_8_bit
+from model.errors import MismatchError, MissingError
+from parity_tests.cases import Case, LoopCase
+from parity_tests.compare import Measured, Row
+from parity_tests.metrics import difference
+from parity_tests.outputs import EIGHT_BIT, Outputs
 
-if TYPE_CHECKING:
-    from model.build import Weights
+GAIN = 64
+"""How many times the differences of 8-bit pictures are amplified to be seen."""
 
-REFERENCE = "torch"
+LOOK_SIDE = 400
+"""Pixels of the longest side of a picture in the report."""
 
-COMPARED = tuple(name for name in RUNTIMES if name != REFERENCE)
-"""Runtimes that are compared with PyTorch."""
 
-FIXED_ONLY = ("coreml",)
-"""Runtimes whose artefacts all have fixed shapes: cases with free sizes are not for them."""
+@dataclass(frozen=True, eq=False)
+class Look:
+    """The final picture of a runtime beside its difference from PyTorch's, small.
 
-COLUMNS = (
-    "variant",
-    "runtime",
-    "what",
-    "input",
-    "graph",
-    "size",
-    "max |d|",
-    "from float64",
-    "torch from float64",
-    "allowed",
-    "max |d| / spread",
-    "allowed",
-    "PSNR dB",
-    "result",
-)
+    Attributes:
+        title: variant, runtime and loop.
+        picture: h×w×3, uint8.
+        off: h×w, uint8: the largest difference of the pixels and channels that one pixel stands for, times `GAIN`.
+    """
 
-LEGEND = (
-    "max |d|: largest |runtime − PyTorch float32|. From float64: the same from PyTorch in float64, the judge. Torch "
-    "from float64: PyTorch float32's own rounding. The 8-bit picture counts steps of 8 bits. Sizes are height×width: "
-    "of a network's low-resolution input, of the loop's photo. A row passes if max |d|, from float64 and max |d| "
-    "over the spread are all within what is allowed. Of FP16 the pictures have to reach "
-    f"{PSNR:g} dB, and at most {100 * MORE:g} % of the 8-bit picture's pixels may be off by more than 1."
-)
+    title: str
+    picture: np.ndarray
+    off: np.ndarray
+
+
+@dataclass(frozen=True)
+class Located:
+    """Where the first difference arises, or why none was found: see `parity_tests.locate`.
+
+    Attributes:
+        where: variant, runtime and network.
+        operation: the first operation that departs; None where none does.
+        module: the path of the PyTorch module that it belongs to, "" of the network itself.
+        said: for people.
+    """
+
+    where: str
+    operation: str | None
+    module: str | None
+    said: str
 
 
 @dataclass(frozen=True)
@@ -65,199 +60,115 @@ class Report:
     Attributes:
         photo: its name, or None.
         tools: library → version.
+        machine: what the runtimes ran on.
+        looks: final pictures.
+        artifacts: path of each artefact that was run → its SHA-256.
+        seconds: variant and runtime → how long it took.
+        located: for what failed, or was asked for.
     """
 
     rows: tuple[Row, ...]
     photo: str | None
     tools: dict[str, str]
+    machine: str = ""
+    looks: tuple[Look, ...] = ()
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    located: tuple[Located, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
         """Status → number of rows."""
         return dict(Counter(row.status for row in self.rows))
 
+    @property
+    def wrong(self) -> tuple[Row, ...]:
+        """Rows that failed or are stale."""
+        return tuple(row for row in self.rows if row.status in ("failed", "stale"))
+
+    @property
+    def ok(self) -> bool:
+        """Something was compared, and all of it passed."""
+        return not self.wrong and any(row.status == "passed" for row in self.rows)
+
     def check(self) -> None:
-        """Say nothing if something was compared and all of it passed.
+        """Say nothing if the report is `ok`.
 
         Raises:
             MismatchError: a row failed or is stale.
             MissingError: nothing could be compared.
         """
-        wrong = [row for row in self.rows if row.status in ("failed", "stale")]
-        if wrong:
-            row = wrong[0]
-            where = f"{row.variant} {row.what} on {row.runtime} ({row.input}, {row.graph}, {_size(row)})"
-            why = row.note if row.measured is None else _numbers(row.measured, row)
-            raise MismatchError(f"{len(wrong)} of {len(self.rows)} parity checks fail, the first is {where}: {why}")
-        if not any(row.status == "passed" for row in self.rows):
+        if self.wrong:
+            row = self.wrong[0]
+            where = f"{row.variant} {row.what} on {row.runtime} ({row.input}, {row.graph}, {size_of(row)})"
+            why = row.note if row.measured is None else numbers(row.measured, row)
+            found = f"; {self.located[0].said}" if self.located else ""
+            raise MismatchError(
+                f"{len(self.wrong)} of {len(self.rows)} parity checks fail, the first is {where}: {why}{found}"
+            )
+        if not self.ok:
             why = self.rows[0].note if self.rows else "no runtime was named"
             raise MissingError(f"nothing could be compared: {why}")
-
-    def table(self) -> Table:
-        """For the terminal."""
-        return table("Parity with PyTorch float32", COLUMNS, (_cells(row) for row in self.rows))
-
-    def markdown(self) -> str:
-        """A table with what was measured and what is allowed, and what the columns mean."""
-        lines = ["# Parity with PyTorch float32", "", self.summary(), "", LEGEND, ""]
-        lines.append("| " + " | ".join(COLUMNS) + " |")
-        lines.append("|" + " --- |" * len(COLUMNS))
-        lines += ["| " + " | ".join(cell.replace("|", "\\|") for cell in _cells(row)) + " |" for row in self.rows]
-        return "\n".join(lines).replace("| max |d|", "| max \\|d\\|") + "\n"
 
     def summary(self) -> str:
         """One line: how many rows have which status, on which photo, with which tools."""
         counts = ", ".join(f"{count} {status}" for status, count in self.counts.items()) or "no rows"
         tools = ", ".join(f"{name} {version}" for name, version in self.tools.items())
-        return f"{counts}. Photo: {self.photo or 'none'}. {tools}."
+        where = f" {self.machine}." if self.machine else ""
+        return f"{counts}. Photo: {self.photo or 'none'}.{where} {tools}."
 
     def to_json(self) -> dict[str, Any]:
         """The same as plain objects; numbers that are not finite are null."""
-        rows = [_plain(asdict(row)) for row in self.rows]
-        failed = any(row.status in ("failed", "stale") for row in self.rows)
-        passed = any(row.status == "passed" for row in self.rows)
         return {
-            "ok": passed and not failed,
+            "ok": self.ok,
             "counts": self.counts,
             "photo": self.photo,
+            "machine": self.machine,
             "tools": self.tools,
-            "rows": rows,
+            "artifacts": dict(self.artifacts),
+            "seconds": dict(self.seconds),
+            "located": [asdict(each) for each in self.located],
+            "rows": [_plain(asdict(row)) for row in self.rows],
         }
 
 
-def run(
-    *,
-    variants: Sequence[str],
-    runtimes: Sequence[str] = COMPARED,
-    precisions: Sequence[str] = ("fp32",),
-    artifacts: Path | None = None,
-    weights: "Weights" = "shipped",
-    photo: Path | None = None,
-    plan: Plan | None = None,
-    report: Callable[[str], None] = lambda _: None,
-) -> Report:
-    """Compare each runtime with PyTorch, for each variant.
-
-    Args:
-        precisions: of the artefacts, "fp32" or "fp16"; each has its own gates (`parity_tests.compare.GATES`).
-        artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`.
-        weights: PyTorch's, as in `model.build.load`. An artefact made from others is stale, and no number is compared.
-        photo: for real inputs and the loop; None: these rows are not run.
-        plan: which cases; None: `Plan()`.
-        report: gets a line before each long piece of work.
-
-    Raises:
-        InputError: an unknown variant, runtime or precision, or a photo that can't be read.
-        MissingError: PyTorch is not installed.
-        MismatchError: PyTorch itself gave values that are not finite.
-    """
-    for name in variants:
-        if name not in VARIANTS:
-            raise InputError(f"unknown variant '{name}': choose {' or '.join(VARIANTS)}")
-    for name in runtimes:
-        if name not in COMPARED:
-            why = "is what the others are compared with" if name == REFERENCE else "is unknown"
-            raise InputError(f"runtime '{name}' {why}: choose {' or '.join(COMPARED)}")
-    for name in precisions:
-        if name not in GATES:
-            raise InputError(f"parity of precision '{name}' is not defined: choose {' or '.join(GATES)}")
-    rows: list[Row] = []
-    candidates = [(name, precision) for name in runtimes for precision in precisions]
-    for variant in variants:
-        rows += _variant_rows(variant, candidates, artifacts, weights, photo, plan or Plan(), report)
-    return Report(tuple(rows), photo.name if photo else None, _tools())
-
-
-def _variant_rows(
-    variant: str,
-    candidates: Sequence[tuple[str, str]],
-    artifacts: Path | None,
-    weights: "Weights",
-    photo: Path | None,
-    plan: Plan,
-    report: Callable[[str], None],
-) -> list[Row]:
-    open_reference = torch_opener(variant, weights=weights, fixed_size=plan.fixed_size)
-    open_judge = torch_opener(variant, weights=weights, fixed_size=plan.fixed_size, dtype="float64")
-    cases = random_cases(plan)
-    with open_reference("dynamic") as torch:
-        try:
-            for network in NETWORKS:
-                torch.open(network)
-        except MissingError as error:
-            need = f"the reference: {error}"
-            return [_not_run(variant, _label(name, precision), "all", need) for name, precision in candidates]
-        if photo is not None:
-            cases += photo_cases(plan, torch, to_8_bit(read_photo(photo).pixels))
-    report(f"{variant}: PyTorch")
-    reference = produce(open_reference, cases)
-    report(f"{variant}: PyTorch in float64")
-    judge = produce(open_judge, cases)
-    rows = []
-    for name, precision in candidates:
-        label = _label(name, precision)
-        report(f"{variant}: {label}")
-        opener = artefact_opener(name, variant, artifacts=artifacts, fixed_size=plan.fixed_size, precision=precision)
-        chosen = [case for case in cases if name not in FIXED_ONLY or case.graph == "fixed"]
-        outputs = produce(opener, chosen)
-        rows += compare(
-            variant, label, chosen, candidate=outputs, reference=reference, judge=judge, precision=precision
-        )
-        if photo is None:
-            rows.append(_not_run(variant, label, "real inputs and the loop", "a photo: --photo FILE"))
-    return rows
-
-
-def _label(name: str, precision: str) -> str:
-    """A runtime as the table names it: with its precision, and how it computes where that is not its name."""
-    if name == "coreml" and sys.platform != "darwin":
-        return f"coreml {precision}, executor in {'float32' if precision == 'fp32' else 'fp16'}"
-    return name if precision == "fp32" else f"{name} {precision}"
-
-
-def _not_run(variant: str, runtime: str, what: str, need: str) -> Row:
-    return Row(variant, runtime, what, "", "", (0, 0), NETWORK, "not run", f"not run: needs {need}")
-
-
-def _tools() -> dict[str, str]:
-    versions = {"Python": platform.python_version()}
-    for library in ("torch", "onnxruntime", "coremltools", "numpy"):
-        try:
-            versions[library] = metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
-    return versions
-
-
-def _size(row: Row) -> str:
+def size_of(row: Row) -> str:
+    """Height × width; empty for a row without a case."""
     return f"{row.size[0]}×{row.size[1]}" if row.graph else ""
 
 
-def _cells(row: Row) -> tuple[str, ...]:
-    where = (row.variant, row.runtime, row.what, row.input, row.graph, _size(row))
-    result = row.note if row.status == "not run" else ": ".join(each for each in (row.status, row.note) if each)
-    if row.measured is None:
-        return (*where, *[""] * 7, result)
-    found = row.measured
-    absolute, relative = (
-        "any" if each == math.inf else f"{each:.2g}" for each in (row.gate.absolute, row.gate.relative)
-    )
-    numbers = (f"{each:.2g}" for each in (found.max_abs, found.judge, found.own))
-    decibels = "" if found.psnr is None else f"{found.psnr:.1f}"
-    return (*where, *numbers, absolute, f"{found.relative:.2g}", relative, decibels, result)
-
-
-def _numbers(measured: Measured, row: Row) -> str:
+def numbers(measured: Measured, row: Row) -> str:
+    """What was measured against what is allowed."""
     gate = row.gate
     parts = [
         f"max |d| {measured.max_abs:.2g}, from float64 {measured.judge:.2g}, at most {gate.absolute:.2g}",
         f"over the spread {measured.relative:.2g}, at most {gate.relative:.2g}",
     ]
+    if gate.mean < math.inf:
+        parts.append(f"mean |d| {measured.mean_abs:.2g}, at most {gate.mean:.2g}")
     if measured.psnr is not None and gate.decibels > -math.inf:
         parts.append(f"{measured.psnr:.1f} dB, at least {gate.decibels:g}")
     if measured.shares is not None and gate.more < math.inf:
         parts.append(f"{100 * measured.shares.more:.2g} % of pixels off by more than 1, at most {100 * gate.more:g} %")
     return "; ".join(parts)
+
+
+def looks_of(variant: str, runtime: str, cases: Sequence[Case], found: Outputs, reference: Outputs) -> tuple[Look, ...]:
+    """The final picture of the largest loop that a runtime did; none where it did none."""
+    loops = [case for case in cases if isinstance(case, LoopCase) and f"{case.name}/{EIGHT_BIT}" in found.arrays]
+    if not loops:
+        return ()
+    name = max(loops, key=lambda case: case.size).name
+    picture, due = found.arrays[f"{name}/{EIGHT_BIT}"], reference.arrays[f"{name}/{EIGHT_BIT}"]
+    if picture.shape != due.shape:
+        return ()
+    block = -(-max(due.shape[:2]) // LOOK_SIDE)
+    off = np.minimum(GAIN * difference(picture, due).max(axis=2), 255).astype(np.uint8)
+    height, width = (-(-size // block) * block for size in off.shape)
+    padded = np.zeros((height, width), np.uint8)
+    padded[: off.shape[0], : off.shape[1]] = off
+    worst = padded.reshape(height // block, block, width // block, block).max(axis=(1, 3))
+    return (Look(f"{variant} {runtime}, {name}", picture[::block, ::block].copy(), worst),)
 
 
 def _plain(value: Any) -> Any:

@@ -69,6 +69,9 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
 
     name = "onnx"
 
+    artefacts = "onnx"
+    """The runtime whose lines of the manifest are looked up."""
+
     def __init__(
         self,
         *,
@@ -93,16 +96,17 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
             self.artifacts,
             network=network,
             variant=self.variant,
-            runtime=self.name,
+            runtime=self.artefacts,
             precision=self._precision,
             shape=shape,
         )
         path = manifest.verify(self.artifacts, entry)
-        rebuild = manifest.export_command(self.artifacts, variant=self.variant, runtime=self.name, shape=shape)
+        rebuild = manifest.export_command(self.artifacts, variant=self.variant, runtime=self.artefacts, shape=shape)
         lanes = self._threads if network == "upsample" else 1
-        options = session_options(self._ort, threads=self._threads // lanes)
         try:
-            session = self._ort.InferenceSession(self._graph(path), options, providers=["CPUExecutionProvider"])
+            session = self._engine(path, threads=self._threads // lanes)
+        except MissingError:
+            raise
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             reason = " ".join(str(error).split())
             raise MismatchError(
@@ -114,6 +118,15 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
             names = [" → ".join(", ".join(side) for side in sides) for sides in (found, expected)]
             raise MismatchError(f"{path} has {names[0]}, expected {names[1]}: rebuild it with `{rebuild}`")
         return OnnxSession(session, replace(contract, fixed_size=entry.size), entry, lanes=lanes)
+
+    def _engine(self, path: Path, *, threads: int) -> Any:
+        """What runs the artefact at `path`: ONNX Runtime's session, or what has its get_inputs, get_outputs and run.
+
+        Args:
+            threads: for one operation.
+        """
+        options = session_options(self._ort, threads=threads)
+        return self._ort.InferenceSession(self._graph(path), options, providers=["CPUExecutionProvider"])
 
     def _graph(self, path: Path) -> Path | bytes:
         """What is loaded for the artefact at `path`: the file itself, or another graph in its place."""

@@ -6,7 +6,7 @@ is the least that FP16 storage costs, and pure FP16 the worst that a device may 
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -21,6 +21,9 @@ Mode = Literal["float32", "fp16", "fp16_pure"]
 computes in float32 and its result is rounded. "fp16_pure": each partial sum is rounded too."""
 
 FLOATS = ("fp16", "fp32")
+
+Observe = Callable[[Operation, Value, np.ndarray], np.ndarray | None]
+"""Gets what an operation gave, and may return another value for the operations that follow."""
 
 
 class Executor:
@@ -57,11 +60,17 @@ class Executor:
         self._uses = Counter(name for operation in self._operations for name in _names(operation))
         self._uses.update(function.outputs)
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    @property
+    def operations(self) -> tuple[Operation, ...]:
+        """Those that are run, in order: without the ones that decompress constants."""
+        return tuple(self._operations)
+
+    def run(self, inputs: Mapping[str, np.ndarray], *, observe: Observe | None = None) -> dict[str, np.ndarray]:
         """Run the function once. Each value is let go after its last use.
 
         Args:
             inputs: name → array of the declared shape; floats are float32 whatever the program declares.
+            observe: called with each output of each operation; what it returns takes the output's place, if anything.
 
         Returns:
             name → array; floats are float32, with the values of the declared type.
@@ -75,6 +84,10 @@ class Executor:
         for operation in self._operations:
             arguments = {name: self._argument(value, values) for name, value in operation.inputs.items()}
             values |= self._computed(operation, arguments)
+            if observe is not None:
+                for value in operation.outputs:
+                    other = observe(operation, value, values[value.name])
+                    values[value.name] = values[value.name] if other is None else other
             del arguments
             uses.subtract(_names(operation))
             for name in _names(operation) + tuple(each.name for each in operation.outputs):

@@ -1,0 +1,126 @@
+"""Makes the artefacts that a comparison needs and the folder lacks, or has from other weights."""
+
+from collections.abc import Callable, Collection
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from export import manifest
+from export.manifest import Entry
+from model.contract import CONTRACTS, NETWORKS
+from model.errors import DeepLensError, MissingError
+from parity_tests.candidates import PRECISIONS
+
+if TYPE_CHECKING:
+    from parity_tests.cases import Size
+    from parity_tests.run import Request
+
+
+def make_missing(request: "Request") -> None:
+    """Export what the rows of a request run, in the order of the table; what is there and fits is kept.
+
+    ONNX graphs with free sizes and of the plan's fixed shape, Core ML packages of that shape, in all precisions asked
+    for. INT8 graphs follow the variant's precision plan, and are left out, with a word, where that is of other weights.
+    Engines of TensorRT belong to a GPU and are left to their own command.
+
+    Raises:
+        as the exports; InputError for an unknown name.
+    """
+    folder = request.artifacts or manifest.DEFAULT_FOLDER
+    wanted = {(each.runtime, each.precision) for each in request.candidates()}
+    onnx = {precision for name, precision in wanted if name in ("onnx", "trt", "openvino", "onnx-reference")}
+    if request.compiles:
+        onnx |= set(request.precisions or PRECISIONS)
+    coreml = {precision for name, precision in wanted if name == "coreml"}
+    for variant in request.variants:
+        for network in NETWORKS:
+            sha256 = _weights_sha256(request, variant, network)
+            if sha256 is None:
+                continue
+            size = CONTRACTS[network].fixed_size or request.plan_for(variant).fixed_size
+            for shape in (None,) if CONTRACTS[network].fixed_size else (None, size):
+                _graphs(request, folder, variant, network, shape, sha256, onnx)
+            for precision in sorted(coreml):
+                _package(request, folder, variant, network, size, precision, sha256)
+
+
+def _weights_sha256(request: "Request", variant: str, network: str) -> str | None:
+    from model import build
+
+    try:
+        return build.weights_sha256(build.load(variant, network, request.weights))
+    except MissingError:
+        return None  # the rows say so
+
+
+def _graphs(
+    request: "Request",
+    folder: Path,
+    variant: str,
+    network: str,
+    shape: "Size | None",
+    sha256: str,
+    precisions: Collection[str],
+) -> None:
+    from calibration.plan import for_variant
+    from export import fp16, onnx_graph, planned
+    from model import build
+
+    def find(precision: str) -> Entry:
+        return manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=precision, shape=shape)
+
+    if precisions and not _fits(folder, partial(find, "fp32"), sha256):
+        request.report(f"{variant} {network}: ONNX {_size(shape)}")
+        onnx_graph.export(variant, network, out=folder, weights=request.weights, shape=shape)
+    for precision in sorted(set(precisions) - {"fp32"}):
+        if _fits(folder, partial(find, precision), sha256):
+            continue
+        request.report(f"{variant} {network}: ONNX {_size(shape)} in {precision}")
+        module = build.load(variant, network, request.weights)
+        if precision == "fp16":
+            fp16.export(find("fp32"), out=folder, module=module)
+            continue
+        try:
+            planned.export(find("fp32"), for_variant(variant), out=folder, kind=precision, module=module)
+        except DeepLensError as error:
+            request.report(f"{variant} {network}: no {precision} graph ({error})")
+
+
+def _package(
+    request: "Request", folder: Path, variant: str, network: str, size: "Size", precision: str, sha256: str
+) -> None:
+    def find() -> Entry:
+        return manifest.find(
+            folder,
+            network=network,
+            variant=variant,
+            runtime="coreml",
+            precision=precision,
+            shape=None if CONTRACTS[network].fixed_size else size,
+            more={"shapes": "fixed", "images": []},
+        )
+
+    if _fits(folder, find, sha256):
+        return
+    try:
+        from export import coreml
+        from export.coreml_package import Recipe
+
+        request.report(f"{variant} {network}: Core ML {_size(size)} in {precision}")
+        recipe = Recipe(precision=precision, sizes=(size,))
+        coreml.export(variant, network, recipe, out=folder, weights=request.weights)
+    except MissingError as error:
+        request.report(f"{variant} {network}: no Core ML package ({error})")
+
+
+def _fits(folder: Path, find: Callable[[], Entry], sha256: str) -> bool:
+    try:
+        entry = find()
+        manifest.verify(folder, entry)
+    except MissingError:
+        return False
+    return entry.weights_sha256 == sha256
+
+
+def _size(size: "Size | None") -> str:
+    return "of free sizes" if size is None else f"{size[0]}x{size[1]}"

@@ -1,0 +1,119 @@
+"""What is compared with PyTorch: every runtime in every precision, and in every way of computing that it has."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model.errors import InputError
+from parity_tests.cases import Case, LoopCase, NetworkCase, Size
+from parity_tests.produce import Opener, artefact_opener
+from runtimes import RUNTIMES
+
+if TYPE_CHECKING:
+    from model.build import Weights
+    from runtimes.coreml.executor import Mode
+
+REFERENCE = "torch"
+
+COMPARED = (REFERENCE, *(name for name in RUNTIMES if name != REFERENCE), "openvino", "onnx-reference")
+"""Runtimes of the table. "torch" is the graph that torch.export takes, from which all artefacts are made; "openvino"
+and "onnx-reference" (the evaluator of the ONNX project) run the ONNX artefacts a second and a third time."""
+
+PRECISIONS = ("fp32", "fp16", "int8")
+"""Of artefacts."""
+
+SMALL_LOOP = 330
+"""Long side in pixels of the largest photo for what takes seconds a tile."""
+
+SMALL_NETWORK = 96 * 160
+"""Low-resolution pixels of the largest network for ONNX's own evaluator, which is written to be read."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to compute the networks.
+
+    Attributes:
+        runtime: one of `COMPARED`.
+        precision: of the artefacts.
+        mode: of Core ML's executor; None for all else, and on a Mac.
+    """
+
+    runtime: str
+    precision: str
+    mode: "Mode | None" = None
+
+    @property
+    def label(self) -> str:
+        """As the table names it."""
+        if self.runtime == REFERENCE:
+            return "torch.export"
+        if self.mode is not None:
+            ways = {"float32": "float32", "fp16": "FP16 in float32", "fp16_pure": "pure FP16"}
+            return f"coreml {self.precision}, executor in {ways[self.mode]}"
+        return f"{self.runtime} {self.precision}"
+
+    @property
+    def rounding(self) -> str:
+        """By which of `parity_tests.compare.GATES` it is judged."""
+        if self.runtime == "coreml" and self.precision == "fp16":
+            return "fp16 all" if self.mode == "fp16" else "fp16 sums"
+        return self.precision
+
+    def chosen(self, cases: Sequence[Case]) -> list[Case]:
+        """The cases that it runs: Core ML has fixed shapes only, and what is slow gets small ones."""
+        if self.runtime == "coreml":
+            cases = [case for case in cases if case.graph == "fixed"]
+        if self.mode == "fp16_pure":
+            return [case for case in cases if not isinstance(case, LoopCase) or max(case.size) <= SMALL_LOOP]
+        if self.runtime == "onnx-reference":
+            small = (case for case in cases if isinstance(case, NetworkCase) and case.input == "random")
+            return [case for case in small if case.network == "depth" or case.size[0] * case.size[1] <= SMALL_NETWORK]
+        return list(cases)
+
+    def opener(self, variant: str, *, artifacts: Path | None, weights: "Weights", fixed_size: Size) -> Opener:
+        """See `parity_tests.produce`."""
+        if self.runtime == REFERENCE:
+            from parity_tests.captured import captured_opener
+
+            return captured_opener(variant, weights=weights, fixed_size=fixed_size)
+        return artefact_opener(
+            self.runtime,
+            variant,
+            artifacts=artifacts,
+            fixed_size=fixed_size,
+            precision=self.precision,
+            mode=self.mode,
+        )
+
+
+def candidates(runtimes: Sequence[str], precisions: Sequence[str] | None) -> list[Candidate]:
+    """All that the two allow, in the order of the table.
+
+    Args:
+        precisions: None: all that a runtime has.
+
+    Raises:
+        InputError: an unknown runtime or precision.
+    """
+    for name in runtimes:
+        if name not in COMPARED:
+            raise InputError(f"runtime '{name}' is unknown: choose {' or '.join(COMPARED)}")
+    for name in precisions or ():
+        if name not in PRECISIONS:
+            raise InputError(f"parity of precision '{name}' is not defined: choose {' or '.join(PRECISIONS)}")
+    found = []
+    for runtime in runtimes:
+        only = {REFERENCE: ("fp32",), "openvino": ("fp32",), "onnx-reference": ("fp32",), "coreml": ("fp32", "fp16")}
+        for precision in only.get(runtime, PRECISIONS):
+            if precisions is None or precision in precisions:
+                found += [Candidate(runtime, precision, mode) for mode in _modes(runtime, precision)]
+    return found
+
+
+def _modes(runtime: str, precision: str) -> "tuple[Mode | None, ...]":
+    if runtime != "coreml" or sys.platform == "darwin":
+        return (None,)
+    return ("float32",) if precision == "fp32" else ("fp16", "fp16_pure")

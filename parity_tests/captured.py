@@ -1,0 +1,74 @@
+"""The graph that torch.export takes of each network: what both exporters begin with, as a runtime and to look into."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.contract import ALIGNMENT, MIN_SIZE, Contract
+from parity_tests.cases import Graph, Size
+from parity_tests.produce import Opener
+from parity_tests.wrapped import WrappedRuntime, WrappedSession, with_fixed_size
+from runtimes.contract import Arrays, Runtime, Session, check_inputs
+
+if TYPE_CHECKING:
+    import torch
+
+    from model.build import Weights
+
+TRACE_SIZE = (64, 96)
+"""Low-resolution size at which a graph with free sizes is traced."""
+
+
+def captured(module: "torch.nn.Module", contract: Contract, size: Size | None) -> "torch.export.ExportedProgram":
+    """The program of a network, decomposed as Core ML's converter takes it.
+
+    Args:
+        size: low-resolution (height, width); None: free.
+    """
+    import torch
+    from torch.export import Dim
+
+    smallest = MIN_SIZE // ALIGNMENT
+    free = {axis: Dim(name, min=smallest) for axis, name in ((2, "h"), (3, "w"))}
+    dynamic = {
+        each.name: {axis: ALIGNMENT * each.scale * side for axis, side in free.items()} for each in contract.inputs
+    }
+    example = tuple(torch.zeros(each.shape(*(size or TRACE_SIZE))) for each in contract.inputs)
+    program = torch.export.export(module, example, dynamic_shapes=dynamic if size is None else None)
+    return program.run_decompositions({})
+
+
+def captured_opener(variant: str, *, weights: "Weights", fixed_size: Size) -> Opener:
+    """Opens what was captured of PyTorch: with free sizes, or of one size."""
+
+    def open_captured(graph: Graph) -> Runtime:
+        from runtimes.pytorch import TorchRuntime, TorchSession
+
+        def wrap(_network: str, session: Session) -> Session:
+            import torch
+
+            assert isinstance(session, TorchSession)
+            contract = session.describe()
+            size = contract.fixed_size or (fixed_size if graph == "fixed" else None)
+            program = captured(session.module, contract, size).module()
+
+            def run(inputs: Mapping[str, np.ndarray]) -> Arrays:
+                check_inputs(contract, inputs)
+                with torch.inference_mode():
+                    output = program(*(torch.tensor(inputs[each.name]) for each in contract.inputs))
+                return {contract.outputs[0].name: output.numpy()}
+
+            return WrappedSession(session, run, contract)
+
+        once: dict[str, Session] = {}  # it is captured once, however often the harness opens it
+
+        def wrap_once(network: str, session: Session) -> Session:
+            if network not in once:
+                once[network] = wrap(network, session)
+            return once[network]
+
+        runtime: Runtime = WrappedRuntime(TorchRuntime(variant=variant, weights=weights), wrap_once)
+        return runtime if graph == "dynamic" else with_fixed_size(runtime, fixed_size)
+
+    return open_captured

@@ -1,0 +1,53 @@
+"""TensorRT for RTX as a compiler, on a machine without a GPU: it takes a graph or it doesn't. No number comes of it."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from export import manifest
+from export.manifest import DEFAULT_FOLDER
+from export.trt_build import Options, build
+from export.trt_plan import TARGETS, profiles
+from model.contract import CONTRACTS, NETWORKS
+from model.errors import InputError, MismatchError, MissingError
+from parity_tests.compare import NETWORK, Row
+from runtimes.trt_api import TensorRt
+
+if TYPE_CHECKING:
+    from parity_tests.run import Request
+
+NUMBERS = "numbers not run: needs an NVIDIA GPU"
+
+PRECISIONS = ("fp32", "fp16", "int8")
+
+
+def compile_rows(request: "Request", variant: str) -> Iterator[Row]:
+    """A row for each precision and network that has a graph of free sizes; one where there is no compiler."""
+    capabilities = TARGETS["rtx"].compute_capabilities
+    folder = request.artifacts or DEFAULT_FOLDER
+
+    def row(precision: str, what: str, status: str, note: str) -> Row:
+        label = f"tensorrt-rtx {precision}"
+        return Row(variant, label, what, "", "", (0, 0), NETWORK, status, note)  # type: ignore[arg-type]
+
+    try:
+        api = TensorRt("tensorrt_rtx")
+    except MissingError as error:
+        yield row("", "compiles", "not run", f"not run: needs the compiler: {error}")
+        return
+    for precision in request.precisions or PRECISIONS:
+        request.report(f"{variant}: TensorRT for RTX compiles {precision}")
+        for network in NETWORKS:
+            try:
+                entry = manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=precision)
+                graph = manifest.verify(folder, entry).read_bytes()
+            except MissingError as error:
+                yield row(precision, network, "not run", f"not run: needs the graph: {error}")
+                continue
+            try:
+                for capability in capabilities:
+                    options = Options(profiles=profiles(variant, network), compute_capability=capability)
+                    build(api, graph, CONTRACTS[network], options)
+            except (MismatchError, InputError) as error:
+                yield row(precision, network, "failed", f"SM {capability}: {error}")
+                continue
+            yield row(precision, network, "compiles", f"compiles: SM {', '.join(capabilities)}; {NUMBERS}")

@@ -1,0 +1,99 @@
+"""The ONNX artefacts under others' engines: OpenVINO, and the evaluator of the ONNX project, which is its definition.
+
+They share the look-up in the manifest, the check of the hash and the contract with `runtimes.ort`. They are checks of
+the graphs, not runtimes of the product.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any, Literal
+
+import numpy as np
+
+from model.errors import MissingError
+from runtimes.ort import OnnxRuntime
+
+
+@dataclass(frozen=True)
+class Named:
+    """An input or output by its name, as ONNX Runtime's sessions describe it."""
+
+    name: str
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Something that runs a graph, with the few members of ONNX Runtime's session that `OnnxRuntime` uses.
+
+    Attributes:
+        compute: inputs by name → the outputs, in order.
+        lock: one run at a time: the harness may ask for several.
+    """
+
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    compute: Any
+    lock: Lock = field(default_factory=Lock)
+
+    def get_inputs(self) -> list[Named]:
+        return [Named(name) for name in self.inputs]
+
+    def get_outputs(self) -> list[Named]:
+        return [Named(name) for name in self.outputs]
+
+    def run(self, names: Sequence[str], feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        assert list(names) == list(self.outputs)
+        with self.lock:
+            return [np.array(each) for each in self.compute(feed)]
+
+
+class OpenVinoRuntime(OnnxRuntime):
+    """OpenVINO on the CPU, in FP32 (its default may be BF16 where the processor has that)."""
+
+    name = "openvino"
+
+    def _engine(self, path: Path, *, threads: int) -> Engine:
+        try:
+            import openvino
+        except ImportError as error:
+            raise MissingError(f"OpenVINO can't be imported ({error}): pip install 'deeplens[interop]'") from error
+        core = openvino.Core()
+        core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
+        compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        outputs = [each.get_any_name() for each in compiled.outputs]
+
+        def compute(feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+            found = compiled(dict(feed))
+            return [found[name] for name in outputs]
+
+        return Engine([each.get_any_name() for each in compiled.inputs], outputs, compute)
+
+
+class ReferenceEvaluatorRuntime(OnnxRuntime):
+    """`onnx.reference.ReferenceEvaluator`: each operation as the ONNX specification's own Python code computes it."""
+
+    name = "onnx-reference"
+
+    def _engine(self, path: Path, *, threads: int) -> Engine:
+        try:
+            from onnx.reference import ReferenceEvaluator
+        except ImportError as error:
+            raise MissingError(f"onnx can't be imported ({error}): pip install 'deeplens[export]'") from error
+        del threads  # it has one
+        evaluator = ReferenceEvaluator(str(path))
+        return Engine(evaluator.input_names, evaluator.output_names, lambda feed: evaluator.run(None, dict(feed)))
+
+
+def interop_runtime(
+    name: str,
+    *,
+    variant: str,
+    artifacts: Path | None,
+    precision: str,
+    shapes: Literal["dynamic"] | tuple[int, int],
+) -> OnnxRuntime:
+    """One of the two by its name, "openvino" or "onnx-reference"; see `runtimes.ort.OnnxRuntime`."""
+    kind = OpenVinoRuntime if name == "openvino" else ReferenceEvaluatorRuntime
+    return kind(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)

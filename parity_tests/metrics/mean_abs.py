@@ -1,0 +1,10 @@
+"""The mean absolute difference."""
+
+import numpy as np
+
+from parity_tests.metrics.difference import difference
+
+
+def mean_abs(a: np.ndarray, b: np.ndarray) -> float:
+    """Σ |a − b| / number of values."""
+    return float(difference(a, b).mean())

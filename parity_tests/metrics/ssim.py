@@ -1,0 +1,29 @@
+"""Structural similarity of pictures of 8 bits."""
+
+import numpy as np
+
+from model.errors import MismatchError
+from parity_tests.metrics.difference import check_shapes
+
+
+def ssim_8_bit(result: np.ndarray, reference: np.ndarray) -> float:
+    """Mean of (2 μx μy + c1)(2 σxy + c2) / ((μx² + μy² + c1)(σx² + σy² + c2)) over windows and colours (Wang 2004).
+
+    μ, σ: of a Gaussian window of σ = 1.5 pixels, 11×11, that lies inside the picture; c1 = (0.01 · 255)²,
+    c2 = (0.03 · 255)². It is that of `evaluation.metrics`. Needs SciPy (the `train` extra).
+
+    Args:
+        result, reference: H×W×3, uint8, at least 11×11 pixels.
+
+    Raises:
+        MismatchError: not such pictures of one size.
+    """
+    from evaluation.metrics import ssim
+
+    check_shapes(result, reference)
+    if result.dtype != np.uint8 or reference.dtype != np.uint8:
+        raise MismatchError(f"SSIM is due of pictures of 8 bits, not {result.dtype} and {reference.dtype}")
+    try:
+        return ssim(result / 255, reference / 255)
+    except ValueError as error:
+        raise MismatchError(str(error)) from error

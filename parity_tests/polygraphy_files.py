@@ -1,0 +1,55 @@
+"""Golden vectors in the files that NVIDIA's Polygraphy takes, so that its own tool runs and compares the graphs.
+
+    python -m parity_tests.polygraphy_files artifacts/golden/edge_upsample_64x64.json --out DIR
+    polygraphy run artifacts/onnx/edge_upsample.onnx --onnxrt --load-inputs DIR/edge_upsample_64x64.inputs.json \
+        --load-outputs DIR/edge_upsample_64x64.outputs.json --atol 1e-5 --rtol 0
+
+With `--trt` in place of `--onnxrt` it does the same on a GPU. Needs Polygraphy (the extra `interop`).
+"""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deeplens.guard import guarded
+from export import golden
+from model.errors import MissingError
+
+
+def write(vectors: Path, out: Path) -> tuple[Path, Path]:
+    """Inputs and expected outputs of golden vectors as Polygraphy's files, in `out`, which is made when missing.
+
+    Raises:
+        MissingError: Polygraphy is not installed.
+        as `export.golden.read`.
+    """
+    try:
+        from polygraphy.comparator import IterationResult, RunResults
+        from polygraphy.json import save_json
+    except ImportError as error:
+        raise MissingError(f"Polygraphy can't be imported ({error}): pip install 'deeplens[interop]'") from error
+    found = golden.read(vectors)
+    out.mkdir(parents=True, exist_ok=True)
+    inputs, outputs = (out / f"{vectors.stem}.{side}.json" for side in ("inputs", "outputs"))
+    save_json([found.inputs], str(inputs))
+    results = RunResults()
+    results["pytorch"] = [IterationResult(outputs=found.outputs, runner_name="pytorch")]
+    results.save(str(outputs))
+    return inputs, outputs
+
+
+def command(
+    vectors: Annotated[Path, typer.Argument(metavar="JSON", help="Of golden vectors.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the two files go.")] = Path("artifacts/polygraphy"),
+) -> None:
+    """Write golden vectors for Polygraphy."""
+    for path in write(vectors, out):
+        typer.echo(str(path))
+
+
+if __name__ == "__main__":
+    app = typer.Typer(add_completion=False)
+    app.command()(command)
+    sys.exit(guarded(lambda: app(prog_name="python -m parity_tests.polygraphy_files", standalone_mode=False)))

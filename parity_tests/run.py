@@ -1,0 +1,338 @@
+"""Cases → producers → rows: all in one go, or collected into a folder here and compared elsewhere."""
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from model.contract import NETWORKS, VARIANTS
+from model.errors import InputError, MismatchError, MissingError
+from parity_tests import collection as folders
+from parity_tests.candidates import COMPARED, Candidate, candidates
+from parity_tests.cases import PLANS, Case, Plan, photo_cases, random_cases, resized, whole_photos
+from parity_tests.collection import Collection, Produced, Role
+from parity_tests.compare import NETWORK, Row, compare
+from parity_tests.outputs import Outputs
+from parity_tests.produce import Opener, TorchKind, produce, torch_opener
+from parity_tests.report import Report, looks_of
+from runtimes.photo import read_photo, to_8_bit
+
+if TYPE_CHECKING:
+    from model.build import Weights
+
+Say = Callable[[str], None]
+
+TOOLS = ("torch", "onnxruntime", "onnx", "coremltools", "openvino", "tensorrt", "tensorrt_rtx", "numpy")
+
+ROLES: dict[Role, TorchKind] = {"reference": "float32", "judge": "float64", "half": "float16"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        runtimes: of `parity_tests.candidates.COMPARED`.
+        precisions: of `parity_tests.candidates.PRECISIONS`; None: all that each runtime has.
+        artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`.
+        weights: PyTorch's, as in `model.build.load`. An artefact made from others is stale, and no number is compared.
+        photo: for real inputs and the loop; None: these rows are not run.
+        size: pixels that the photo's long side is brought down to; None: as it is.
+        plan: which cases; None: that of the variant in `parity_tests.cases.PLANS`.
+        compiles: whether TensorRT for RTX compiles the graphs, for rows of its own.
+        report: gets a line before each long piece of work.
+    """
+
+    variants: Sequence[str]
+    runtimes: Sequence[str] = COMPARED
+    precisions: Sequence[str] | None = None
+    artifacts: Path | None = None
+    weights: "Weights" = "shipped"
+    photo: Path | None = None
+    size: int | None = None
+    plan: Plan | None = None
+    compiles: bool = False
+    report: Say = lambda _: None
+
+    def plan_for(self, variant: str) -> Plan:
+        return self.plan or PLANS[variant]
+
+    def pixels(self) -> np.ndarray | None:
+        """The photo, H×W×3, uint8; None where there is none.
+
+        Raises:
+            InputError: it can't be read.
+        """
+        if self.photo is None:
+            return None
+        return resized(to_8_bit(read_photo(self.photo).pixels), self.size)
+
+    def candidates(self) -> list[Candidate]:
+        """In the order of the table.
+
+        Raises:
+            InputError: an unknown variant, runtime or precision.
+        """
+        for name in self.variants:
+            if name not in VARIANTS:
+                raise InputError(f"unknown variant '{name}': choose {' or '.join(VARIANTS)}")
+        return candidates(self.runtimes, self.precisions)
+
+
+def run(request: Request) -> Report:
+    """Compare each runtime with PyTorch, for each variant, here and now.
+
+    Raises:
+        InputError: an unknown variant, runtime or precision, or a photo that can't be read.
+        MissingError: PyTorch is not installed.
+        MismatchError: PyTorch itself gave values that are not finite.
+    """
+    chosen = request.candidates()
+    report = Report((), request.photo.name if request.photo else None, tools(), machine=machine())
+    for variant in request.variants:
+        try:
+            cases = _cases(request, variant)
+        except MissingError as error:
+            need = f"the reference: {error}"
+            rows = tuple(not_run(variant, each.label, "all", need) for each in chosen)
+            report = replace(report, rows=report.rows + rows)
+            continue
+        sides = _Reference(lambda role, v=variant, c=cases: _torch(request, v, role, c))  # type: ignore[misc]
+        for each in chosen:
+            report = _compared(report, variant, cases, sides, _candidate(request, variant, each, cases))
+            if request.photo is None:
+                note = not_run(variant, each.label, "real inputs and the loop", "a photo: --photo FILE")
+                report = replace(report, rows=(*report.rows, note))
+        if request.compiles:
+            from parity_tests.compiles import compile_rows
+
+            report = replace(report, rows=report.rows + tuple(compile_rows(request, variant)))
+    return report
+
+
+def collect(request: Request, folder: Path, *, inputs: Path | None = None) -> Collection:
+    """Run the producers and write what they gave to `folder`; nothing is compared.
+
+    Where PyTorch is installed, and no inputs are given, the reference, the judge and FP16 are among them.
+
+    Args:
+        inputs: the folder of an earlier collection, whose inputs are taken. Without them a machine that has no PyTorch
+            makes random ones, and can't give the networks what they get from a photo.
+
+    Raises:
+        as `run`; also what `parity_tests.collection.read` and `write` raise.
+    """
+    chosen = request.candidates()
+    earlier = None if inputs is None else folders.read(inputs)
+    all_cases: dict[str, list[Case]] = {}
+    produced: list[Produced] = []
+    no_roles: list[Role] = []
+    for variant in request.variants:
+        if earlier is not None:
+            if variant not in earlier.cases:
+                raise InputError(f"{inputs} holds no inputs of {variant}: it has {', '.join(earlier.cases)}")
+            cases, roles = earlier.cases[variant], no_roles
+        else:
+            cases, roles = _cases_anywhere(request, variant)
+        all_cases[variant] = cases
+        produced += [_torch(request, variant, role, cases) for role in roles]
+        produced += [_candidate(request, variant, each, cases) for each in chosen]
+    photo = request.photo.name if request.photo else earlier.photo if earlier else None
+    compiled: list[Row] = []
+    if request.compiles:
+        from parity_tests.compiles import compile_rows
+
+        compiled = [row for variant in request.variants for row in compile_rows(request, variant)]
+    made = Collection(all_cases, produced, photo, machine(), tools(), compiled)
+    folders.write(folder, made)
+    return made
+
+
+def compare_collections(paths: Sequence[Path]) -> Report:
+    """Compare all that was collected with the one reference among it.
+
+    Raises:
+        MissingError: no collection holds a reference.
+        MismatchError: inputs or weights are not those of the reference: numbers would mean nothing.
+        as `parity_tests.collection.read`.
+    """
+    found = [(path, folders.read(path)) for path in paths]
+    variants = list(dict.fromkeys(variant for _, each in found for variant in each.cases))
+    report = Report((), next((each.photo for _, each in found if each.photo), None), {}, machine="")
+    machines: dict[str, None] = {}
+    for variant in variants:
+        home = next(((path, each) for path, each in found if _side(each, variant, "reference")), None)
+        if home is None:
+            raise MissingError(
+                f"no collection holds PyTorch's own results of {variant}: collect on a machine with PyTorch too "
+                "(deeplens parity --collect DIR --runtime torch), and the others with --inputs DIR"
+            )
+        place, base = home
+        sides = _Reference(lambda role, b=base, v=variant: _side(b, v, role))  # type: ignore[misc]
+        for path, each in found:
+            mine = [one for one in each.produced if one.variant == variant and one.role == "candidate"]
+            if not mine and not each.compiled:
+                continue
+            _check_inputs(path, each, place, base, variant)
+            machines[each.machine] = None
+            report = replace(report, tools={**each.tools, **report.tools})
+            for one in mine:
+                _check_weights(path, one, place, sides.get("reference"))
+                cases = [case for case in base.cases[variant] if case.name in one.cases]
+                report = _compared(report, variant, cases, sides, one)
+            own = tuple(row for row in each.compiled if row.variant == variant)
+            report = replace(report, rows=report.rows + own)
+    return replace(report, machine="; ".join(machines))
+
+
+class _Reference:
+    """PyTorch's sides, each made when it is first asked for."""
+
+    def __init__(self, make: "Callable[[Role], Produced | None]") -> None:
+        self._make = make
+        self._made: dict[str, Produced | None] = {}
+
+    def get(self, role: Role) -> Produced | None:
+        if role not in self._made:
+            self._made[role] = self._make(role)
+        return self._made[role]
+
+    def outputs(self, role: Role) -> Outputs | None:
+        made = self.get(role)
+        return None if made is None else made.outputs
+
+
+def _compared(report: Report, variant: str, cases: list[Case], sides: _Reference, made: Produced) -> Report:
+    chosen = [case for case in cases if case.name in made.cases]
+    reasons = [made.outputs.missing.get(case.name) for case in chosen]
+    if reasons and all(reasons):  # nothing ran: one row says it, with the first of the reasons
+        row = not_run(variant, made.label, "all", str(reasons[0]))
+        return replace(report, rows=(*report.rows, row))
+    reference, judge = sides.outputs("reference"), sides.outputs("judge")
+    if reference is None or judge is None:
+        raise MissingError(f"PyTorch's own results of {variant} in float32 and float64 are due: collect them again")
+    rows = compare(
+        variant,
+        made.label,
+        chosen,
+        candidate=made.outputs,
+        reference=reference,
+        judge=judge,
+        half=None if made.precision == "fp32" else sides.outputs("half"),
+        precision=made.precision,
+    )
+    looks = looks_of(variant, made.label, chosen, made.outputs, reference)
+    return replace(
+        report,
+        rows=(*report.rows, *rows),
+        looks=(*report.looks, *looks),
+        artifacts={**report.artifacts, **made.outputs.artifacts},
+        seconds={**report.seconds, f"{variant} {made.label}": made.seconds},
+    )
+
+
+def _cases(request: Request, variant: str) -> list[Case]:
+    """All cases of a variant; the reference must have its weights."""
+    plan, pixels = request.plan_for(variant), request.pixels()
+    cases = random_cases(plan)
+    with torch_opener(variant, weights=request.weights, fixed_size=plan.fixed_size)("dynamic") as torch:
+        for network in NETWORKS:
+            torch.open(network)
+        if pixels is not None:
+            cases += photo_cases(plan, torch, pixels)
+    return cases
+
+
+def _cases_anywhere(request: Request, variant: str) -> tuple[list[Case], list[Role]]:
+    """All cases and PyTorch's roles; without PyTorch those cases that need none."""
+    try:
+        return _cases(request, variant), list(ROLES)
+    except MissingError as error:
+        request.report(f"{variant}: without PyTorch, so random inputs and whole photos only ({error})")
+    plan, pixels = request.plan_for(variant), request.pixels()
+    cases = random_cases(plan)
+    if pixels is not None:
+        cases += whole_photos(plan, pixels)
+    return cases, []
+
+
+def _torch(request: Request, variant: str, role: Role, cases: list[Case]) -> Produced:
+    plan = request.plan_for(variant)
+    opener = torch_opener(variant, weights=request.weights, fixed_size=plan.fixed_size, dtype=ROLES[role])
+    return _timed(request, variant, f"PyTorch in {ROLES[role]}", "fp32", role, opener, cases)
+
+
+def _candidate(request: Request, variant: str, candidate: Candidate, cases: list[Case]) -> Produced:
+    fixed = next((case.size for case in cases if case.graph == "fixed" and case.networks == ("upsample",)), None)
+    opener = candidate.opener(
+        variant,
+        artifacts=request.artifacts,
+        weights=request.weights,
+        fixed_size=fixed or request.plan_for(variant).fixed_size,
+    )
+    return _timed(request, variant, candidate.label, candidate.rounding, "candidate", opener, candidate.chosen(cases))
+
+
+def _timed(
+    request: Request, variant: str, label: str, precision: str, role: Role, opener: Opener, cases: list[Case]
+) -> Produced:
+    request.report(f"{variant}: {label}")
+    start = perf_counter()
+    outputs = produce(opener, cases)
+    names = tuple(case.name for case in cases)
+    return Produced(variant, label, precision, role, names, outputs, round(perf_counter() - start, 2))
+
+
+def _side(collection: Collection, variant: str, role: Role) -> Produced | None:
+    return next((each for each in collection.produced if each.variant == variant and each.role == role), None)
+
+
+def _check_inputs(path: Path, other: Collection, place: Path, base: Collection, variant: str) -> None:
+    due = base.hashes[variant]
+    for name, sha256 in other.hashes[variant].items():
+        if due.get(name) != sha256:
+            there = f"{due[name][:12]}…" if name in due else "none"
+            raise MismatchError(
+                f"{path} ran {variant} {name} on other inputs ({sha256[:12]}…) than {place} ({there}): collect it "
+                f"again with --inputs {place}"
+            )
+
+
+def _check_weights(path: Path, made: Produced, place: Path, reference: Produced | None) -> None:
+    assert reference is not None
+    for name, weights in made.outputs.weights.items():
+        for network, sha256 in weights.items():
+            due = reference.outputs.weights[name][network]
+            if sha256 != due:
+                raise MismatchError(
+                    f"{path}: {made.label} of {made.variant} {network} has weights {sha256[:12]}…, PyTorch in {place} "
+                    f"{due[:12]}…: export it again from the same weights, and collect again"
+                )
+
+
+def not_run(variant: str, runtime: str, what: str, need: str) -> Row:
+    """A row of what can't run here."""
+    return Row(variant, runtime, what, "", "", (0, 0), NETWORK, "not run", f"not run: needs {need}")
+
+
+def machine() -> str:
+    """Processor and system."""
+    return f"{platform.system()} {platform.machine()}"
+
+
+def tools() -> dict[str, str]:
+    """Library → version, of those that are installed."""
+    return {"Python": platform.python_version(), **dict(_versions())}
+
+
+def _versions() -> Iterator[tuple[str, str]]:
+    for library in TOOLS:
+        try:
+            yield library, metadata.version(library)
+        except metadata.PackageNotFoundError:
+            continue
