@@ -20,13 +20,15 @@ from parity_tests.cases import LoopCase, NetworkCase, plausible_inputs
 from parity_tests.compare import GATES, compare, measure
 from parity_tests.lively import lively
 from parity_tests.metrics import relative_to_spread
-from parity_tests.produce import artefact_opener, produce, torch_opener
+from parity_tests.produce import TorchKind, artefact_opener, produce, torch_opener
 from runtimes.contract import Arrays
 from runtimes.coreml.executor import Executor, Mode
 from runtimes.coreml.program import Constant, Function, load
 
 FP32 = 1e-5
 """Largest difference from PyTorch float32 that an FP32 package may have, over the output's spread."""
+
+DTYPES: tuple[TorchKind, ...] = ("float32", "float64")
 
 SIZE = (40, 168)
 """Holds a photo whose base is wide and low, whole."""
@@ -227,8 +229,10 @@ def test_free_sizes_are_not_run(tmp_path: Path) -> None:
 def test_the_whole_way_of_a_photo(folder: Path, lively_weights: Path, strip: Path) -> None:
     """FP32 packages by the gates of FP32: depth map, lens blur, one step, 8-bit picture."""
     case = LoopCase(np.asarray(Image.open(strip).reduce(4)), "fixed", (0.5, 0.5), 1.0)
-    reference = produce(torch_opener("edge", weights=lively_weights, fixed_size=SIZE), [case])
+    reference, judge = (
+        produce(torch_opener("edge", weights=lively_weights, fixed_size=SIZE, dtype=dtype), [case]) for dtype in DTYPES
+    )
     found = produce(artefact_opener("coreml", "edge", artifacts=folder, fixed_size=SIZE), [case])
-    rows = compare("edge", "coreml", [case], candidate=found, reference=reference, judge=reference)
+    rows = compare("edge", "coreml", [case], candidate=found, reference=reference, judge=judge)
     assert [row.what for row in rows] == ["depth map", "level 0", "level 1", "8-bit picture"]
     assert {row.status for row in rows} == {"passed"}, rows

@@ -18,7 +18,8 @@ from parity_tests.cases import NetworkCase, random_cases
 from parity_tests.compare import NETWORK, Row, compare, measure
 from parity_tests.conftest import SMALL, Compared
 from parity_tests.lively import lively
-from parity_tests.produce import Opener, Outputs, artefact_opener, produce, torch_opener
+from parity_tests.outputs import Outputs
+from parity_tests.produce import Opener, artefact_opener, produce, torch_opener
 from parity_tests.report import Report
 from parity_tests.wrapped import WrappedRuntime, WrappedSession
 from runtimes.contract import Arrays, Session
@@ -34,9 +35,9 @@ def variant(request: pytest.FixtureRequest) -> str:
 
 
 def judged(small: Compared, opener: Opener) -> list[Row]:
-    """Rows of a PyTorch with a fault against one without; the latter is the judge too."""
+    """Rows of a PyTorch with a fault against one without."""
     outputs = produce(opener, small.cases)
-    return compare("v", "r", small.cases, candidate=outputs, reference=small.reference, judge=small.reference)
+    return compare("v", "r", small.cases, candidate=outputs, reference=small.reference, judge=small.judge)
 
 
 def changed(opener: Opener, network: str, change: Change) -> Opener:
@@ -138,9 +139,7 @@ def test_nan_weights_fail_clearly(small: Small, lively_weights: Path, tmp_path: 
     expected = small("edge")
     outputs = produce(torch_opener("edge", weights=tmp_path, fixed_size=SMALL.fixed_size), expected.cases)
     outputs.weights |= expected.reference.weights  # as if the artefact claimed to be made from the right ones
-    rows = compare(
-        "edge", "r", expected.cases, candidate=outputs, reference=expected.reference, judge=expected.reference
-    )
+    rows = compare("edge", "r", expected.cases, candidate=outputs, reference=expected.reference, judge=expected.judge)
     assert caught(rows) == {("lens_blur", "random"), ("lens_blur", "photo"), ("all levels", "loop")}
     (loop,) = (row for row in rows if row.input == "loop")
     assert "not finite" in loop.note
@@ -156,7 +155,7 @@ def test_an_artefact_of_other_weights_is_stale_before_numbers_are_compared(small
     assert len(cases) == 2
     outputs = produce(artefact_opener("onnx", "edge", artifacts=tmp_path, fixed_size=SMALL.fixed_size), cases)
     poisoned = Outputs(weights=outputs.weights)  # without arrays: whoever compared numbers would fail
-    rows = compare("edge", "onnx", cases, candidate=poisoned, reference=expected.reference, judge=expected.reference)
+    rows = compare("edge", "onnx", cases, candidate=poisoned, reference=expected.reference, judge=expected.judge)
     for row in rows:
         assert (row.status, row.measured) == ("stale", None)
         assert entry.weights_sha256[:12] in row.note
@@ -166,6 +165,6 @@ def test_an_artefact_of_other_weights_is_stale_before_numbers_are_compared(small
 
     # If the manifest lied, the numbers would still tell.
     outputs.weights |= expected.reference.weights
-    rows = compare("edge", "onnx", cases, candidate=outputs, reference=expected.reference, judge=expected.reference)
+    rows = compare("edge", "onnx", cases, candidate=outputs, reference=expected.reference, judge=expected.judge)
     assert [row.status for row in rows] == ["failed", "failed"]
     assert manifest.read(tmp_path) == [entry]

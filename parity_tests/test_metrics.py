@@ -1,11 +1,27 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+import skimage.metrics
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays_of
+from scipy.spatial import distance
 
 from model.errors import MismatchError
-from parity_tests.compare import PICTURE, Gate, measure
-from parity_tests.metrics import Shares, max_abs, mean_abs, pixel_shares, psnr, relative_to_spread
+from parity_tests.compare import FACTORS, GATES, NETWORK, PICTURE, Gate, measure, narrowed
+from parity_tests.metrics import (
+    Shares,
+    cosine,
+    max_abs,
+    mean_abs,
+    pixel_shares,
+    psnr,
+    relative_to_spread,
+    ssim_8_bit,
+    ulps,
+)
 
 A = np.array([[0.0, 0.5], [1.0, 2.0]])
 B = np.array([[0.0, 0.25], [1.5, 2.0]])
@@ -61,7 +77,7 @@ def test_pixel_shares_count_pixels_by_their_worst_channel() -> None:
     assert pixel_shares(reference, reference) == Shares(1.0, 0.0, 0.0)
 
 
-@pytest.mark.parametrize("metric", [max_abs, mean_abs, psnr, relative_to_spread])
+@pytest.mark.parametrize("metric", [max_abs, mean_abs, psnr, relative_to_spread, cosine, ulps])
 def test_other_shapes_are_not_broadcast(metric: object) -> None:
     assert callable(metric)
     for other in (A[:1], A[None], A[:, :1], np.zeros(())):
@@ -116,3 +132,95 @@ def test_the_8_bit_picture() -> None:
     assert found.psnr == pytest.approx(10 * math.log10(6 * 255**2))
     assert found.passes(PICTURE)
     assert not measure(picture((2, 0, 0), (255, 255, 255)), reference, reference).passes(PICTURE)
+
+
+FLOATS = arrays_of.arrays(np.float32, (3, 5), elements=st.floats(-1e3, 1e3, width=32))
+
+
+@given(a=FLOATS, b=FLOATS)
+@settings(deadline=None)
+def test_against_other_libraries(a: np.ndarray, b: np.ndarray) -> None:
+    """NumPy's norms, scikit-image's PSNR, SciPy's cosine."""
+    wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+    flat = (wide_a - wide_b).reshape(-1)
+    assert max_abs(a, b) == np.linalg.norm(flat, np.inf)
+    assert mean_abs(a, b) == pytest.approx(np.linalg.norm(flat, 1) / a.size)
+    if np.square(flat).mean() > 0:
+        assert psnr(a, b) == pytest.approx(skimage.metrics.peak_signal_noise_ratio(wide_b, wide_a, data_range=1.0))
+    if np.abs(a).max() > 1e-6 and np.abs(b).max() > 1e-6:
+        assert cosine(a, b) == pytest.approx(1 - distance.cosine(wide_a.reshape(-1), wide_b.reshape(-1)), abs=1e-9)
+
+
+def test_ssim_is_that_of_scikit_image() -> None:
+    generator = np.random.default_rng(0)
+    a = generator.integers(0, 256, (40, 48, 3)).astype(np.uint8)
+    b = np.clip(a.astype(int) + generator.integers(-20, 20, a.shape), 0, 255).astype(np.uint8)
+    expected = skimage.metrics.structural_similarity(
+        a, b, channel_axis=2, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, win_size=11
+    )
+    assert ssim_8_bit(a, b) == pytest.approx(expected, abs=1e-6)
+    assert ssim_8_bit(a, a) == pytest.approx(1.0)
+    assert ssim_8_bit(a, a[::-1]) < 0.5  # another picture with the same histogram
+    for wrong in (a / 255, a[:10]):
+        with pytest.raises(MismatchError):
+            ssim_8_bit(wrong, wrong)
+    with pytest.raises(MismatchError, match="can't be compared"):
+        ssim_8_bit(a, a[1:])
+
+
+def test_cosine_sees_direction_and_not_length() -> None:
+    assert cosine(A, 3 * A) == pytest.approx(1.0)
+    assert cosine(A, -A) == pytest.approx(-1.0)
+    assert cosine(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == 0.0
+    assert (cosine(0 * A, 0 * A), cosine(0 * A, A)) == (1.0, 0.0)
+    assert math.isnan(cosine(A * np.nan, A))
+
+
+@settings(deadline=None)
+@given(value=st.floats(width=32, allow_nan=False, allow_infinity=False), steps=st.integers(0, 40))
+def test_ulps_are_steps_of_nextafter(value: float, steps: int) -> None:
+    """Across zero too: −0 and 0 are one number."""
+    start = other = np.float32(value)
+    for _ in range(steps):
+        other = np.nextafter(other, np.float32(np.inf))
+    if not np.isfinite(other):
+        return
+    found = ulps(np.array([other]), np.array([start]))
+    assert found is not None
+    assert (found.largest, found.median) == (steps, steps)
+    assert found.histogram[steps.bit_length()] == sum(found.histogram) == 1
+
+
+def test_ulp_histogram_by_hand() -> None:
+    one = np.float32(1)
+    apart = one + np.float32(2.0**-23) * np.array([0, 0, 1, 2, 3, 4, 100], np.float32)
+    found = ulps(apart, np.full(7, one))
+    assert found is not None
+    assert found.histogram[:8] == (2, 1, 2, 1, 0, 0, 0, 1)
+    assert (found.largest, found.median) == (100, 2)
+    extremes = ulps(np.array([np.finfo(np.float32).max]), np.array([np.finfo(np.float32).min]))
+    assert extremes is not None
+    assert sum(extremes.histogram) == 1
+    assert ulps(np.array([np.nan]), np.array([1.0])) is None
+    assert ulps(np.array([1e300]), np.array([1.0])) is None  # no float32
+
+
+def test_limits_follow_the_models_own_rounding_and_never_exceed_the_ceiling() -> None:
+    due = np.linspace(0, 1, 300).reshape(1, 3, 10, 10)
+    judge = due + 5e-7
+    found = measure(due + 1e-6, due, judge)
+    gate = narrowed(NETWORK, found, "fp32")
+    assert gate.absolute == pytest.approx(FACTORS["fp32"].worst * 5e-7, rel=1e-3)
+    assert gate.mean == pytest.approx(FACTORS["fp32"].mean * 5e-7, rel=1e-3)
+    assert narrowed(NETWORK, measure(due, due, due + 1), "fp32").absolute == NETWORK.absolute
+    exact = narrowed(NETWORK, measure(due, due, due), "fp32")  # PyTorch exact by luck: a few units in the last place
+    assert 0 < exact.absolute < 1e-6
+
+    half = measure(due + 1e-3, due, judge, due + 4e-4)
+    gate = narrowed(GATES["fp16"][0], half, "fp16")
+    assert gate.absolute == pytest.approx(FACTORS["fp16"].worst * 4e-4, rel=1e-3)
+    assert not half.passes(gate)  # the mean is 2.5 times PyTorch's own
+    assert measure(due + 7e-4, due, judge, due + 4e-4).passes(gate)
+    assert narrowed(GATES["fp16"][0], replace(half, half=None), "fp16") == GATES["fp16"][0]
+    overflown = narrowed(GATES["fp16"][0], replace(half, half=math.nan, half_mean=math.inf), "fp16")
+    assert overflown.decibels == GATES["fp16"][0].decibels  # the ceilings stay where PyTorch itself overflows

@@ -5,12 +5,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import save_file
 
+from export.onnx_graph import export_module
 from model.errors import InputError, MismatchError, MissingError
-from parity_tests import report as parity_report
+from parity_tests import run as running
+from parity_tests.candidates import COMPARED
+from parity_tests.collection import write
 from parity_tests.compare import NETWORK, Row, Status, measure
+from parity_tests.lively import lively
 from parity_tests.report import Report
-from runtimes import RUNTIMES
+from parity_tests.run import Request
+from parity_tests.test_collection import collected, produced
 from tests.conftest import Command
 
 ARRAY = np.linspace(0, 1, 48).reshape(1, 3, 4, 4)
@@ -27,11 +33,11 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
     """What the command asks for; the answer has one row that passed and one that was not run."""
     options: dict[str, object] = {}
 
-    def run(**given: object) -> Report:
-        options.update(given)
+    def run(request: Request) -> Report:
+        options.update(vars(request))
         return Report((row("passed"), row("not run")), None, {"torch": "2"})
 
-    monkeypatch.setattr(parity_report, "run", run)
+    monkeypatch.setattr(running, "run", run)
     return options
 
 
@@ -50,6 +56,9 @@ def test_options(deeplens: Command, asked: dict[str, object], photo: Path, tmp_p
         "artifacts": tmp_path,
         "weights": "initial",
         "photo": photo,
+        "size": None,
+        "plan": None,
+        "compiles": False,
     }
     assert "passed" in result.out
     assert "not run: needs a device" in result.out
@@ -61,8 +70,8 @@ def test_defaults_and_json_on_standard_output(deeplens: Command, asked: dict[str
     result = deeplens("parity", "--json", "-")
     assert result.status == 0
     assert json.loads(result.out)["counts"] == {"passed": 1, "not run": 1}
-    assert (asked["variants"], asked["precisions"], asked["weights"]) == (["edge"], ["fp32"], "shipped")
-    assert asked["runtimes"] == tuple(name for name in RUNTIMES if name != "torch")
+    assert (asked["variants"], asked["precisions"], asked["weights"]) == (["edge"], None, "shipped")
+    assert (asked["runtimes"], asked["compiles"]) == (COMPARED, True)
 
 
 @pytest.mark.parametrize(
@@ -72,7 +81,7 @@ def test_defaults_and_json_on_standard_output(deeplens: Command, asked: dict[str
 def test_exit_codes_after_the_answer_was_written(
     deeplens: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: Status, code: int
 ) -> None:
-    monkeypatch.setattr(parity_report, "run", lambda **_: Report((row(status),), None, {}))
+    monkeypatch.setattr(running, "run", lambda _: Report((row(status),), None, {}))
     out = tmp_path / "p.json"
     result = deeplens("parity", "--json", out)
     assert (result.status, result.error.count("error:")) == (code, 1)
@@ -84,7 +93,7 @@ def test_bad_options_end_before_the_work(deeplens: Command, tmp_path: Path) -> N
     for arguments, code, text in (
         (["--runtime", "abacus"], InputError.exit_code, "abacus"),
         (["--variant", "huge"], InputError.exit_code, "huge"),
-        (["--precision", "fp8"], InputError.exit_code, "choose fp32 or fp16"),
+        (["--precision", "fp8"], InputError.exit_code, "choose fp32 or fp16 or int8"),
         (["--weights", tmp_path / "none"], MissingError.exit_code, "no weights"),
         (["--json", tmp_path / "none" / "p.json"], InputError.exit_code, "none"),
         (["--artifacts", tmp_path, "--weights", tmp_path], MissingError.exit_code, "nothing could be compared"),
@@ -97,3 +106,54 @@ def test_without_torch_it_names_the_extra(deeplens_process: Command) -> None:
     result = deeplens_process("parity", without=["torch"])
     assert (result.status, "deeplens[torch]" in result.error) == (MissingError.exit_code, True)
     assert "torch" not in deeplens_process("parity", "--help").loaded
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """What a machine with PyTorch collected."""
+    write(tmp_path / "home", collected(produced("reference"), produced("judge"), produced("half", off=1e-3)))
+    return tmp_path / "home"
+
+
+def test_a_device_collects_without_torch(deeplens_process: Command, home: Path, artifacts: Path) -> None:
+    """The inputs come from the machine with PyTorch; here only NumPy and ONNX Runtime are needed."""
+    without = ["torch", "onnx", "scipy", "matplotlib"]
+    arguments = ["--runtime", "onnx", "--precision", "fp32", "--artifacts", artifacts]
+    result = deeplens_process("parity", "--collect", "device", "--inputs", home, *arguments, without=without)
+    assert result.status == 0, result.err
+    assert "1 of 1 producers gave results" in result.out
+    again = deeplens_process("parity", "--compare", home, "--compare", "device", without=without)
+    assert (again.status, "has weights 000000000000…" in again.error) == (MismatchError.exit_code, True)
+
+
+def test_every_form_of_the_report(deeplens: Command, home: Path, tmp_path: Path) -> None:
+    write(tmp_path / "device", collected(produced(off=1e-7)))
+    files = {name: tmp_path / f"parity.{name}" for name in ("markdown", "junit", "html", "plot", "json")}
+    options = [each for name, path in files.items() for each in (f"--{name}", path)]
+    result = deeplens("parity", "--compare", home, "--compare", tmp_path / "device", *options)
+    assert result.status == 0, result.err
+    assert all(path.stat().st_size > 500 for path in files.values())
+    assert json.loads(files["json"].read_text())["counts"] == {"passed": 3}
+
+
+def test_options_that_do_not_go_together(deeplens: Command, tmp_path: Path) -> None:
+    for arguments in (["--compare", tmp_path, "--collect", tmp_path], ["--inputs", tmp_path]):
+        result = deeplens("parity", *arguments)
+        assert (result.status, "--co" in result.error) == (InputError.exit_code, True)
+
+
+def test_golden_vectors_are_made_and_checked(deeplens: Command, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    module = lively("edge", "upsample")
+    save_file(module.state_dict(), weights / "edge_upsample.safetensors")
+    export_module(module, variant="edge", network="upsample", out=tmp_path)
+    made = deeplens("golden", "--variant", "edge", "--weights", weights, "--out", tmp_path / "g", "--json", "-")
+    assert made.status == 0, made.err
+    assert json.loads(made.out)["files"] == ["edge_upsample_64x64.json"]
+    options = ["--runtime", "onnx", "--precision", "fp32", "--artifacts", tmp_path]
+    assert deeplens("golden", "--check", tmp_path / "g", *options).status == 0
+    for arguments, text in ((["--check", tmp_path / "g", *options[:4], "--artifacts", weights], "no runtime could be"),
+                            (["--check", weights, *options], "no golden vectors")):  # fmt: skip
+        result = deeplens("golden", *arguments)
+        assert (result.status, text in result.error) == (MissingError.exit_code, True)

@@ -1,0 +1,73 @@
+"""Twelve planted faults: each is caught by the table's own gates, and the right module named; without one, none is."""
+
+import numpy as np
+import onnx
+import pytest
+
+from export import manifest
+from model.contract import CONTRACTS
+from parity_tests.fault_bench import Bench, named
+from parity_tests.locate.graph import Cutter, judge_graph
+from parity_tests.locate.program import judge_program
+from parity_tests.planted import FAULTS, Fault
+from runtimes.coreml.executor import Executor
+from runtimes.coreml.program import load
+
+
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> Bench:
+    return Bench(tmp_path_factory.mktemp("faults"))
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda each: each.name.replace(" ", "-"))
+def test_is_caught_and_located(bench: Bench, fault: Fault) -> None:
+    found = fault.plant(bench)
+    assert found.caught is not None, found
+    assert found.named == fault.expected, found
+    if fault.expected == "":  # not in a layer: the operation tells, and the line of the network's code
+        kind = {"wrong resize mode": "Resize", "clipped range": "clip"}[fault.name]
+        assert f"departs is {kind} " in found.said
+        assert "model/upsampler.py:" in found.said
+
+
+def test_twelve_in_every_kind_of_artefact() -> None:
+    assert len({fault.name for fault in FAULTS}) == 12
+    assert {"ONNX graph", "MIL program", "PyTorch graph", "loop", "manifest"} <= {fault.planted for fault in FAULTS}
+
+
+def test_a_sound_graph_departs_nowhere_and_most_operations_have_a_counterpart(bench: Bench) -> None:
+    case = bench.case()
+    model = onnx.load(manifest.verify(bench.folder / "onnx", bench.graph))
+    reference = bench.reference(bench.module())
+    found = named(bench.judged(bench.opener(bench.folder / "onnx"), case), judge_graph(model, case.inputs, reference))
+    assert (found.caught, found.named) == (None, None), found
+    assert len(Cutter(model, case.inputs, reference).names) >= 0.9 * len(model.graph.node)
+
+
+def test_a_sound_program_departs_nowhere_and_observing_changes_nothing(bench: Bench) -> None:
+    case = bench.case(fixed=True)
+    function = load(manifest.verify(bench.folder / "coreml", bench.package))
+    verdict = judge_program(function, case.inputs, bench.reference(bench.module(), fixed=True))
+    assert verdict.departure is None, verdict
+    assert verdict.judged >= 0.9 * len(function.operations)
+    output = CONTRACTS["upsample"].outputs[0].name
+    seen: list[str] = []
+    watched = Executor(function).run(case.inputs, observe=lambda operation, _, __: seen.append(operation.name))[output]
+    np.testing.assert_array_equal(watched, Executor(function).run(case.inputs)[output])
+    assert len(seen) >= len(function.operations)
+
+
+def test_the_first_of_two_is_named(bench: Bench) -> None:
+    """An error that an earlier one only carries on is not taken for the cause."""
+
+    def change(model: onnx.ModelProto) -> None:
+        for index, weight in enumerate(model.graph.initializer):
+            if weight.name in ("stem.weight", "fuse.weight"):
+                values = onnx.numpy_helper.to_array(weight) * np.float32(1.01)
+                model.graph.initializer[index].CopyFrom(onnx.numpy_helper.from_array(values, weight.name))
+
+    _, model = bench.altered_graph("two", change)
+    verdict = judge_graph(model, bench.case().inputs, bench.reference(bench.module()))
+    assert verdict.departure is not None
+    assert verdict.departure.module == "stem"
+    assert verdict.departure.source.startswith("model/upsampler.py:")
