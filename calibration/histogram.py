@@ -38,6 +38,7 @@ class Histogram:
         zeros: how many are exactly 0.
         above: how many |x| FP16 can't hold; `broken`: how many are no finite numbers.
         channels: the largest |x| of each channel (axis 1); empty for what has none.
+        sums: the sum of the values of each channel.
     """
 
     low: float = np.inf
@@ -47,6 +48,7 @@ class Histogram:
     above: int = 0
     broken: int = 0
     channels: np.ndarray = field(default_factory=lambda: np.zeros(0, np.float32))
+    sums: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def add(self, array: np.ndarray) -> None:
         """Take a float32 array, N×C×…, into account."""
@@ -61,11 +63,17 @@ class Histogram:
         self.counts += np.bincount(size.view(np.int32).ravel() >> DROPPED_BITS, minlength=BINS)
         if array.ndim == 4:
             channels = size.max((0, 2, 3))
+            sums = array.sum((0, 2, 3), dtype=np.float64)
             self.channels = np.maximum(self.channels, channels) if self.channels.size else channels
+            self.sums = self.sums + sums if self.sums.size else sums
 
     def merged(self, other: "Histogram") -> "Histogram":
         """Both together."""
-        same = self.channels.shape == other.channels.shape
+        channels, sums = self.channels, self.sums
+        if channels.shape == other.channels.shape:
+            channels, sums = np.maximum(channels, other.channels), sums + other.sums
+        elif not channels.size:
+            channels, sums = other.channels, other.sums
         return Histogram(
             min(self.low, other.low),
             max(self.high, other.high),
@@ -73,11 +81,8 @@ class Histogram:
             self.zeros + other.zeros,
             self.above + other.above,
             self.broken + other.broken,
-            np.maximum(self.channels, other.channels)
-            if same
-            else self.channels
-            if self.channels.size
-            else other.channels,
+            channels,
+            sums,
         )
 
     @property
@@ -102,6 +107,11 @@ class Histogram:
         inside = (EDGES[:-1] >= low) & (EDGES[:-1] < high)
         count = int(self.counts[inside].sum()) - (self.zeros if low == 0 else 0)
         return count / max(1, self.values)
+
+    @property
+    def means(self) -> np.ndarray:
+        """The mean of each channel, (C,) float64."""
+        return self.sums * len(self.sums) / max(1, self.values)
 
     @property
     def subnormal(self) -> float:

@@ -62,7 +62,7 @@ def collect(
     weights: Mapping[str, str],
     *,
     folder: Path,
-    settings: Settings = Settings(),
+    settings: Settings,
     progress: Callable[[int, int], None] = lambda _done, _new: None,
 ) -> list[Path]:
     """Make what is missing of the inputs of `photos`; the file of each, in their order.

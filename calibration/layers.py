@@ -5,8 +5,9 @@ A layer is a convolution with what activates it. Its path is read off the name o
 neighbours, sums) have no module of their own: they and all other operations together are the layer `REST`.
 """
 
+import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -51,10 +52,7 @@ class Layer:
     @property
     def weights(self) -> int:
         """How many numbers the weight holds."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
+        return math.prod(self.shape)
 
 
 def layers(model: "onnx.ModelProto", network: str) -> list[Layer]:
@@ -64,16 +62,14 @@ def layers(model: "onnx.ModelProto", network: str) -> list[Layer]:
     for node in model.graph.node:
         for name in node.input:
             readers[name].append(node)
-    runs = list(_runs(network))
-    sizes = {size: _pixels(model, network, size) for size, _ in runs}
+    shapes = [_shapes(model, network, size) for size in _sizes(network)]
     found = []
     for node in model.graph.node:
-        if node.op_type != "Conv" or not node.input[1].endswith(".weight"):
+        if not _is_learned(node):
             continue
         after = readers[node.output[0]]
         active = after[0] if len(after) == 1 and after[0].op_type in ACTIVATIONS else None
         shape = weights[node.input[1]]
-        count = shape[0] * shape[1] * shape[2] * shape[3]
         found.append(
             Layer(
                 network,
@@ -83,27 +79,47 @@ def layers(model: "onnx.ModelProto", network: str) -> list[Layer]:
                 node.output[0],
                 node.output[0] if active is None else active.output[0],
                 shape,
-                round(sum(times * count * sizes[size][node.output[0]] for size, times in runs)),
+                sum(_multiplications(node, each, shape) for each in shapes),
             )
         )
     return found
 
 
-def _runs(network: str) -> Iterator[tuple[tuple[int, int], int]]:
-    """Low-resolution (height, width) at which a photo of `PHOTO_SIZE` makes the network run, and how often each."""
+def rest_operations(model: "onnx.ModelProto", network: str) -> int:
+    """Of `REST`, for a photo of `PHOTO_SIZE`: multiplications of its convolutions, one for any other number made."""
+    weights = {each.name: tuple(each.dims) for each in model.graph.initializer}
+    count = 0
+    for shapes in (_shapes(model, network, size) for size in _sizes(network)):
+        for node in model.graph.node:
+            if _is_learned(node) or node.output[0] not in shapes:
+                continue
+            made = shapes[node.output[0]]
+            if node.op_type == "Conv" and node.input[1] in weights:
+                count += _multiplications(node, shapes, weights[node.input[1]])
+            else:
+                count += math.prod(made)
+    return count
+
+
+def _is_learned(node: "onnx.NodeProto") -> bool:
+    return node.op_type == "Conv" and node.input[1].endswith(".weight")
+
+
+def _multiplications(node: "onnx.NodeProto", shapes: Mapping[str, tuple[int, ...]], weight: tuple[int, ...]) -> int:
+    return math.prod(weight) * math.prod(shapes[node.output[0]][2:])
+
+
+def _sizes(network: str) -> list[tuple[int, int]]:
+    """Low-resolution (height, width) at each run of the network that a photo of `PHOTO_SIZE` takes."""
     fixed = CONTRACTS[network].fixed_size
     levels = geometry(*PHOTO_SIZE)
     if fixed is not None:
-        yield fixed, 1
-    elif network == "lens_blur":
-        yield levels.padded(0), 1
-    else:
-        for level in range(levels.steps):
-            yield levels.padded(level), 1
+        return [fixed]
+    return [levels.padded(level) for level in range(1 if network == "lens_blur" else levels.steps)]
 
 
-def _pixels(model: "onnx.ModelProto", network: str, size: tuple[int, int]) -> dict[str, int]:
-    """Tensor → its pixels (height · width) when the low-resolution size is `size`."""
+def _shapes(model: "onnx.ModelProto", network: str, size: tuple[int, int]) -> dict[str, tuple[int, ...]]:
+    """Tensor → its shape when the low-resolution size is `size`, where it can be told."""
     import onnx
 
     sized = onnx.ModelProto()
@@ -114,10 +130,10 @@ def _pixels(model: "onnx.ModelProto", network: str, size: tuple[int, int]) -> di
     for value in sized.graph.output:
         value.type.tensor_type.ClearField("shape")
     del sized.graph.value_info[:]
-    shapes = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
+    graph = onnx.shape_inference.infer_shapes(sized, data_prop=True).graph
     found = {}
-    for value in (*shapes.value_info, *shapes.output):
-        sides = [each.dim_value for each in value.type.tensor_type.shape.dim]
-        if len(sides) == 4 and all(sides[2:]):
-            found[value.name] = sides[2] * sides[3]
+    for value in (*graph.value_info, *graph.output):
+        sides = tuple(each.dim_value for each in value.type.tensor_type.shape.dim)
+        if sides and all(sides):
+            found[value.name] = sides
     return found

@@ -35,12 +35,14 @@ class Photo:
     Attributes:
         path: where it lies.
         sha256: of its bytes.
+        size: height and width, in pixels.
         point: x, y in 0..1 from the top left, where the focal plane is laid.
         aperture: α in (0, 1].
     """
 
     path: Path
     sha256: str
+    size: tuple[int, int]
     point: tuple[float, float]
     aperture: float
 
@@ -72,7 +74,9 @@ def photo(path: Path) -> Photo:
     digest = hashlib.sha256(data).hexdigest()
     generator = np.random.default_rng(int(digest[:16], 16))
     x, y = generator.uniform(0.1, 0.9, 2)
-    return Photo(path, digest, (round(float(x), 4), round(float(y), 4)), APERTURES[int(generator.integers(3))])
+    return Photo(
+        path, digest, pixels.shape[:2], (round(float(x), 4), round(float(y), 4)), APERTURES[int(generator.integers(3))]
+    )
 
 
 def from_folder(folder: Path) -> list[Photo]:

@@ -56,6 +56,7 @@ class Plan:
         floor: PSNR in dB of the final picture against FP32 that it was searched for.
         reached: the least PSNR over the photos of the search, in dB.
         layers: network → path of the layer, or `calibration.layers.REST` → what it gets.
+        exceptions: network → the layers that stay FP32 where all else is FP16, for FP16's own floor.
     """
 
     variant: str
@@ -64,6 +65,7 @@ class Plan:
     floor: float
     reached: float
     layers: Mapping[str, Mapping[str, Choice]]
+    exceptions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def int8(self, network: str) -> dict[str, Choice]:
         """Path → choice of the layers of a network that are INT8."""
@@ -112,6 +114,7 @@ def read(path: Path) -> Plan:
             float(stored["floor"]),
             float(stored["reached"]),
             layers,
+            {network: tuple(paths) for network, paths in stored["exceptions"].items()},
         )
     except FileNotFoundError:
         raise MissingError(f"no precision plan at {path}: make one with `deeplens calibrate`") from None

@@ -10,11 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from calibration.calibrators import CALIBRATORS, threshold
+from calibration.correction import shifts
 from export.int8 import LEVELS
 from model.errors import InputError, MismatchError
 from runtimes.image_file import replacing
 
 if TYPE_CHECKING:
+    import onnx
+
     from calibration.histogram import Histogram
     from calibration.layers import Layer
     from calibration.statistics import Statistics
@@ -68,11 +71,17 @@ class Source:
 
 @dataclass(frozen=True)
 class Scales:
-    """All scales of one variant: network → path of the layer → method → scales."""
+    """All scales of one variant.
+
+    Attributes:
+        layers: network → path of the layer → method → scales.
+        shifts: network → path of the layer → what corrects its bias (`calibration.correction`).
+    """
 
     variant: str
     source: Source
     layers: Mapping[str, Mapping[str, Mapping[str, Pair]]]
+    shifts: Mapping[str, Mapping[str, tuple[float, ...]]]
 
     def of(self, network: str, method: str) -> dict[str, Pair]:
         """Path of each layer of a network → its scales by one method."""
@@ -85,7 +94,11 @@ class Scales:
 
 
 def measured(
-    variant: str, source: Source, statistics: "Mapping[str, Statistics]", layers: "Mapping[str, Sequence[Layer]]"
+    variant: str,
+    source: Source,
+    statistics: "Mapping[str, Statistics]",
+    models: "Mapping[str, onnx.ModelProto]",
+    layers: "Mapping[str, Sequence[Layer]]",
 ) -> Scales:
     """Scales from statistics, all levels of the loop together."""
     found: dict[str, dict[str, dict[str, Pair]]] = {}
@@ -103,7 +116,8 @@ def measured(
             layer.path: {method: (steps[layer.input][method], steps[layer.output][method]) for method in CALIBRATORS}
             for layer in own
         }
-    return Scales(variant, source, found)
+    corrections = {network: shifts(models[network], own, statistics[network]) for network, own in layers.items()}
+    return Scales(variant, source, found, corrections)
 
 
 def read(path: Path) -> Scales:
@@ -124,6 +138,10 @@ def read(path: Path) -> Scales:
             }
             for network, own in stored["layers"].items()
         }
-        return Scales(stored["variant"], Source(**stored["source"]), layers)
+        corrections = {
+            network: {layer: tuple(map(float, each)) for layer, each in own.items()}
+            for network, own in stored["shifts"].items()
+        }
+        return Scales(stored["variant"], Source(**stored["source"]), layers, corrections)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
         raise InputError(f"{path} holds no scales ({error}): run `deeplens calibrate --recalibrate`") from error

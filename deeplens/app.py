@@ -9,6 +9,7 @@ from typer.main import get_command
 import deeplens
 from benchmarks.command import bench
 from benchmarks.scale import scale
+from calibration.command import calibrate
 from deeplens.golden import golden
 from deeplens.guard import USAGE, guarded
 from deeplens.info import info, verify
@@ -30,6 +31,7 @@ app.command()(golden)
 app.command()(evaluate)
 app.command()(bench)
 app.command()(scale)
+app.command()(calibrate)
 app.command()(info)
 app.command()(verify)
 app.command("device")(coreml_device.command)

@@ -21,8 +21,9 @@ if __name__ == "__main__":  # run as a file: the folder of this file is first on
 
 import typer
 
+from calibration.plan import Plan, planned_variants, plans_for
 from deeplens.guard import guarded
-from deeplens.options import JsonTarget, weights_from
+from deeplens.options import JsonTarget, PlanFile, weights_from
 from deeplens.report import console_for, table, write_json
 from export import coreml_report, manifest
 from export import golden as golden_vectors
@@ -96,6 +97,8 @@ def export_module(
     recipe.check(contract)
     manifest.read(out)  # refuses a file that is not a manifest before the work begins
     sha256 = weights_sha256(module)
+    if recipe.plan is not None:
+        recipe.plan.source.check_weights({network: sha256}, what=f"the precision plan of {recipe.plan.variant}")
     tools = {tool: version(tool) for tool in TOOLS}
     notes = {"variant": variant, "network": network, "precision": recipe.precision, "shapes": recipe.shapes}
     notes |= {"compute_units": recipe.compute_units, "weights": weights, "weights_sha256": sha256}
@@ -133,6 +136,7 @@ def export_module(
                 "compute_units": recipe.compute_units,
                 "weights": weights,
                 "golden": golden.relative_to(out).as_posix(),
+                **({} if recipe.plan is None else {"plan": recipe.plan.digest(network)}),
                 "agreement_db": None if math.isinf(decibels) else round(decibels, 1),
             },
         )
@@ -170,6 +174,7 @@ def recipes(
     precisions: Sequence[str] = ("fp16",),
     image: bool = False,
     compute_units: str = "ALL",
+    plan: Plan | None = None,
 ) -> Iterator[Recipe]:
     """The packages of one network that a call asks for; what no package can be is left out: other than fixed shapes of
     a network with one size, or for iOS 17, and images where no input can be one.
@@ -177,6 +182,7 @@ def recipes(
     Args:
         fixed: low-resolution (height, width) of packages of one size.
         photo_size: height and width of the photo whose levels the others hold.
+        plan: what "mixed" follows.
     """
     contract = CONTRACTS[network]
     images = image and bool(IMAGES[network])
@@ -193,7 +199,8 @@ def recipes(
                 if kind != "fixed" and target == "iOS17":
                     continue
                 recipe = Recipe(precision=precision, target=target, shapes=kind, sizes=several, images=images)
-                recipe = replace(recipe, compute_units=compute_units)
+                followed = plan if precision == "mixed" else None
+                recipe = replace(recipe, compute_units=compute_units, plan=followed)
                 recipe.check(contract)
                 yield recipe
 
@@ -269,6 +276,7 @@ def command(
     image: Annotated[
         bool, typer.Option("--image", help="The photo of depth and lens blur as an image of 8 bits a channel.")
     ] = False,
+    plan: PlanFile = None,
     compute_units: Annotated[str, typer.Option(help=f"Where runtimes should let it run: {', '.join(UNITS)}.")] = "all",
     json: JsonTarget = None,
 ) -> None:
@@ -285,8 +293,11 @@ def command(
     check_choice("compute units", compute_units, tuple(UNITS))
     width, height = parse_size(photo_size)
     by_default = variant is None and weights is None
+    planned = "mixed" if "mixed" in (precision or ()) else ""
+    variants = variant or planned_variants(planned, plan)
+    plans = plans_for(variants, planned, plan)
     jobs: list[Job] = []
-    for each in variant or VARIANTS:
+    for each in variants:
         check_choice("variant", each, VARIANTS)
         for name in network or NETWORKS:
             check_choice("network", name, NETWORKS)
@@ -299,6 +310,7 @@ def command(
                 precisions=precision or ("fp16",),
                 image=image,
                 compute_units=UNITS[compute_units],
+                plan=plans.get(each),
             )
             source = _default_weights(each, name) if by_default else weights_from(weights or "shipped")
             jobs += [Job(each, name, source, recipe) for recipe in asked]

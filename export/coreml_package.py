@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import deeplens
+from export import coreml_plan
 from export.manifest import Entry, TensorEntry
 from export.placement import UNITS
 from model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
@@ -23,9 +24,11 @@ from runtimes.coreml.program import import_coremltools
 if TYPE_CHECKING:
     import torch
 
+    from calibration.plan import Plan
+
 TARGETS = ("iOS17", "iOS18")
 SHAPES = ("fixed", "enumerated", "multifunction")
-PRECISIONS = ("fp32", "fp16", "int8", "palette6", "palette4")
+PRECISIONS = ("fp32", "fp16", "int8", "palette6", "palette4", "mixed")
 COMPUTE_UNITS = tuple(UNITS.values())
 
 IMAGES = {"depth": ("picture",), "lens_blur": ("picture",), "upsample": ()}
@@ -53,13 +56,14 @@ class Recipe:
 
     Attributes:
         precision: "fp32"; "fp16": weights and arithmetic; "int8", "palette6", "palette4": weights of 8 bits a channel,
-            or indices of 6 or 4 bits into a palette for each tensor, and FP16 arithmetic.
+            or indices of 6 or 4 bits into a palette for each tensor, and FP16 arithmetic; "mixed": what `plan` says.
         target: the oldest system that it runs on.
         shapes: "fixed": one size; "enumerated": a function that takes each of the sizes; "multifunction": a function
             for each size, all with the same weights.
         sizes: low-resolution (height, width) in pixels, smallest first.
         images: whether inputs in `IMAGES` are images (RGB, 8 bits) rather than arrays.
         compute_units: where a runtime should let it run unless told otherwise.
+        plan: of "mixed", and of no other.
     """
 
     precision: str = "fp16"
@@ -68,6 +72,7 @@ class Recipe:
     sizes: tuple[tuple[int, int], ...]
     images: bool = False
     compute_units: str = "ALL"
+    plan: "Plan | None" = None
 
     def check(self, contract: Contract) -> None:
         """Raise InputError unless such a package of the network can be made."""
@@ -81,6 +86,8 @@ class Recipe:
             if value not in known:
                 raise InputError(f"unknown {kind} '{value}': choose {', '.join(known)}")
         network = contract.network
+        if self.plan is not None and self.precision != "mixed":
+            raise InputError(f"a precision plan is for precision 'mixed', not '{self.precision}'")
         if self.images and not IMAGES[network]:
             raise InputError(f"{network} has no input that can be an image: leave --image out for it")
         if self.shapes != "fixed":
@@ -251,6 +258,8 @@ def _converted(module: "torch.nn.Module", contract: Contract, recipe: Recipe, si
     dynamic = {
         each.name: {axis: ALIGNMENT * each.scale * side for axis, side in free.items()} for each in contract.inputs
     }
+    if recipe.plan is not None:
+        module = coreml_plan.prepared(module, recipe.plan.layers[contract.network])
     example = tuple(torch.zeros(tensor.shape(*(size or recipe.sizes[0]))) for tensor in contract.inputs)
     program = torch.export.export(module, example, dynamic_shapes=dynamic if size is None else None)
     images = IMAGES[contract.network] if recipe.images else ()
@@ -265,19 +274,25 @@ def _converted(module: "torch.nn.Module", contract: Contract, recipe: Recipe, si
 
     pipeline = ct.PassPipeline.DEFAULT
     pipeline.remove_passes(MISFIT_PASSES)
-    full = recipe.precision == "fp32"
+    if recipe.precision == "mixed" and recipe.plan is None:
+        raise InputError("precision 'mixed' follows a precision plan: give one")
+    rules = None if recipe.plan is None else coreml_plan.Precisions(recipe.plan.layers[contract.network])
+    if rules is not None:
+        compute_precision = ct.transform.FP16ComputePrecision(op_selector=rules.is_fp16)
+    else:
+        compute_precision = ct.precision.FLOAT32 if recipe.precision == "fp32" else ct.precision.FLOAT16
     model = ct.convert(
         program.run_decompositions({}),
         inputs=[input_type(tensor) for tensor in contract.inputs],
         outputs=[ct.TensorType(name=tensor.name, dtype=dtype) for tensor in contract.outputs],
         convert_to="mlprogram",
         minimum_deployment_target=getattr(ct.target, recipe.target),
-        compute_precision=ct.precision.FLOAT32 if full else ct.precision.FLOAT16,
+        compute_precision=compute_precision,
         compute_units=getattr(ct.ComputeUnit, recipe.compute_units),
         pass_pipeline=pipeline,
         skip_model_load=True,
     )
-    model = _compressed(model, recipe.precision)
+    model = _compressed(model, recipe.precision) if rules is None else rules.compressed(model)
     for tensors, texts in ((contract.inputs, model.input_description), (contract.outputs, model.output_description)):
         for tensor in tensors:
             texts[tensor.name] = _meaning(tensor, image=tensor.name in images)

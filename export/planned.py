@@ -1,5 +1,6 @@
 """A precision plan on an ONNX graph: Q/DQ nodes for its INT8 layers, casts for its FP16 ones."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -10,7 +11,7 @@ from uuid import uuid4
 import numpy as np
 
 from calibration.layers import REST, Layer, layers
-from calibration.plan import PRECISIONS, Plan
+from calibration.plan import PRECISIONS, Choice, Plan
 from export import fp16, manifest
 from export.fp16_check import check_sizes, rounded, session
 from export.int8 import quantise
@@ -33,22 +34,28 @@ def follow(model: "onnx.ModelProto", network: str, plan: Plan, *, kind: str = "m
     Raises:
         MismatchError: the plan's layers are not the graph's, or FP16 can't hold a weight that the plan puts there.
     """
+    choices = plan.layers.get(network, {})
+    if kind == "int8":
+        choices = {path: each if each.precision == "int8" else Choice("fp32") for path, each in choices.items()}
+    return planned_graph(model, network, choices)
+
+
+def planned_graph(model: "onnx.ModelProto", network: str, choices: Mapping[str, Choice]) -> "onnx.ModelProto":
+    """The graph in which each layer has what `choices` (path, or `REST` → choice) says; as `follow`."""
     own = layers(model, network)
-    planned = set(plan.layers.get(network, {})) - {REST}
-    odd = sorted(planned ^ {each.path for each in own})
+    odd = sorted(set(choices) ^ {REST, *(each.path for each in own)})
     if odd:
         raise MismatchError(f"the plan and the graph of {network} differ in their layers, the first is {odd[0]}")
-    chosen = plan.int8(network)
     result = quantise(
         model,
         own,
-        {path: each.scales for path, each in chosen.items() if each.scales is not None},
-        biases={path: np.array(each.bias, np.float32) for path, each in chosen.items() if each.bias},
+        {path: each.scales for path, each in choices.items() if each.scales is not None},
+        biases={path: np.array(each.bias, np.float32) for path, each in choices.items() if each.bias},
     )
-    if kind == "int8" or not plan.with_precision(network, "fp16"):
+    half = frozenset(path for path, each in choices.items() if each.precision == "fp16")
+    if not half:
         return result
-    half, _ = fp16.convert(result, keep=kept_fp32(result, own, plan.with_precision(network, "fp16")))
-    return half
+    return fp16.convert(result, keep=kept_fp32(result, own, half))[0]
 
 
 def kept_fp32(model: "onnx.ModelProto", own: "list[Layer]", half: frozenset[str]) -> set[str]:

@@ -125,8 +125,15 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         Args:
             threads: for one operation.
         """
+        return self._session(self._graph(path), threads)
+
+    def open_graph(self, graph: Path | bytes, *, lanes: int = 1) -> Any:
+        """ONNX Runtime's own session of a graph, in a file or serialised; `lanes` runs share the runtime's threads."""
+        return self._session(graph, self._threads // lanes)
+
+    def _session(self, graph: Path | bytes, threads: int) -> Any:
         options = session_options(self._ort, threads=threads)
-        return self._ort.InferenceSession(self._graph(path), options, providers=["CPUExecutionProvider"])
+        return self._ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
     def _graph(self, path: Path) -> Path | bytes:
         """What is loaded for the artefact at `path`: the file itself, or another graph in its place."""

@@ -1,0 +1,108 @@
+"""`deeplens calibrate`: what photos do to activations, INT8 scales, and the precision plan of a variant."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from time import perf_counter
+from typing import Annotated, Any
+
+import typer
+
+from deeplens.options import JsonTarget, Variant, Weights, weights_from
+from deeplens.report import console_for, table, write_json
+from export import manifest
+
+SIZE = 1024
+
+
+def calibrate(
+    variant: Variant = "edge",
+    photos: Annotated[
+        Path | None,
+        typer.Option("--photos", metavar="DIR", show_default="the calibration split", help="A folder of your own."),
+    ] = None,
+    data: Annotated[Path, typer.Option(metavar="DIR", help="What `make data` filled.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="Folder of the FP32 artefacts, made where they are missing.")] = (
+        manifest.DEFAULT_FOLDER
+    ),
+    work: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", show_default="OUT/calibration", help="Where all that is measured goes."),
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(metavar="FILE", show_default="WORK/VARIANT_plan.json", help="Where the plan goes.")
+    ] = None,
+    floor: Annotated[float, typer.Option(metavar="DB", help="PSNR that the plan keeps.")] = 45.0,
+    fp16_floor: Annotated[float, typer.Option(metavar="DB", help="PSNR that FP16 keeps.")] = 60.0,
+    judges: Annotated[int, typer.Option(min=1, help="Photos that judge a precision, of the larger ones.")] = 3,
+    size: Annotated[int, typer.Option(min=64, help="Long side of the photos that judge, in pixels.")] = SIZE,
+    recalibrate: Annotated[
+        bool, typer.Option("--recalibrate", help="Also in place of scales of other photos or weights.")
+    ] = False,
+    scales_only: Annotated[bool, typer.Option("--scales-only", help="Statistics and scales, no plan.")] = False,
+    weights: Weights = "shipped",
+    json: JsonTarget = None,
+) -> None:
+    """Measure ranges on photos, choose INT8 scales, and search for the cheapest precisions that keep the picture.
+
+    Inputs, scales and sensitivities are kept: an interrupted run goes on where it was.
+    """
+    from calibration import calibrate as steps
+    from calibration import inputs
+    from calibration import photos as photo_sets
+
+    work = work or out / "calibration"
+    start = perf_counter()
+
+    def report(line: str) -> None:
+        typer.echo(f"{perf_counter() - start:6.1f} s  {line}", err=True)
+
+    with _warnings_told():
+        chosen = photo_sets.shipped(data) if photos is None else photo_sets.from_folder(photos)
+    report(f"{len(chosen)} photos")
+    opened = steps.opened(
+        variant,
+        chosen,
+        artifacts=out,
+        folder=work,
+        weights=weights_from(weights),
+        settings=inputs.Settings(),
+    )
+    with opened.runtime:
+        found = opened.scales(report, anew=recalibrate)
+        report(f"scales of {sum(map(len, found.layers.values()))} layers in {opened.file('scales.json')}")
+        answer: dict[str, Any] = {"variant": variant, "source": asdict(opened.source)}
+        if scales_only:
+            opened.statistics(report)
+            write_json(json, answer)
+            return
+        from calibration import page, pareto
+
+        goal = steps.Goal(floor=floor, fp16_floor=fp16_floor, judges=judges, longest=size)
+        search = steps.searched(opened, found, goal, report)
+        target = plan or opened.file("plan.json")
+        search.plan.write(target)
+        report(f"the plan is in {target}")
+        compared = pareto.points(opened, search)
+        page.write(opened.file("page.html"), opened, opened.statistics(report), search, compared)
+        report(f"the page is {opened.file('page.html')}")
+    answer |= {"methods": search.methods, "exceptions": search.plan.exceptions, **pareto.report(compared)}
+    rows = [
+        (p.name, p.decibels, f"{p.arithmetic:.3f}", f"{p.size / 1e6:.2f}", round(1e3 * p.seconds)) for p in compared
+    ]
+    console_for(json).print(
+        table(f"plans of {variant}", ("plan", "PSNR dB", "arithmetic", "MB", "ms on the CPU, 1024 px"), rows)
+    )
+    write_json(json, answer)
+
+
+@contextmanager
+def _warnings_told() -> Iterator[None]:
+    """Print warnings as lines on standard error."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", UserWarning)
+        yield
+    for warning in caught:
+        typer.echo(f"warning: {warning.message}", err=True)

@@ -1,0 +1,381 @@
+"""Photos, inputs, histograms, calibrators and scales: against NumPy, against ONNX Runtime's own, and bad folders."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from PIL import Image
+
+from calibration import inputs, scales
+from calibration.calibrators import CALIBRATORS, PERCENTILE, threshold
+from calibration.correction import shift
+from calibration.fake_quant import fake_quantised
+from calibration.histogram import Histogram
+from calibration.photos import Photo, from_folder, photo, set_sha256, shipped
+from export.int8 import LEVELS, quantised_weight, weight_scales
+from model.contract import CONTRACTS, Contract
+from model.errors import InputError, MismatchError, MissingError
+from runtimes.contract import Arrays
+from tests.conftest import Command
+from tests.tiny import textured
+
+SETTINGS = inputs.Settings(longest=640, window=32)
+WEIGHTS = {"depth": "a", "lens_blur": "b", "upsample": "c"}
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "photos").mkdir()
+    for seed, size in enumerate(((200, 300), (400, 330))):
+        Image.fromarray(textured(*size, seed=seed)).save(tmp_path / "photos" / f"{seed}.png")
+    return tmp_path / "photos"
+
+
+class Stand:
+    """A runtime that counts: disparity is a ramp, lens blur the picture, the step repeats pixels."""
+
+    name, variant = "stand-in", "edge"
+
+    def __init__(self) -> None:
+        self.runs: list[str] = []
+
+    def open(self, network: str) -> "StandSession":
+        return StandSession(network, self.runs)
+
+    def close(self) -> None: ...
+
+    def __enter__(self) -> "Stand":
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+class StandSession:
+    def __init__(self, network: str, runs: list[str]) -> None:
+        self._network, self._runs = network, runs
+
+    def describe(self) -> Contract:
+        return CONTRACTS[self._network]
+
+    def run(self, given: Mapping[str, np.ndarray]) -> Arrays:
+        self._runs.append(self._network)
+        if self._network == "depth":
+            return {"disparity": np.linspace(0, 1, 320 * 320, dtype=np.float32).reshape(1, 1, 320, 320)}
+        if self._network == "lens_blur":
+            return {"blurred": given["picture"] * np.float32(0.5)}
+        return {"blurred_high": given["blurred"].repeat(2, 2).repeat(2, 3)}
+
+    def close(self) -> None: ...
+
+
+class TestPhotos:
+    def test_a_corrupted_one_is_left_out_with_a_warning(self, folder: Path) -> None:
+        whole = (folder / "0.png").read_bytes()
+        (folder / "cut.png").write_bytes(whole[: len(whole) // 2])
+        (folder / "text.jpg").write_text("no picture")
+        with pytest.warns(UserWarning, match="left out") as told:
+            found = from_folder(folder)
+        assert {each.path.name for each in found} == {"0.png", "1.png"}
+        said = [str(each.message) for each in told]
+        assert any("left out:" in line and "cut.png" in line for line in said)
+        assert any("left out:" in line and "text.jpg" in line for line in said)
+
+    def test_one_of_one_colour_is_left_out_with_a_warning(self, folder: Path) -> None:
+        Image.new("RGB", (100, 100), (10, 200, 30)).save(folder / "flat.png")
+        with pytest.warns(UserWarning, match=r"flat\.png: is of one colour"):
+            assert len(from_folder(folder)) == 2
+
+    def test_a_folder_of_no_use(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match="holds no photos"):
+            from_folder(tmp_path)
+        with pytest.raises(InputError, match="not a folder"):
+            from_folder(tmp_path / "absent")
+        Image.new("RGB", (40, 40)).save(tmp_path / "black.png")
+        with (
+            pytest.warns(UserWarning, match="left out"),
+            pytest.raises(InputError, match=r"none of 1 photos .*black\.png: is of one"),
+        ):
+            from_folder(tmp_path)
+        with pytest.raises(MissingError, match="make data"):
+            shipped(tmp_path)
+
+    def test_few_are_told(self, folder: Path) -> None:
+        with pytest.warns(UserWarning, match="2 photos to calibrate on; 64 or more"):
+            from_folder(folder)
+
+    def test_copies_count_once_and_names_do_not_matter(self, folder: Path) -> None:
+        with pytest.warns(UserWarning, match="64 or more"):
+            before = from_folder(folder)
+        (folder / "deeper").mkdir()
+        (folder / "deeper" / "copy.png").write_bytes((folder / "0.png").read_bytes())
+        (folder / "1.png").rename(folder / "other.png")
+        with pytest.warns(UserWarning, match="64 or more"):
+            after = from_folder(folder)
+        assert [(each.sha256, each.point, each.aperture) for each in after] == [
+            (each.sha256, each.point, each.aperture) for each in before
+        ]
+        assert set_sha256(after) == set_sha256(before)
+        assert set_sha256(after[:1]) != set_sha256(before)
+
+
+class TestInputs:
+    def photos(self, folder: Path) -> list[Photo]:
+        return [photo(path) for path in sorted(folder.iterdir())]
+
+    def test_each_level_sees_what_the_level_below_gave(self, folder: Path, tmp_path: Path) -> None:
+        (path,) = inputs.collect(
+            self.photos(folder)[1:], Stand(), WEIGHTS, folder=tmp_path / "inputs", settings=SETTINGS
+        )
+        found = list(inputs.read([path]))
+        assert [(each.network, each.level) for each in found] == [("depth", 0), ("lens_blur", 0), ("upsample", 1)]
+        step = found[2].arrays
+        assert {name: array.shape for name, array in step.items()} == {
+            tensor.name: tensor.shape(32, 32) for tensor in CONTRACTS["upsample"].inputs
+        }
+        # The stand-in halves the picture: the step's own input shows it.
+        np.testing.assert_allclose(step["blurred"], 0.5 * step["picture"], atol=1e-3)
+        low = step["picture_high"].reshape(1, 3, 32, 2, 32, 2)
+        np.testing.assert_allclose(np.sqrt(np.square(low).mean((3, 5))), step["picture"], atol=0.02)
+
+    def test_depth_is_kept_exactly(self, folder: Path, tmp_path: Path) -> None:
+        each = self.photos(folder)[0]
+        (path,) = inputs.collect([each], Stand(), WEIGHTS, folder=tmp_path, settings=SETTINGS)
+        kept = next(inputs.read([path])).arrays["picture"]
+        small = Image.fromarray(each.pixels(640)).resize((320, 320), Image.Resampling.BILINEAR)
+        expected = np.moveaxis(np.asarray(small, np.float32) / 255, 2, 0)[None]
+        np.testing.assert_allclose(kept, expected, atol=1e-7)
+
+    def test_an_interrupted_run_goes_on_without_loss(self, folder: Path, tmp_path: Path) -> None:
+        photos = self.photos(folder)
+
+        class KilledError(Exception):
+            pass
+
+        def kill(_done: int, _new: int) -> None:
+            raise KilledError
+
+        with pytest.raises(KilledError):
+            inputs.collect(photos, Stand(), WEIGHTS, folder=tmp_path / "a", settings=SETTINGS, progress=kill)
+        said: list[tuple[int, int]] = []
+        resumed = Stand()
+        found = inputs.collect(
+            photos, resumed, WEIGHTS, folder=tmp_path / "a", settings=SETTINGS,
+            progress=lambda done, new: said.append((done, new)),
+        )  # fmt: skip
+        assert said == [(1, 0), (2, 1)]
+        assert resumed.runs.count("depth") == 1
+        whole = inputs.collect(photos, Stand(), WEIGHTS, folder=tmp_path / "b", settings=SETTINGS)
+        assert [path.name for path in found] == [path.name for path in whole]
+        for one, other in zip(inputs.read(found), inputs.read(whole), strict=True):
+            assert one.arrays.keys() == other.arrays.keys()
+            assert all((one.arrays[name] == other.arrays[name]).all() for name in one.arrays)
+
+    def test_a_damaged_file_is_made_anew(self, folder: Path, tmp_path: Path) -> None:
+        photos = self.photos(folder)[:1]
+        (path,) = inputs.collect(photos, Stand(), WEIGHTS, folder=tmp_path, settings=SETTINGS)
+        before = path.read_bytes()
+        path.write_bytes(before[: len(before) // 2])
+        again = Stand()
+        inputs.collect(photos, again, WEIGHTS, folder=tmp_path, settings=SETTINGS)
+        assert again.runs
+        assert len(list(inputs.read([path]))) == 2
+
+    def test_the_name_says_what_is_in_it(self, folder: Path) -> None:
+        first, second = self.photos(folder)
+        names = {
+            inputs.key(first, WEIGHTS, SETTINGS),
+            inputs.key(second, WEIGHTS, SETTINGS),
+            inputs.key(first, WEIGHTS | {"depth": "other"}, SETTINGS),
+            inputs.key(first, WEIGHTS, replace(SETTINGS, window=64)),
+        }
+        assert len(names) == 4
+        assert inputs.key(first, dict(reversed(WEIGHTS.items())), SETTINGS) in names
+
+
+ARRAYS = npst.arrays(
+    np.float32,
+    npst.array_shapes(min_dims=4, max_dims=4, max_side=6),
+    elements=st.floats(-1e6, 1e6, width=32, allow_subnormal=False),
+)
+
+
+def held(*arrays: np.ndarray) -> Histogram:
+    histogram = Histogram()
+    for array in arrays:
+        histogram.add(array)
+    return histogram
+
+
+class TestHistogram:
+    @settings(deadline=None, max_examples=60)
+    @given(ARRAYS)
+    def test_against_numpy(self, array: np.ndarray) -> None:
+        found = held(array)
+        size = np.abs(array)
+        assert (found.low, found.high, found.values) == (array.min(), array.max(), array.size)
+        assert found.zeros == (array == 0).sum()
+        assert found.above == (size > 65504).sum()
+        tiny, gone = (size > 0) & (size < 2.0**-14), (size > 0) & (size < 2.0**-25)
+        assert found.subnormal == pytest.approx(tiny.mean())
+        assert found.zeroed == pytest.approx(gone.mean())
+        np.testing.assert_array_equal(found.channels, size.max((0, 2, 3)))
+        np.testing.assert_allclose(found.means, array.mean((0, 2, 3), dtype=np.float64), rtol=1e-6, atol=1e-6)
+        for share in (50.0, 90.0, 99.99):
+            exact = float(np.percentile(size, share, method="inverted_cdf"))
+            assert found.percentile(share) == pytest.approx(exact, rel=0.008, abs=1e-30)
+
+    @settings(deadline=None, max_examples=30)
+    @given(ARRAYS, ARRAYS)
+    def test_two_merged_are_as_one(self, one: np.ndarray, other: np.ndarray) -> None:
+        if one.shape[1] != other.shape[1]:
+            return
+        merged, whole = held(one).merged(held(other)), held(one, other)
+        assert (merged.low, merged.high, merged.zeros, merged.above) == (
+            whole.low, whole.high, whole.zeros, whole.above,
+        )  # fmt: skip
+        np.testing.assert_array_equal(merged.counts, whole.counts)
+        np.testing.assert_array_equal(merged.channels, whole.channels)
+        np.testing.assert_allclose(merged.means, whole.means)
+
+    def test_the_spread_of_channels(self) -> None:
+        array = np.ones((1, 3, 4, 4), np.float32) * np.array([1, 2, 40], np.float32).reshape(1, 3, 1, 1)
+        assert held(array).spread == 20.0
+
+    def test_linear_bins_hold_the_same_values(self) -> None:
+        values = np.random.default_rng(0).exponential(1, (1, 1, 400, 500)).astype(np.float32)
+        found = held(values)
+        expected, _ = np.histogram(values, 256, (0, found.largest))
+        assert found.linear(256).sum() == pytest.approx(values.size)
+        np.testing.assert_allclose(found.linear(256)[:100], expected[:100], rtol=0.15, atol=30)
+
+    def test_what_is_not_finite_is_counted(self) -> None:
+        array = np.array([1.0, np.nan, np.inf, -np.inf], np.float32).reshape(1, 1, 2, 2)
+        found = held(array)
+        assert found.broken == 3
+        with pytest.raises(InputError, match="3 values that are not finite"):
+            threshold(found, "minmax")
+
+
+def heavy_tailed() -> np.ndarray:
+    rng = np.random.default_rng(1)
+    values = np.maximum(rng.normal(0, 1, (1, 4, 300, 300)), 0).astype(np.float32)
+    values[0, 0, 0, :20] = 40.0
+    return values
+
+
+class TestCalibrators:
+    def test_minmax_and_percentile_against_onnx_runtime(self) -> None:
+        from onnxruntime.quantization.calibrate import HistogramCollector
+
+        values = heavy_tailed()
+        collector = HistogramCollector(
+            method="percentile", symmetric=True, num_bins=20000, num_quantized_bins=128, percentile=PERCENTILE,
+            scenario="same",
+        )  # fmt: skip
+        collector.collect({"x": [values]})
+        high = float(collector.compute_collection_result()["x"][1])
+        found = held(values)
+        assert threshold(found, "percentile") == pytest.approx(high, rel=0.02)
+        assert threshold(found, "minmax") == 40.0
+
+    def test_entropy_against_onnx_runtime(self) -> None:
+        from onnxruntime.quantization.calibrate import HistogramCollector
+
+        values = heavy_tailed()
+        collector = HistogramCollector(
+            method="entropy", symmetric=True, num_bins=4001, num_quantized_bins=255, percentile=99.99, scenario="same"
+        )
+        collector.collect({"x": [values]})
+        high = float(collector.compute_collection_result()["x"][1])
+        # Both cut the tail, far below 40; their histograms differ.
+        assert 2.5 < high < 10
+        assert 2.5 < threshold(held(values), "entropy") < 10
+
+    def test_mse_against_a_search_over_the_values_themselves(self) -> None:
+        values = heavy_tailed()
+
+        def error(limit: float) -> float:
+            scale = limit / LEVELS
+            back = fake_quantised(torch.from_numpy(values), scale).numpy()
+            return float(np.square(back - values, dtype=np.float64).mean())
+
+        found = threshold(held(values), "mse")
+        best = min(error(limit) for limit in np.linspace(1, 40, 100))
+        assert error(found) <= 1.1 * best
+        assert error(found) < 0.5 * error(threshold(held(values), "percentile")) or found > 4
+
+    @pytest.mark.parametrize("method", CALIBRATORS)
+    def test_of_a_tensor_that_is_flat(self, method: str) -> None:
+        with pytest.raises(InputError, match="0 in all photos"):
+            threshold(held(np.zeros((1, 1, 2, 2), np.float32)), method)
+        assert 0 < threshold(held(np.full((1, 1, 8, 8), 3.0, np.float32)), method) <= 3.0
+
+    def test_an_unknown_one(self) -> None:
+        with pytest.raises(InputError, match="minmax, percentile, entropy, mse"):
+            threshold(held(heavy_tailed()), "best")
+
+
+@pytest.mark.parametrize("groups", [1, 4])
+def test_a_corrected_bias_takes_the_mean_shift_away(groups: int) -> None:
+    rng = np.random.default_rng(2)
+    weight = rng.normal(0, 0.3, (8, 4 // groups, 3, 3)).astype(np.float32)
+    x = (rng.random((2, 4, 40, 40)) + np.arange(4).reshape(1, 4, 1, 1)).astype(np.float32)
+    steps = weight_scales(weight)
+    rounded = quantised_weight(weight, steps) * steps.reshape(-1, 1, 1, 1)
+
+    def means(numbers: np.ndarray) -> np.ndarray:
+        result = torch.nn.functional.conv2d(torch.from_numpy(x), torch.from_numpy(numbers), groups=groups)
+        averaged: np.ndarray = result.mean((0, 2, 3)).numpy()
+        return averaged
+
+    off = means(rounded) - means(weight)
+    corrected = off + shift(weight, x.mean((0, 2, 3), dtype=np.float64))
+    assert np.abs(off).max() > 1e-3
+    assert np.abs(corrected).max() < 0.1 * np.abs(off).max()
+
+
+class TestScales:
+    def made(self) -> scales.Scales:
+        source = scales.Source("p" * 64, 66, {"longest": 2048, "window": 64}, {"depth": "d" * 64, "upsample": "u" * 64})
+        return scales.Scales(
+            "edge", source, {"depth": {"stem.0": {"mse": (0.25, 0.5)}}}, {"depth": {"stem.0": (0.125, -1.0)}}
+        )
+
+    def test_are_read_as_they_were_written(self, tmp_path: Path) -> None:
+        self.made().write(tmp_path / "scales.json")
+        assert scales.read(tmp_path / "scales.json") == self.made()
+
+    @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 1, "layers": 3}'])
+    def test_what_is_none(self, tmp_path: Path, text: str) -> None:
+        (tmp_path / "scales.json").write_text(text)
+        with pytest.raises(InputError, match="holds no scales"):
+            scales.read(tmp_path / "scales.json")
+
+    def test_refused_when_photos_weights_or_settings_changed(self) -> None:
+        source = self.made().source
+        source.check(replace(source), what="it")
+        for change, said in (
+            ({"photos": "q" * 64}, "other photos"),
+            ({"settings": {"longest": 1024, "window": 64}}, "other settings"),
+            ({"weights": {**source.weights, "depth": "e" * 64}}, "other depth weights"),
+        ):
+            with pytest.raises(MismatchError, match=rf"{said}.*--recalibrate"):
+                source.check(replace(source, **change), what="it")
+
+
+class TestCommand:
+    def test_bad_folders(self, deeplens: Command, tmp_path: Path) -> None:
+        (tmp_path / "empty").mkdir()
+        result = deeplens("calibrate", "--photos", tmp_path / "empty", "--out", tmp_path / "out")
+        assert result.status == 3
+        assert "holds no photos" in result.error
+        assert not (tmp_path / "out").exists()
+        result = deeplens("calibrate", "--data", tmp_path, "--out", tmp_path / "out")
+        assert result.status == 4
+        assert "make data" in result.error
