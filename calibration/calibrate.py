@@ -45,7 +45,7 @@ class Goal:
         longest: long side at which they do, in pixels.
     """
 
-    floor: float = 45.0
+    floor: float = 50.0
     fp16_floor: float = 60.0
     judges: int = 3
     longest: int = 1024

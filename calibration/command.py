@@ -34,7 +34,7 @@ def calibrate(
     plan: Annotated[
         Path | None, typer.Option(metavar="FILE", show_default="WORK/VARIANT_plan.json", help="Where the plan goes.")
     ] = None,
-    floor: Annotated[float, typer.Option(metavar="DB", help="PSNR that the plan keeps.")] = 45.0,
+    floor: Annotated[float, typer.Option(metavar="DB", help="PSNR that the plan keeps.")] = 50.0,
     fp16_floor: Annotated[float, typer.Option(metavar="DB", help="PSNR that FP16 keeps.")] = 60.0,
     judges: Annotated[int, typer.Option(min=1, help="Photos that judge a precision, of the larger ones.")] = 3,
     size: Annotated[int, typer.Option(min=64, help="Long side of the photos that judge, in pixels.")] = SIZE,

@@ -48,5 +48,5 @@ def shifts(
     for layer in own:
         means = statistics.tensors[layer.input].all_levels.means
         by_channel = shift(numpy_helper.to_array(weights[layer.weight]), means)
-        found[layer.path] = tuple(float(f"{each:.4g}") for each in by_channel)
+        found[layer.path] = tuple(float(f"{each:.3g}") for each in by_channel)
     return found

@@ -91,8 +91,7 @@ def _seconds(calibration: Calibration, found: Found, plans: Mapping[str, Assignm
         graphs = calibration.graphs(_choices(calibration, found, assigned, for_cpu=True))
         sessions: dict[str, Session] = {}
         for network, graph in graphs.items():
-            base = calibration.runtime.open(network)
-            sessions[network] = in_memory(graph, base.describe(), base.entry, calibration.runtime)
+            sessions[network] = in_memory(graph, calibration.runtime.open(network), calibration.runtime)
         candidates[name] = Substituted(calibration.runtime, sessions)
     taken: dict[str, list[float]] = {name: [] for name in plans}
     for turn in range(ROUNDS + 1):  # the first is for warming up

@@ -175,7 +175,7 @@ def _plain(choice: Choice) -> dict[str, Any]:
     if choice.scales is not None:
         plain["scales"] = [float(f"{each:.6g}") for each in choice.scales]
     if choice.bias:
-        plain["bias"] = [float(f"{each:.4g}") for each in choice.bias]
+        plain["bias"] = [float(f"{each:.3g}") for each in choice.bias]
     if choice.decibels:
         plain["decibels"] = {key: round(value, 1) for key, value in choice.decibels.items()}
     return plain

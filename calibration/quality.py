@@ -13,8 +13,6 @@ import numpy as np
 from calibration.photos import Photo
 from calibration.substituted import Substituted
 from export.fp16_check import rounded
-from export.manifest import Entry
-from model.contract import Contract
 from model.errors import InputError
 from runtimes.contract import Arrays, Runtime, Session
 from runtimes.harness import Harness, focal_disparity_at
@@ -78,13 +76,13 @@ class Judge:
         return found
 
     def _opened(self, network: str, graph: "onnx.ModelProto") -> Session:
-        base = self._runtime.open(network)
-        return in_memory(rounded(graph), base.describe(), base.entry, self._runtime)
+        return in_memory(rounded(graph), self._runtime.open(network), self._runtime)
 
 
-def in_memory(graph: "onnx.ModelProto", contract: Contract, entry: Entry, runtime: OnnxRuntime) -> OnnxSession:
-    """A session of a graph that is in no file, with the options of `runtime`."""
-    return OnnxSession(runtime.open_graph(graph.SerializeToString()), contract, entry)
+def in_memory(graph: "onnx.ModelProto", base: OnnxSession, runtime: OnnxRuntime) -> OnnxSession:
+    """A session of a graph that is in no file, in place of `base`, one of `runtime`'s, and run as that is."""
+    opened = runtime.open_graph(graph.SerializeToString(), lanes=base.lanes)
+    return OnnxSession(opened, base.describe(), base.entry, lanes=base.lanes)
 
 
 def refocused(runtime: Runtime, pixels: np.ndarray, disparity: np.ndarray) -> np.ndarray:

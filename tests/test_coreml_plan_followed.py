@@ -1,4 +1,4 @@
-"""A precision plan in a Core ML package: types and weights read back, numbers against PyTorch with the same rounding."""
+"""A precision plan in a Core ML package: types and weights read back, numbers against PyTorch with its rounding."""
 
 from pathlib import Path
 
