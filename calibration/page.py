@@ -121,7 +121,7 @@ def sensitivities(calibration: Calibration, found: Found) -> "Figure":
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(12, 10), layout="constrained")
-    axes = figure.subplots(len(calibration.layers), 1)
+    axes = figure.subplots(len(calibration.layers), 1, squeeze=False)[:, 0]
     for axis, network in zip(axes, calibration.layers, strict=True):
         paths = list(dict.fromkeys(path for own, path, _ in found.errors if own == network))
         for precision, colour in COLOURS.items():
