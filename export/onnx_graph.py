@@ -29,6 +29,7 @@ from deeplens.guard import guarded
 from deeplens.options import PlanFile
 from export import manifest
 from export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
+from export.onnx_rewrite import rewrite
 from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, NETWORKS, VARIANTS, Contract
 from model.errors import InputError, MissingError
 from runtimes.depth_model import PREFIX
@@ -94,7 +95,7 @@ def export_module(
     staged = path.with_name(f".{name}.{os.getpid()}.tmp")
 
     tools = {tool: version(tool) for tool in TOOLS}
-    model = _simplified(_traced(module, contract, size))
+    model = rewrite(_simplified(_traced(module, contract, size)))
     sha256 = weights_sha256(module)
     _describe(model, {"network": network, "variant": variant, "weights_sha256": sha256, **tools}, contract)
     check_structure(model, contract, size=size)

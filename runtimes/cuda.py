@@ -170,6 +170,30 @@ class Stream:
         return getattr(self._cuda._cudart, name)(*arguments)
 
 
+class Timer:
+    """How long the GPU worked on what was put into a stream between two moments, by two events of its own."""
+
+    def __init__(self, cuda: Cuda) -> None:
+        self._cuda = cuda
+        self._events = [int(cuda.call("cudaEventCreate")) for _ in range(2)]
+
+    def begin(self, stream: Stream) -> None:
+        self._cuda.call("cudaEventRecord", self._events[0], stream.handle)
+
+    def end(self, stream: Stream) -> None:
+        self._cuda.call("cudaEventRecord", self._events[1], stream.handle)
+
+    @property
+    def seconds(self) -> float:
+        """Of the last work that is done: to be asked after the stream was waited for."""
+        return float(self._cuda.call("cudaEventElapsedTime", *self._events)) / 1000
+
+    def close(self) -> None:
+        for event in self._events:
+            self._cuda.call("cudaEventDestroy", event)
+        self._events = []
+
+
 class Graph:
     """Recorded work, launched as one: valid for the shapes and addresses it was recorded with."""
 

@@ -51,11 +51,13 @@ class TrtSession:
 
     Attributes:
         entry: the engine's line in the manifest.
+        device_seconds: how long the GPU ran the network in the last run that was taken, copies left out.
     """
 
     def __init__(self, engine: Engine, entry: manifest.Entry, *, cuda: Cuda, in_flight: int, graphs: bool) -> None:
         self.entry = entry
         self._engine: Engine | None = engine
+        self.device_seconds = 0.0
         self._contract = engine.contract
         self._all: list[Lane] = []
         self._free: SimpleQueue[Lane] = SimpleQueue()
@@ -95,6 +97,7 @@ class TrtSession:
 
     def give_back(self, lane: Lane) -> None:
         """Make a lane free for another run."""
+        self.device_seconds = lane.device_seconds
         self._free.put(lane)
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 from model.contract import Contract, Tensor
 from model.errors import MismatchError
 from runtimes.contract import Arrays
-from runtimes.cuda import Cuda, CudaError, DeviceBuffer, Graph, HostBuffer, Stream
+from runtimes.cuda import Cuda, CudaError, DeviceBuffer, Graph, HostBuffer, Stream, Timer
 from runtimes.engine_key import Profile, Size
 from runtimes.trt_api import TensorRt
 
@@ -51,7 +51,11 @@ class Engine:
 
 
 class Lane:
-    """One run at a time: a stream, and for each profile a context with its buffers, made when it is first used."""
+    """One run at a time: a stream, and for each profile a context with its buffers, made when it is first used.
+
+    Attributes:
+        device_seconds: how long the GPU ran the network in the last run that was taken, copies left out.
+    """
 
     def __init__(self, engine: Engine, cuda: Cuda, *, graphs: bool) -> None:
         self._engine = engine
@@ -60,6 +64,7 @@ class Lane:
         self._stream = Stream(cuda)
         self._levels: dict[int, _Level] = {}
         self._running: _Level | None = None
+        self.device_seconds = 0.0
 
     def start(self, size: Size, inputs: Mapping[str, np.ndarray]) -> None:
         """Put a run at a low-resolution size into the stream. `inputs` are copied before this returns."""
@@ -79,6 +84,7 @@ class Lane:
         assert self._running is not None
         level, self._running = self._running, None
         self._stream.wait()
+        self.device_seconds = level.device_seconds
         return level.outputs()
 
     def close(self) -> None:
@@ -105,6 +111,7 @@ class _Level:
         tensors = (*engine.contract.inputs, *engine.contract.outputs)
         self._device = {tensor.name: DeviceBuffer(cuda) for tensor in tensors}
         self._host = {tensor.name: HostBuffer(cuda) for tensor in tensors}
+        self._timer = Timer(cuda)
         self._size: Size | None = None
         self._addresses: dict[str, int] = {}
         self._graph: Graph | None = None
@@ -118,7 +125,9 @@ class _Level:
             shape, dtype = tensor.shape(*size), self._dtypes[tensor.name]
             np.copyto(self._host[tensor.name].array(shape, dtype), inputs[tensor.name], casting="same_kind")
             self._stream.copy_in(self._device[tensor.name], self._host[tensor.name], self._bytes(tensor, size))
+        self._timer.begin(self._stream)
         self._execute()
+        self._timer.end(self._stream)
         for tensor in self._contract.outputs:
             self._stream.copy_out(self._host[tensor.name], self._device[tensor.name], self._bytes(tensor, size))
 
@@ -133,9 +142,15 @@ class _Level:
             for tensor in self._contract.outputs
         }
 
+    @property
+    def device_seconds(self) -> float:
+        """How long the GPU ran the network, copies left out, in the run that is done."""
+        return self._timer.seconds
+
     def close(self) -> None:
         self._drop_graph()
         del self._context
+        self._timer.close()
         for buffer in (*self._device.values(), *self._host.values()):
             buffer.free()
 

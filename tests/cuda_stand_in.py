@@ -23,6 +23,10 @@ class Status(IntEnum):
     cudaErrorStreamCaptureInvalidated = 901
 
 
+EVENT = "event"
+"""What the operation of an event is called; it takes no time and no memory."""
+
+
 class Misuse(AssertionError):
     """What a real GPU would answer with wrong pictures or a crash."""
 
@@ -48,6 +52,7 @@ class Cudart:
         self.done: list[str] = []
         self.device: dict[int, ctypes.Array[ctypes.c_char]] = {}
         self.host: dict[int, ctypes.Array[ctypes.c_char]] = {}
+        self.events: dict[int, int | None] = {}
         self.streams: dict[int, list[Operation]] = {}
         self.captures: dict[int, list[Operation]] = {}
         self.graphs: dict[int, list[Operation]] = {}
@@ -73,8 +78,9 @@ class Cudart:
 
     @property
     def nothing_held(self) -> bool:
-        """No memory, stream or graph is left."""
-        return not (self.device or self.host or self.streams or self.graphs or self.executables)
+        """No memory, stream, event or graph is left."""
+        held = (self.device, self.host, self.streams, self.events, self.graphs, self.executables)
+        return not any(held)
 
     def _number(self, size: int = 1) -> int:
         number, self._next = self._next, self._next + -(-size // 256) * 256 + 4096
@@ -177,7 +183,33 @@ class Cudart:
             for address, size in operation.addresses.items():
                 self._device(address, size)
             operation.do()
-            self.done.append(operation.name)
+            if operation.name != EVENT:
+                self.done.append(operation.name)
+        return (Status.cudaSuccess,)
+
+    def cudaEventCreate(self) -> tuple[Status, int]:
+        handle = self._number()
+        self.events[handle] = None
+        return Status.cudaSuccess, handle
+
+    def cudaEventRecord(self, event: int, stream: int) -> tuple[Status]:
+        self._not_capturing("cudaEventRecord")
+
+        def happen() -> None:
+            self.events[event] = len(self.done)
+
+        self.put(stream, Operation(EVENT, happen, {}))
+        return (Status.cudaSuccess,)
+
+    def cudaEventElapsedTime(self, first: int, second: int) -> tuple[Status, float]:
+        """Every operation takes a millisecond."""
+        start, stop = self.events[first], self.events[second]
+        if start is None or stop is None:
+            raise Misuse("an event that has not happened is asked for")
+        return Status.cudaSuccess, float(stop - start)
+
+    def cudaEventDestroy(self, event: int) -> tuple[Status]:
+        del self.events[event]
         return (Status.cudaSuccess,)
 
     def put(self, stream: int, operation: Operation) -> Status:

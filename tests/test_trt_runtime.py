@@ -92,6 +92,15 @@ def test_copies_and_network_are_in_order_on_one_stream(opened: Opened, cudart: C
     assert cudart.done == ["profile", *["copy in"] * 4, "execute", "copy out"]
 
 
+def test_the_time_of_the_network_alone_is_told(opened: Opened) -> None:
+    """The stand-in's operations take a millisecond each: four copies in, the network, a copy out."""
+    with opened() as runtime:
+        session = runtime.open("upsample")
+        for _ in range(3):  # the second run is recorded as a graph, the third launches it
+            session.run(inputs_of(LEVEL))
+            assert session.device_seconds == pytest.approx(1e-3)
+
+
 @pytest.mark.parametrize("module", CLASSIC, indirect=True)
 def test_a_graph_is_recorded_for_the_second_run_and_again_when_shape_or_address_change(
     opened: Opened, cudart: Cudart
