@@ -109,7 +109,7 @@ def strip(row: Row, pictures: Sequence[np.ndarray]) -> np.ndarray:
     result = Image.new("RGB", (3 * CELL, cells[0].height + 20), "white")
     for place, cell in enumerate(cells):
         result.paste(cell, (place * CELL, 20))
-    caption = f"{row.photo}: FP32, INT8, difference ×{AMPLIFIED} about grey; {row.decibels:.1f} dB"
+    caption = f"{row.photo}: FP32, INT8, difference x{AMPLIFIED} about grey; {row.decibels:.1f} dB"
     ImageDraw.Draw(result).text((4, 2), caption, fill="black", font=ImageFont.load_default(size=14))
     return np.asarray(result)
 
