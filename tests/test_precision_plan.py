@@ -135,7 +135,7 @@ def test_layers_are_those_of_the_network(network: str) -> None:
     assert {each.path for each in own} == convolutions
     if network != "upsample":  # one run a photo
         counted = sum(each.multiplications for each in own)
-        total = cost("edge", network, *(contract.fixed_size or (240, 320)))["multiplications"]
+        total = cost("edge", network, *(contract.fixed_size or (192, 256)))["multiplications"]
         assert counted <= total <= counted + rest_operations(model, network)
 
 
