@@ -1,7 +1,7 @@
 """`deeplens evaluate`: the table on every set of pictures. What is heavy is imported when it runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +21,7 @@ from deeplens.options import (
 )
 from deeplens.refocus import check_outputs, progress_bar
 from deeplens.report import console_for, table, write_json
+from export.manifest import file_sha256
 from model.contract import VARIANTS
 from model.errors import InputError, MissingError
 from runtimes.ort import core_count
@@ -108,8 +109,12 @@ def evaluate(
         direct=direct,
         model=chosen,
     )
-    made_by = {"runtime": runtime, "weights_sha256": job.weights_sha256()}
+    made_by: dict[str, Any] = {"runtime": runtime, "weights_sha256": job.weights_sha256()}
     console = console_for(json)
+    if chosen is not None:
+        for note in chosen.open(threads=1).notes:
+            console.print(f"note: {note}")
+        made_by["depth_model"] = {"path": str(chosen.path), "sha256": file_sha256(chosen.path), **vars(chosen.told)}
     sets = []
     for name in on or [each for each in SETS if each != "large"]:
         try:

@@ -71,7 +71,7 @@ def open_sources(choice: Choice, *, data: Path) -> dict[str, Source]:
             continue
         found[variant] = Harness(runtime).disparity
     if choice.model is not None:
-        found[choice.model.path.name] = choice.model.open().disparity
+        found[choice.model.path.name] = choice.model.open(threads=1).disparity
     return found
 
 

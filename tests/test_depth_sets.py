@@ -2,6 +2,7 @@
 
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from torch.utils.data import Dataset, default_collate
 
 from model.errors import InputError, MissingError
 from runtimes.photo import write_photo
+from tests.conftest import ROOT
 from tests.portrait_files import write_gdepth
 from tests.tiny import textured
 from training.depth_sets import (
@@ -106,7 +108,7 @@ class TestFolders:
             only(f"folder:{tmp_path}")
 
     def test_the_shipped_motorcycle(self) -> None:
-        root = Path("data/rgbd")
+        root = ROOT / "data" / "rgbd"
         if not (root / "motorcycle_disp.npz").is_file():
             pytest.skip("data/rgbd is not there: `make data` brings it")
         example = next(r() for r in parse_sets([f"folder:{root}"], [])[0].readers)
@@ -279,8 +281,6 @@ def flat(value: float) -> Example:
 
 
 def numbered(count: int, offset: float) -> ExampleSet:
-    from functools import partial
-
     return ExampleSet(f"set {offset}", tuple(partial(flat, offset + index / 100) for index in range(count)))
 
 
