@@ -43,6 +43,7 @@ from model.errors import InputError, MissingError
 from runtimes.disparity import focal_disparity_at, normalise_disparity
 from runtimes.image_file import replacing
 from runtimes.photo import read_photo, to_8_bit, write_photo
+from training.sources import read_table
 
 TABLE = Path(__file__).with_name("focus_picks.tsv")
 
@@ -117,6 +118,12 @@ def photo_path(pick: Pick, *, data: Path) -> Path:
     return data / inside if inside != pick.photo else TABLE.parent.parent / pick.photo
 
 
+def may_be_shown(pick: Pick) -> bool:
+    """Whether the photo's licence asks no more of who shows it than to be named: not the GPL's family."""
+    licences = [entry.licence for entry in read_table() if entry.name == Path(pick.photo).name]
+    return not any(word in licence for licence in licences for word in ("GPL", "GFDL"))
+
+
 def margin(disparity: np.ndarray, pick: Pick) -> float:
     """Disparity in [0, 1] at the subject − at the background."""
     values = normalise_disparity(disparity)
@@ -179,6 +186,9 @@ def main(
     sheet_file: Annotated[
         Path | None, typer.Option("--sheet", metavar="PICTURE", help="Write the photos and the last source's depth.")
     ] = None,
+    shippable: Annotated[
+        bool, typer.Option("--shippable", help="On the sheet, only unseen photos that may stand in any document.")
+    ] = False,
 ) -> None:
     """The share of photos in which the marked subject is nearer than the marked background, for each source."""
     check_outputs((json, None), (markdown, (".md",)), (sheet_file, (".jpg", ".png")), inputs=(depth_model,))
@@ -219,7 +229,8 @@ def main(
         with replacing(markdown) as file:
             file.write(markdown_table(HEADERS, rows, labels=1).encode())
     if sheet_file is not None:
-        write_photo(sheet_file, sheet_of(pictures))
+        free = [each for each in pictures if each[0][0].unseen and may_be_shown(each[0][0])]
+        write_photo(sheet_file, sheet_of(free if shippable else pictures))
     write_json(json, {"pairs": [{**asdict(pick), "margins": values} for pick, values in margins.items()]})
 
 

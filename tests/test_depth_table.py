@@ -16,7 +16,7 @@ from evaluation import depth_table, focus_picks
 from evaluation.depth_pairs import LARGEST, PairSet, open_pairs, smaller
 from evaluation.depth_sources import Choice, open_sources, shown
 from evaluation.depth_table import HEADERS, errors_of, rows_of
-from evaluation.focus_picks import Pick, margin, read_picks
+from evaluation.focus_picks import Pick, margin, may_be_shown, read_picks
 from model.errors import InputError, MissingError
 from runtimes.depth_model import Convention
 from tests.test_depth_model import write_model
@@ -191,6 +191,13 @@ class TestPicks:
         assert sum(pick.level and pick.unseen for pick in picks) >= 15
         assert len({(pick.photo, pick.background_at) for pick in picks}) == len(picks)
         assert all((pick.split == "train") == ("/train/" in pick.photo) for pick in picks)
+
+    def test_photos_under_the_gpl_are_not_for_every_document(self) -> None:
+        shown = {pick.photo: may_be_shown(pick) for pick in read_picks()}
+        assert shown["samples/drum.jpg"]
+        assert shown["data/photos/calibration/astronaut.png"]
+        assert not shown["data/photos/test/ColorfulCups.jpg"]
+        assert not shown["data/subjects/train/panther-chameleon-female.jpg"]
 
     def test_margin(self) -> None:
         pick = Pick("a", "s", (0.05, 0.5), "b", (0.95, 0.5), "val")
