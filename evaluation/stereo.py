@@ -15,10 +15,12 @@ from typing import Annotated
 import numpy as np
 import typer
 from numpy.typing import NDArray
+from PIL import Image
 from scipy.ndimage import label, median_filter
 
 from deeplens.guard import guarded
 from model.errors import MissingError
+from runtimes.disparity import read_map
 from runtimes.image_file import replacing
 from runtimes.photo import read_photo, to_8_bit
 from training.renderer import Array
@@ -166,8 +168,28 @@ def _file(data: Path, name: str, side: str) -> Path:
     return path
 
 
-def main(data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data")) -> None:
+def check(data: Path) -> tuple[float, float]:
+    """On Motorcycle, whose disparity is known: the share of pixels that hold, and of those that are off by > 1 px."""
+    paths = [data / "rgbd" / f"motorcycle_{side}.png" for side in ("left", "right")]
+    if not all(path.is_file() for path in paths):
+        raise MissingError(f"{paths[1]} is not there: run `make data` (python -m training.fetch --only rgbd)")
+    left, right = (np.asarray(Image.open(path).convert("L")) for path in paths)
+    found, truth = match(left, right), read_map(data / "rgbd" / "motorcycle_disp.npz")
+    both = np.isfinite(found) & np.isfinite(truth)
+    return float(np.isfinite(found).mean()), float((np.abs(found - truth)[both] > 1).mean())
+
+
+def main(
+    data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
+    check_only: Annotated[
+        bool, typer.Option("--check", help="Instead: match Motorcycle, whose disparity is known, and print the errors.")
+    ] = False,
+) -> None:
     """Match the stereo pairs, some seconds each; those that are there are kept."""
+    if check_only:
+        holds, wrong = check(data)
+        typer.echo(f"motorcycle: {holds:.1%} of the pixels hold; {wrong:.1%} of those are wrong by more than a pixel")
+        return
     folder = data / "rgbd" / "stereo"
     for name in NAMES:
         left, right = (to_8_bit(read_photo(_file(data, name, side)).pixels)[..., 1] for side in ("left", "right"))
