@@ -206,11 +206,15 @@ def test_unknown_pixels_do_not_stretch_a_map() -> None:
     torch.testing.assert_close(normalise(values, torch.ones_like(known)), normalise(values))
 
 
+def module_config(folder: Path) -> DepthConfig:
+    return DepthConfig(variant="edge", teacher=str(folder / "edge_depth.safetensors"))
+
+
 @torch.no_grad()
 def test_a_student_follows_its_teacher_where_nothing_is_labelled(tmp_path: Path) -> None:
     teacher = build("edge", "depth")
     save_file(teacher.state_dict(), tmp_path / "edge_depth.safetensors")
-    module = DepthWithLoss(DepthConfig(variant="edge", teacher=str(tmp_path / "edge_depth.safetensors"))).eval()
+    module = DepthWithLoss(module_config(tmp_path)).eval()
     assert not [name for name, _ in module.named_parameters() if name.startswith("teacher")]
     batch = {name: torch.zeros(1, 1, 320, 320) for name in ("disparity", "segmentation", "valid")}
     batch |= {"has_disparity": torch.zeros(1), "has_segmentation": torch.zeros(1)}
@@ -220,6 +224,9 @@ def test_a_student_follows_its_teacher_where_nothing_is_labelled(tmp_path: Path)
     # It is its own teacher: normalised they agree, as they are they differ by the normalisation alone.
     expected = 0.5 * float((raw - (raw - raw.min()) / spread).abs().mean())
     assert module(batch).item() == pytest.approx(expected, rel=1e-3)
+    smaller = DepthWithLoss(replace(module_config(tmp_path), variant="paper", size=64)).eval()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert 0 < smaller(batch).item() < 2, "bfloat16, and smaller than the teacher's pictures"
 
 
 # --- Encoders

@@ -96,10 +96,9 @@ class DepthWithLoss(nn.Module):
         if self.gradient:
             loss = loss + self.gradient * gradient_loss(disparity, truth, known)
         for teacher in self.teacher:
-            size, full = truth.shape[-2:], (DEPTH_SIZE, DEPTH_SIZE)
             with torch.no_grad():
-                taught = normalise(teacher(F.interpolate(picture, full, mode="bilinear", antialias=True)).float())
-                taught = F.interpolate(taught, size, mode="bilinear", antialias=True)
+                taught = normalise(teacher(resized(picture, DEPTH_SIZE)).float())
+                taught = resized(taught, truth.shape[-1])
             everywhere = torch.ones_like(valid)
             loss = loss + disparity_loss(disparity, taught, everywhere)
             if self.gradient:
@@ -168,14 +167,17 @@ def spoiled(picture: Array, rng: np.random.Generator) -> Array:
     return spoil(grade(picture, rng), rng)
 
 
+def resized(maps: Tensor, size: int) -> Tensor:
+    """Maps (N, C, H, W) at size × size, antialiased, in float32: bfloat16 has no such resize on a CPU."""
+    with torch.autocast(maps.device.type, enabled=False):
+        return F.interpolate(maps.float(), (size, size), mode="bilinear", antialias=True)
+
+
 def shrunk(batch: Sample, size: int) -> Sample:
     """A batch with its maps at size × size; a pixel stays valid where all that went into it was."""
     if batch["picture"].shape[-1] == size:
         return batch
-    maps = {
-        name: F.interpolate(batch[name], (size, size), mode="bilinear", antialias=True)
-        for name in ("picture", "disparity", "valid", "segmentation")
-    }
+    maps = {name: resized(batch[name], size) for name in ("picture", "disparity", "valid", "segmentation")}
     return batch | maps | {"valid": (maps["valid"] > 0.999).float()}
 
 
