@@ -180,7 +180,8 @@ def photo_cases(plan: Plan, reference: Runtime, pixels: np.ndarray) -> list[Case
 
 def whole_photos(plan: Plan, pixels: np.ndarray) -> list[Case]:
     """The loop over a photo, H×W×3, uint8: graph by graph, size by size."""
-    return [LoopCase(resized(pixels, long), graph, plan.point, plan.aperture) for graph, long in plan.loops]
+    cases = [LoopCase(resized(pixels, long), graph, plan.point, plan.aperture) for graph, long in plan.loops]
+    return list({case.name: case for case in cases}.values())  # a small photo is the same at several sizes
 
 
 def graphs(contract: Contract, plan: Plan) -> list[tuple[Graph, Size]]:
