@@ -147,14 +147,8 @@ def every_tensor(graph: "onnx.GraphProto") -> set[str]:
 RULES: Mapping[str, Rule] = {"every_tensor": every_tensor}
 """Name → the tensors of a graph that are computed in FP32."""
 
-KEPT: Mapping[tuple[str, str], tuple[str, ...]] = {("edge", "depth"): ("every_tensor",)}
-"""(variant, network) → the rules that it needs, each found by measuring.
-
-The encoder of `edge` depth amplifies: its first convolutions, with their batch norms folded in, have weights up to 30,
-and on some photos a rounding of 5e-4 of a map's spread there is 8e-2 in the disparity. With the encoder alone in FP32
-the disparity is still off by up to 3e-3, and where depth decides between sharp and soft that shows in the picture. The
-network runs once a photo, at 320×320.
-"""
+KEPT: Mapping[tuple[str, str], tuple[str, ...]] = {}
+"""(variant, network) → the rules that it needs, each found by measuring: none, with the weights that are shipped."""
 
 
 def export(

@@ -59,7 +59,7 @@ class Candidate:
     def rounding(self) -> str:
         """By which of `parity_tests.compare.GATES` it is judged."""
         if self.runtime == "coreml" and self.precision == "fp16":
-            return "fp16 all" if self.mode == "fp16" else "fp16 sums"
+            return "fp16" if self.mode == "fp16" else "fp16 sums"
         return self.precision
 
     def chosen(self, cases: Sequence[Case]) -> list[Case]:

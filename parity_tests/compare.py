@@ -78,9 +78,6 @@ PSNR = 60.0
 MORE = 1e-4
 """Largest share of the pixels that FP16 may put off by more than one step of 8 bits."""
 
-ALL_MORE = 1e-3
-"""The same where all networks are FP16, the depth network too: where depth moves a little, sharp turns soft."""
-
 APPLE = 50.0
 """dB that Apple asks of an FP16 port."""
 
@@ -101,11 +98,6 @@ GATES = {
         Gate(math.inf, math.inf, decibels=PSNR),  # where depth maps differ, single pixels differ much
         Gate(math.inf, math.inf, more=MORE),
     ),
-    "fp16 all": (
-        Gate(math.inf, 2e-2, decibels=PSNR),
-        Gate(math.inf, math.inf, decibels=PSNR),
-        Gate(math.inf, math.inf, more=ALL_MORE),
-    ),
     "fp16 sums": (
         Gate(math.inf, 5e-2, decibels=APPLE),
         Gate(math.inf, math.inf, decibels=APPLE),
@@ -119,14 +111,13 @@ GATES = {
 }
 """Way of rounding → the ceilings of a network alone, of a level of the loop, of the 8-bit picture.
 
-"fp16": graphs that keep in FP32 what needs it. "fp16 all": Core ML packages, which keep nothing. "fp16 sums": the same
-with partial sums in FP16, as the executor can and hardware may.
+"fp16": weights and the results of operations; sums in float32. "fp16 sums": partial sums in FP16 too, as the executor
+can and hardware may.
 """
 
 FACTORS = {
     "fp32": Factors(8, 6),
     "fp16": Factors(4, 2),
-    "fp16 all": Factors(4, 2),
     "fp16 sums": Factors(8, 6),
     "int8": Factors(64, 32),
 }

@@ -82,6 +82,6 @@ def test_the_file_is_half_as_large_and_loses_nothing(tmp_path: Path) -> None:
 def test_what_fp16_cannot_hold_is_named() -> None:
     module = build("edge", "depth")
     with torch.no_grad():
-        module.get_submodule("reduce.0").weight[0, 0] = 1e6
+        module.get_parameter("reduce.0.weight")[0, 0] = 1e6
     with pytest.raises(MismatchError, match=r"reduce\.0 has a weight of .*more than FP16"):
         fold_and_round(module)
