@@ -82,8 +82,29 @@ class ReferenceEvaluatorRuntime(OnnxRuntime):
         except ImportError as error:
             raise MissingError(f"onnx can't be imported ({error}): pip install 'deeplens[export]'") from error
         del threads  # it has one
-        evaluator = ReferenceEvaluator(str(path))
+        evaluator = ReferenceEvaluator(str(path), new_ops=[grouped_transposes()])
         return Engine(evaluator.input_names, evaluator.output_names, lambda feed: evaluator.run(None, dict(feed)))
+
+
+def grouped_transposes() -> type:
+    """The evaluator's ConvTranspose with its groups one by one.
+
+    That of onnx 1.23 cuts a group's weights out by the number of outputs, where ConvTranspose has inputs first, and
+    fails; each group alone it computes as it should.
+    """
+    from onnx.reference.ops.op_conv_transpose import ConvTranspose as Single
+
+    class ConvTranspose(Single):
+        op_domain = ""
+
+        def _run(  # type: ignore[override]  # it passes attributes by name
+            self, X: np.ndarray, W: np.ndarray, B: np.ndarray | None = None, *, group: int = 1, **options: Any
+        ) -> tuple[np.ndarray]:
+            biases = [None] * group if B is None else np.split(B, group)
+            groups = zip(np.split(X, group, 1), np.split(W, group), biases, strict=True)
+            return (np.concatenate([Single._run(self, *each, group=1, **options)[0] for each in groups], 1),)
+
+    return ConvTranspose
 
 
 def interop_runtime(

@@ -6,13 +6,19 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+import torch
+import torch.nn.functional as F
+from onnx import helper
+from onnx.reference import ReferenceEvaluator
 
 from export.onnx_graph import export_module
 from model.contract import CONTRACTS
 from model.errors import MissingError
 from parity_tests.cases import NetworkCase, plausible_inputs
 from parity_tests.compare import compare
+from parity_tests.interop import grouped_transposes
 from parity_tests.lively import lively
 from parity_tests.polygraphy_files import write
 from parity_tests.produce import TorchKind, artefact_opener, produce, torch_opener
@@ -81,3 +87,26 @@ def test_polygraphy_runs_and_compares_from_golden_inputs(step: Path, lively_weig
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASSED" in done.stdout
     assert run(step / "onnx" / "edge_upsample.onnx", "1e-12").returncode != 0
+
+
+@pytest.mark.parametrize("groups", [1, 3])
+def test_the_evaluator_s_transposed_convolutions_have_groups(groups: int) -> None:
+    """Against PyTorch; the pixel shuffle of our graphs is such a convolution."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(1, 2 * groups, 5, 4)).astype(np.float32)
+    weights = rng.normal(size=(2 * groups, 3, 2, 2)).astype(np.float32)
+    bias = rng.normal(size=3 * groups).astype(np.float32)
+    node = helper.make_node("ConvTranspose", ["x", "w", "b"], ["y"], strides=[2, 2], group=groups)
+    graph = helper.make_graph(
+        [node],
+        "transposed",
+        [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, x.shape)],
+        [helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)],
+        [onnx.numpy_helper.from_array(weights, "w"), onnx.numpy_helper.from_array(bias, "b")],
+    )
+    evaluator = ReferenceEvaluator(helper.make_model(graph), new_ops=[grouped_transposes()])
+    (found,) = evaluator.run(None, {"x": x})
+    expected = F.conv_transpose2d(
+        torch.from_numpy(x), torch.from_numpy(weights), torch.from_numpy(bias), stride=2, groups=groups
+    )
+    np.testing.assert_allclose(np.asarray(found), expected.numpy(), atol=1e-5)
