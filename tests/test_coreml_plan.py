@@ -137,7 +137,7 @@ def test_the_options_reach_the_packages(deeplens: Command, jobs: list[Job]) -> N
     assert (job.variant, job.network, job.weights) == ("paper", "lens_blur", "initial")
     assert asdict(job.recipe) == {
         "precision": "int8", "target": "iOS18", "shapes": "fixed", "sizes": ((64, 96),), "images": True,
-        "compute_units": "CPU_AND_NE",
+        "compute_units": "CPU_AND_NE", "plan": None,
     }  # fmt: skip
 
 
