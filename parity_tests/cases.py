@@ -13,7 +13,7 @@ from PIL import Image
 
 from export.onnx_check import random_inputs
 from export.onnx_graph import FIXED_SHAPES
-from model.contract import CONTRACTS, NETWORKS, Contract
+from model.contract import CONTRACTS, DEPTH_SIZE, NETWORKS, Contract
 from parity_tests.wrapped import recording
 from runtimes.contract import Arrays, Runtime
 from runtimes.harness import Harness, focal_disparity_at
@@ -53,8 +53,9 @@ class Plan:
 
 PLANS: Mapping[str, Plan] = {
     "edge": Plan(),
-    # A fixed shape into which a level fits whole, and few steps: float64 takes minutes for a whole photo.
-    "paper": Plan(fixed_size=(104, 168), loops=(("dynamic", 701), ("fixed", 330))),
+    # Few steps: float64 takes minutes for a whole photo. Into the fixed shape each level that a network sees of a photo
+    # of 330 pixels fits whole, upright or not; larger than twice both halos, it can cover any other in windows.
+    "paper": Plan(fixed_size=(168, 168), loops=(("dynamic", 701), ("fixed", 330))),
 }
 """Variant → what is run unless told otherwise."""
 
@@ -93,12 +94,15 @@ class LoopCase:
     Attributes:
         pixels: H×W×3, uint8.
         point, aperture: as in `Plan`.
+        given: a depth map as `Harness.disparity` gives it, for all runtimes: the way begins behind the depth network,
+            whose weights are not there. None: each runtime's own.
     """
 
     pixels: np.ndarray
     graph: Graph
     point: tuple[float, float]
     aperture: float
+    given: np.ndarray | None = None
 
     @property
     def size(self) -> Size:
@@ -112,7 +116,15 @@ class LoopCase:
 
     @property
     def networks(self) -> tuple[str, ...]:
-        return NETWORKS
+        return NETWORKS if self.given is None else NETWORKS[1:]
+
+    def arrays(self) -> Arrays:
+        """All that it gives to a runtime, by name."""
+        return {"pixels": self.pixels} if self.given is None else {"pixels": self.pixels, "disparity": self.given}
+
+    def disparity(self, harness: Harness) -> np.ndarray:
+        """The depth map that a runtime's harness works on."""
+        return harness.disparity(self.pixels) if self.given is None else self.given
 
 
 Case = NetworkCase | LoopCase
@@ -120,7 +132,7 @@ Case = NetworkCase | LoopCase
 
 def case_sha256(case: Case) -> str:
     """SHA-256 over all that a case gives to a runtime: names, shapes, types, values, focus, aperture."""
-    arrays = case.inputs if isinstance(case, NetworkCase) else {"pixels": case.pixels}
+    arrays = case.inputs if isinstance(case, NetworkCase) else case.arrays()
     digest = hashlib.sha256(case.name.encode())
     if isinstance(case, LoopCase):
         digest.update(f" {case.point} {case.aperture}".encode())
@@ -157,31 +169,44 @@ def plausible_inputs(contract: Contract, size: Size, generator: np.random.Genera
     return inputs
 
 
-def photo_cases(plan: Plan, reference: Runtime, pixels: np.ndarray) -> list[Case]:
+def photo_cases(plan: Plan, reference: Runtime, pixels: np.ndarray, *, given: np.ndarray | None = None) -> list[Case]:
     """Each network on what it gets from a photo, and the loop.
 
     Args:
         reference: makes the networks' inputs: those of the depth map, the lens blur and the last step of the loop over
             the photo at the smallest size of `plan.loops`, from their middle.
         pixels: H×W×3, uint8.
+        given: as in `LoopCase`; with it the depth network gets nothing.
 
     Raises:
         MissingError: the reference lacks a network's weights.
     """
     smallest = min((long for _, long in plan.loops if long is not None), default=None)
-    seen = seen_inputs(reference, LoopCase(resized(pixels, smallest), "dynamic", plan.point, plan.aperture))
+    seen = seen_inputs(reference, LoopCase(resized(pixels, smallest), "dynamic", plan.point, plan.aperture, given))
     cases: list[Case] = [
         NetworkCase(network, "photo", graph, size, window(CONTRACTS[network], seen[network], size))
-        for network in NETWORKS
+        for network in seen
         for graph, size in graphs(CONTRACTS[network], plan)
     ]
-    return cases + whole_photos(plan, pixels)
+    return cases + whole_photos(plan, pixels, given=given)
 
 
-def whole_photos(plan: Plan, pixels: np.ndarray) -> list[Case]:
-    """The loop over a photo, H×W×3, uint8: graph by graph, size by size."""
-    cases = [LoopCase(resized(pixels, long), graph, plan.point, plan.aperture) for graph, long in plan.loops]
+def whole_photos(plan: Plan, pixels: np.ndarray, *, given: np.ndarray | None = None) -> list[Case]:
+    """The loop over a photo, H×W×3, uint8: graph by graph, size by size; `given` as in `LoopCase`."""
+    cases = [LoopCase(resized(pixels, long), graph, plan.point, plan.aperture, given) for graph, long in plan.loops]
     return list({case.name: case for case in cases}.values())  # a small photo is the same at several sizes
+
+
+def made_depth() -> np.ndarray:
+    """A depth map where there is no depth network: ground that comes nearer downwards, and before it a square.
+
+    Returns:
+        (DEPTH_SIZE, DEPTH_SIZE), float32, in [0, 1], near = large: a ramp up to 0.5, the square at 1, with hard edges.
+    """
+    ground = np.linspace(0.0, 0.5, DEPTH_SIZE, dtype=np.float32)
+    depth = np.repeat(ground[:, None], DEPTH_SIZE, axis=1)
+    depth[DEPTH_SIZE // 2 : DEPTH_SIZE * 7 // 8, DEPTH_SIZE // 8 : DEPTH_SIZE * 7 // 16] = 1.0
+    return depth
 
 
 def graphs(contract: Contract, plan: Plan) -> list[tuple[Graph, Size]]:
@@ -193,12 +218,18 @@ def graphs(contract: Contract, plan: Plan) -> list[tuple[Graph, Size]]:
 
 def resized(pixels: np.ndarray, long_side: int | None) -> np.ndarray:
     """A photo made smaller so that its long side is `long_side` pixels; as it is for None or where it is smaller."""
-    height, width = pixels.shape[:2]
-    if long_side is None or max(height, width) <= long_side:
+    height, width = reduced(*pixels.shape[:2], long_side)
+    if (height, width) == pixels.shape[:2]:
         return pixels
+    return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def reduced(height: int, width: int, long_side: int | None) -> Size:
+    """The size of a photo whose long side is brought down to `long_side` pixels: see `resized`."""
+    if long_side is None or max(height, width) <= long_side:
+        return height, width
     scale = long_side / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(pixels).resize(size, Image.Resampling.LANCZOS))
+    return max(1, round(height * scale)), max(1, round(width * scale))
 
 
 def window(contract: Contract, inputs: Mapping[str, np.ndarray], size: Size) -> Arrays:
@@ -217,7 +248,7 @@ def seen_inputs(runtime: Runtime, case: LoopCase) -> dict[str, Arrays]:
     """network → its inputs, whole, in the loop over a photo: of the step at the last level."""
     seen: dict[str, Arrays] = {}
     harness = Harness(recording(runtime, seen), tile=None)
-    disparity = harness.disparity(case.pixels)
+    disparity = case.disparity(harness)
     focal = focal_disparity_at(disparity, *case.point)
     harness.refocus(case.pixels, disparity, focal_disparity=focal, aperture=case.aperture)
     return seen

@@ -153,7 +153,7 @@ def read(folder: Path) -> Collection:
 def _inputs(cases: list[Case]) -> Arrays:
     arrays: Arrays = {}
     for case in cases:
-        own = case.inputs if isinstance(case, NetworkCase) else {"pixels": case.pixels}
+        own = case.inputs if isinstance(case, NetworkCase) else case.arrays()
         arrays |= {f"{case.name}/{name}": array for name, array in own.items()}
     return arrays
 
@@ -170,7 +170,8 @@ def _case(item: dict[str, Any], arrays: Arrays) -> Case:
         inputs = {name: arrays[f"{item['name']}/{name}"] for name in item["inputs"]}
         return NetworkCase(item["network"], item["input"], item["graph"], tuple(item["size"]), inputs)
     x, y = item["point"]
-    return LoopCase(arrays[f"{item['name']}/pixels"], item["graph"], (x, y), item["aperture"])
+    given = arrays.get(f"{item['name']}/disparity")
+    return LoopCase(arrays[f"{item['name']}/pixels"], item["graph"], (x, y), item["aperture"], given)
 
 
 def _compiled(item: dict[str, Any]) -> Row:

@@ -218,7 +218,8 @@ def compare(
         precision: the way of rounding, a key of `GATES`.
 
     Raises:
-        MismatchError: the reference or the judge failed, so that there is nothing to compare with.
+        MismatchError: the reference or the judge failed, so that there is nothing to compare with. One that could not
+            run, since a network has no weights, makes a row that says so.
     """
     sides = _Sides(candidate, reference, judge, half)
     return [row for case in cases for row in _rows(variant, runtime, case, sides, precision)]
@@ -237,17 +238,17 @@ def _rows(variant: str, runtime: str, case: Case, sides: _Sides, precision: str)
     network_gate, level_gate, picture_gate = GATES[precision]
     candidate, reference = sides.candidate, sides.reference
     for side, outputs in (("PyTorch", reference), ("PyTorch in float64", sides.judge)):
-        if case.name in outputs.missing or case.name in outputs.broken:
-            why = outputs.missing.get(case.name) or outputs.broken[case.name]
-            raise MismatchError(f"{case.name}: {side} gave nothing to compare with ({why})")
+        if case.name in outputs.broken:
+            raise MismatchError(f"{case.name}: {side} gave nothing to compare with ({outputs.broken[case.name]})")
 
     def row(what: str, gate: Gate, status: Status, note: str, measured: Measured | None = None) -> Row:
         kind = case.input if isinstance(case, NetworkCase) else "loop"
         return Row(variant, runtime, what, kind, case.graph, case.size, gate, status, note, measured)
 
     whole, gate = (case.network, network_gate) if isinstance(case, NetworkCase) else ("all levels", level_gate)
-    if case.name in candidate.missing:
-        yield row(whole, gate, "not run", f"not run: needs {candidate.missing[case.name]}")
+    missing = reference.missing.get(case.name) or candidate.missing.get(case.name)
+    if missing is not None:
+        yield row(whole, gate, "not run", f"not run: needs {missing}")
         return
     if case.name in candidate.broken:
         yield row(whole, gate, "failed", candidate.broken[case.name])

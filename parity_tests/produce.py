@@ -66,7 +66,9 @@ def _run(case: Case, runtime: Runtime, outputs: Outputs, around: Callable[[Runti
 
 def _loop(case: LoopCase, harness: Harness) -> Arrays:
     arrays: Arrays = {}
-    disparity = arrays[f"{case.name}/{DEPTH_MAP}"] = harness.disparity(case.pixels)
+    disparity = case.disparity(harness)
+    if case.given is None:
+        arrays[f"{case.name}/{DEPTH_MAP}"] = disparity
 
     def observe(level: int, network: str, level_arrays: Arrays) -> None:
         output = "blurred" if network == "lens_blur" else "blurred_high"

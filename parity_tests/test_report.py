@@ -132,12 +132,20 @@ def test_without_artefacts_nothing_is_run(tmp_path: Path) -> None:
 
 def test_a_reference_that_gave_nothing_is_an_error() -> None:
     case = NetworkCase("upsample", "random", "dynamic", (5, 5), {})
+    full, empty = Outputs({case.name: ARRAY}, {case.name: {"upsample": "a"}}), Outputs(broken={case.name: "not finite"})
+    with pytest.raises(MismatchError, match="nothing to compare with"):
+        compare("edge", "onnx", [case], candidate=full, reference=empty, judge=full)
+    with pytest.raises(MismatchError, match="nothing to compare with"):
+        compare("edge", "onnx", [case], candidate=full, reference=full, judge=empty)
+
+
+def test_a_reference_without_weights_is_never_called_passed() -> None:
+    """Also where an artefact of some other weights is there and gives something."""
+    case = NetworkCase("upsample", "random", "dynamic", (5, 5), {})
     full = Outputs({case.name: ARRAY}, {case.name: {"upsample": "a"}})
-    for empty in (Outputs(missing={case.name: "weights"}), Outputs(broken={case.name: "not finite"})):
-        with pytest.raises(MismatchError, match="nothing to compare with"):
-            compare("edge", "onnx", [case], candidate=full, reference=empty, judge=full)
-        with pytest.raises(MismatchError, match="nothing to compare with"):
-            compare("edge", "onnx", [case], candidate=full, reference=full, judge=empty)
+    none = Outputs(missing={case.name: "what it runs: no weights"})
+    (made,) = compare("edge", "onnx", [case], candidate=full, reference=none, judge=none)
+    assert (made.status, made.measured, made.note) == ("not run", None, "not run: needs what it runs: no weights")
 
 
 def test_weights_that_are_not_there(tmp_path: Path) -> None:

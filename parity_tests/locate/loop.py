@@ -29,8 +29,8 @@ class Stage:
 def stages(runtime: Runtime, case: LoopCase, around: Around = Harness) -> list[Stage]:
     """Depth map, lens blur and each step of a photo's way; tiles are whole levels."""
     harness = around(runtime)
-    disparity = harness.disparity(case.pixels)
-    found = [Stage("depth map", "depth", {}, disparity)]
+    disparity = case.disparity(harness)
+    found = [Stage("depth map", "depth", {}, disparity)] if case.given is None else []
 
     def observe(level: int, network: str, arrays: Arrays) -> None:
         output = CONTRACTS[network].outputs[0].name
