@@ -218,8 +218,9 @@ def graphs(contract: Contract, plan: Plan) -> list[tuple[Graph, Size]]:
 
 def resized(pixels: np.ndarray, long_side: int | None) -> np.ndarray:
     """A photo made smaller so that its long side is `long_side` pixels; as it is for None or where it is smaller."""
-    height, width = reduced(*pixels.shape[:2], long_side)
-    if (height, width) == pixels.shape[:2]:
+    have = pixels.shape[0], pixels.shape[1]
+    height, width = reduced(*have, long_side)
+    if (height, width) == have:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.LANCZOS))
 
