@@ -1,9 +1,7 @@
 """Cases → producers → rows: all in one go, or collected into a folder here and compared elsewhere."""
 
-import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
@@ -17,6 +15,7 @@ from parity_tests.candidates import COMPARED, Candidate, candidates
 from parity_tests.cases import PLANS, Case, Plan, made_depth, photo_cases, random_cases, resized, whole_photos
 from parity_tests.collection import Collection, Produced, Role
 from parity_tests.compare import NETWORK, Row, compare
+from parity_tests.machine import machine, tools
 from parity_tests.outputs import Outputs
 from parity_tests.produce import Opener, TorchKind, produce, torch_opener
 from parity_tests.report import Report, looks_of
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from model.build import Weights
 
 Say = Callable[[str], None]
-
-TOOLS = ("torch", "onnxruntime", "onnx", "coremltools", "openvino", "tensorrt", "tensorrt_rtx", "numpy")
 
 ROLES: dict[Role, TorchKind] = {"reference": "float32", "judge": "float64", "half": "float16"}
 
@@ -341,21 +338,3 @@ def _check_weights(path: Path, made: Produced, place: Path, reference: Produced 
 def not_run(variant: str, runtime: str, what: str, need: str) -> Row:
     """A row of what can't run here."""
     return Row(variant, runtime, what, "", "", (0, 0), NETWORK, "not run", f"not run: needs {need}")
-
-
-def machine() -> str:
-    """Processor and system."""
-    return f"{platform.system()} {platform.machine()}"
-
-
-def tools() -> dict[str, str]:
-    """Library → version, of those that are installed."""
-    return {"Python": platform.python_version(), **dict(_versions())}
-
-
-def _versions() -> Iterator[tuple[str, str]]:
-    for library in TOOLS:
-        try:
-            yield library, metadata.version(library)
-        except metadata.PackageNotFoundError:
-            continue
