@@ -20,11 +20,12 @@ def make_missing(request: "Request") -> None:
     """Export what the rows of a request run, in the order of the table; what is there and fits is kept.
 
     ONNX graphs with free sizes and of the plan's fixed shape, Core ML packages of that shape, in all precisions asked
-    for. INT8 graphs follow the variant's precision plan, and are left out, with a word, where that is of other weights.
+    for. What a network can't be made into in a precision below FP32 is left out, with a word, and its rows are not run:
+    INT8 follows the variant's precision plan, which may be of other weights; in FP16 weights or values may overflow.
     Engines of TensorRT belong to a GPU and are left to their own command.
 
     Raises:
-        as the exports; InputError for an unknown name.
+        as the exports in FP32; InputError for an unknown name.
     """
     folder = request.artifacts or manifest.DEFAULT_FOLDER
     wanted = {(each.runtime, each.precision) for each in request.candidates()}
@@ -77,11 +78,11 @@ def _graphs(
             continue
         request.report(f"{variant} {network}: ONNX {_size(shape)} in {precision}")
         module = build.load(variant, network, request.weights)
-        if precision == "fp16":
-            fp16.export(find("fp32"), out=folder, module=module)
-            continue
         try:
-            planned.export(find("fp32"), for_variant(variant), out=folder, kind=precision, module=module)
+            if precision == "fp16":
+                fp16.export(find("fp32"), out=folder, module=module)
+            else:
+                planned.export(find("fp32"), for_variant(variant), out=folder, kind=precision, module=module)
         except DeepLensError as error:
             request.report(f"{variant} {network}: no {precision} graph ({error})")
 
@@ -109,7 +110,9 @@ def _package(
         request.report(f"{variant} {network}: Core ML {_size(size)} in {precision}")
         recipe = Recipe(precision=precision, sizes=(size,))
         coreml.export(variant, network, recipe, out=folder, weights=request.weights)
-    except MissingError as error:
+    except DeepLensError as error:
+        if precision == "fp32" and not isinstance(error, MissingError):
+            raise
         request.report(f"{variant} {network}: no Core ML package ({error})")
 
 

@@ -1,0 +1,61 @@
+"""`--export`: what is made, what is kept, and that one precision that can't be made doesn't stop the others."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from export import manifest
+from model.errors import MismatchError, MissingError
+from parity_tests.artefacts import make_missing
+from parity_tests.conftest import SMALL
+from parity_tests.lively import lively
+from parity_tests.run import Request
+
+
+def _overflowing(folder: Path) -> Path:
+    """Weights of the step whose values leave FP16's range, though the next layer brings them back."""
+    module = lively("edge", "upsample")
+    with torch.no_grad():
+        for tensor in module.get_submodule("context").parameters():
+            tensor.mul_(1e6)
+        module.narrow.weight.div_(1e6)  # type: ignore[union-attr, operator]
+    folder.mkdir()
+    save_file(module.state_dict(), folder / "edge_upsample.safetensors")
+    return folder
+
+
+def test_a_precision_that_can_not_be_made_is_left_out(tmp_path: Path) -> None:
+    said: list[str] = []
+    request = Request(
+        variants=["edge"],
+        runtimes=["onnx"],
+        precisions=["fp32", "fp16"],
+        artifacts=tmp_path / "artifacts",
+        weights=_overflowing(tmp_path / "weights"),
+        plan=SMALL,
+        report=said.append,
+    )
+    make_missing(request)
+    assert sum("edge upsample: no fp16 graph (" in line for line in said) == 2, said
+    assert any("FP16 ends at 65504" in line for line in said)
+    found = manifest.find(tmp_path / "artifacts", network="upsample", variant="edge", runtime="onnx", precision="fp32")
+    with pytest.raises(MissingError):
+        manifest.find(tmp_path / "artifacts", network="upsample", variant="edge", runtime="onnx", precision="fp16")
+    written = found.sha256, len(said)
+    make_missing(request)  # FP32 is there and fits
+    again = manifest.find(tmp_path / "artifacts", network="upsample", variant="edge", runtime="onnx", precision="fp32")
+    assert again.sha256 == written[0]
+    assert not any(line == "edge upsample: ONNX of free sizes" for line in said[written[1] :])
+
+
+def test_fp32_that_can_not_be_made_ends_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise MismatchError("another result")
+
+    monkeypatch.setattr("export.onnx_graph.export", refuse)
+    weights = _overflowing(tmp_path / "weights")
+    request = Request(variants=["edge"], runtimes=["onnx"], artifacts=tmp_path, weights=weights, plan=SMALL)
+    with pytest.raises(MismatchError, match="another result"):
+        make_missing(request)
