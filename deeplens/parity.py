@@ -1,5 +1,6 @@
 """`deeplens parity`: every runtime against PyTorch, at each network, each level of the loop and the final picture."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -41,7 +42,8 @@ def parity(
         bool | None, typer.Option(help="Rows of what TensorRT for RTX compiles. [default: unless --runtime is given]")
     ] = None,
     locate: Annotated[
-        bool, typer.Option("--locate", help="Name the first operation that departs, also where nothing fails.")
+        bool,
+        typer.Option("--locate", help="Name the first operation that departs, also where nothing fails."),
     ] = False,
     collect: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write what the runtimes give to DIR; compare nothing.")
@@ -89,8 +91,9 @@ def parity(
         write_json(json, {"folder": str(collect), "producers": len(made.produced), "with_results": ran})
         return
     result = running.compare_collections(compare) if compare else running.run(request)
-    if not compare and (locate or result.wrong):
-        result = locate_all(request, result, everything=locate)
+    if locate or (result.wrong and not compare):
+        chosen = replace(request, variants=list(dict.fromkeys(row.variant for row in result.rows)))
+        result = locate_all(chosen, result, everything=locate)
     _write(result, json, markdown, junit, html, plot)
     result.check()
 
@@ -102,8 +105,8 @@ def _write(result: "Report", json: Path | None, *files: Path | None) -> None:
     console = console_for(json)
     console.print(tables.terminal(result))
     for each in result.located:
-        console.print(f"{each.where}: {each.said}")
-    console.print(result.summary())
+        console.print(f"{each.where}: {each.said}", soft_wrap=True, markup=False)
+    console.print(result.summary(), soft_wrap=True, markup=False)
     write_json(json, result.to_json())
     makers = (
         lambda: tables.markdown(result).encode(),

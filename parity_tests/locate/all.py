@@ -1,5 +1,6 @@
-"""Locating for a whole report: for each network of each runtime that failed, or for all of them."""
+"""Locating for a whole report: for each network of each runtime that failed, and for the loop; or for all of them."""
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -7,15 +8,19 @@ import numpy as np
 
 from export import manifest
 from model.contract import CONTRACTS, NETWORKS
-from model.errors import DeepLensError
+from model.errors import DeepLensError, MismatchError
 from parity_tests.candidates import REFERENCE, Candidate
-from parity_tests.cases import plausible_inputs
+from parity_tests.cases import LoopCase, made_depth, plausible_inputs, whole_photos
+from parity_tests.compare import stale
 from parity_tests.locate.found import Verdict
+from parity_tests.locate.loop import CLOSE, judge_loop
 from parity_tests.locate.reference import Reference
-from parity_tests.outputs import DEPTH_MAP
+from parity_tests.outputs import DEPTH_MAP, EIGHT_BIT
+from parity_tests.produce import torch_opener
 from parity_tests.report import Located, Report
 
 if TYPE_CHECKING:
+    from export.manifest import Entry
     from parity_tests.compare import Row
     from parity_tests.run import Request
 
@@ -44,17 +49,68 @@ def locate_all(request: "Request", report: Report, *, everything: bool) -> Repor
                     found.append(Located(where, None, None, "can't be looked into: see what is said of the same graph"))
                     continue
                 try:
-                    verdict = _verdict(request, variant, candidate, network, references)
+                    verdict = _verdict(request, report, variant, candidate, network, references)
                 except DeepLensError as error:
                     found.append(Located(where, None, None, f"can't be looked into: {error}"))
                     continue
                 departure = verdict.departure
                 said = str(verdict)
                 if departure is None and _failed(rows, network):
-                    said += ": it is what surrounds the graph, or rounding that only the loop makes large"
+                    said += f": {_besides(rows, candidate, network)}"
                 operation, module = (departure.operation, departure.module) if departure else (None, None)
                 found.append(Located(where, operation, module, said))
+            loops = [row for row in rows if row.input == "loop"]
+            wrong = [row for row in loops if row.status == "failed"]
+            if everything and not wrong and candidate.mode != "fp16_pure":  # that one takes minutes more
+                wrong = [row for row in loops if row.measured is not None]
+            if wrong:
+                found.append(_loop(request, variant, candidate, rows, min(wrong, key=lambda row: row.size)))
     return replace(report, located=tuple(found))
+
+
+def _loop(request: "Request", variant: str, candidate: Candidate, rows: "list[Row]", chosen: "Row") -> Located:
+    """Where the smallest loop that failed departs first: in the harness, or in which network."""
+    where = f"{variant} loop {chosen.graph} {chosen.size[0]}×{chosen.size[1]}, {candidate.label}"
+    pixels = request.pixels()
+    if pixels is None:
+        return Located(where, None, None, "can't be followed: needs the photo, run here with --photo FILE")
+    request.report(f"{variant} loop: locating in {candidate.label}")
+    own = [row for row in rows if row.input == "loop" and (row.graph, row.size) == (chosen.graph, chosen.size)]
+    given = None if any(row.what == DEPTH_MAP for row in own) else made_depth()
+    plan = request.plan_for(variant)
+    fixed_size = plan.fixed_size
+    cases = whole_photos(plan, pixels, given=given)
+    case = next(each for each in cases if (each.graph, each.size) == (chosen.graph, chosen.size))
+    assert isinstance(case, LoopCase)
+    limits = [row.gate.absolute for row in own if row.measured is not None and row.what != EIGHT_BIT]
+    close = max([CLOSE, *(each for each in limits if math.isfinite(each))])
+    ours = candidate.opener(variant, artifacts=request.artifacts, weights=request.weights, fixed_size=fixed_size)
+    due = torch_opener(variant, weights=request.weights, fixed_size=fixed_size)
+    try:
+        with ours(case.graph) as runtime, due(case.graph) as reference:
+            named, said = judge_loop(runtime, reference, case, close=close)
+    except DeepLensError as error:
+        return Located(where, None, None, f"can't be followed: {error}")
+    return Located(where, named, None, said)
+
+
+def _besides(rows: "list[Row]", candidate: Candidate, network: str) -> str:
+    """What is left where a row failed and no operation departs. Of ONNX graphs the one with free sizes was judged."""
+    wrong = {row.graph for row in rows if row.status == "failed" and _failed([row], network)}
+    if wrong == {"fixed"} and candidate.runtime == "onnx" and CONTRACTS[network].fixed_size is None:
+        return "this is the graph with free sizes, and only that of the fixed shape fails: export it again"
+    return "it is what surrounds the graph, or rounding that only the loop makes large"
+
+
+def _fitting(report: Report, entry: "Entry", due: dict[str, str]) -> "Entry":
+    """The same; MismatchError if it is not what the rows were made with, or of other weights than `due`: PyTorch's."""
+    ran = report.artifacts.get(entry.path, entry.sha256)
+    if ran != entry.sha256:
+        raise MismatchError(f"{entry.path} here is {entry.sha256[:12]}…, the rows come from {ran[:12]}…")
+    other = stale({entry.network: entry.weights_sha256}, due)
+    if other is not None:
+        raise MismatchError(other)
+    return entry
 
 
 def _failed(rows: "list[Row]", network: str) -> bool:
@@ -68,6 +124,7 @@ def _failed(rows: "list[Row]", network: str) -> bool:
 
 def _verdict(
     request: "Request",
+    report: Report,
     variant: str,
     candidate: Candidate,
     network: str,
@@ -84,15 +141,15 @@ def _verdict(
     inputs = plausible_inputs(contract, size, np.random.default_rng(plan.seed))
     precision = "fp32" if candidate.precision == "fp32" else "fp16"
     key = (variant, network, traced, precision)
-    if key not in references:
-        module = build.load(variant, network, request.weights)
+    module = build.load(variant, network, request.weights)
+    due = {network: build.weights_sha256(module)}
+    if key not in references:  # it leaves the module in float64
         references[key] = Reference.of(module, contract, inputs, size=traced, precision=precision)
     reference = references[key]
     if candidate.runtime == REFERENCE:
         from parity_tests.locate.capture import judge_module
 
-        module = build.load(variant, network, request.weights)
-        return judge_module(module, contract, inputs, reference, size=traced)
+        return judge_module(build.load(variant, network, request.weights), contract, inputs, reference, size=traced)
     if coreml:
         from parity_tests.locate.program import judge_program
         from runtimes.coreml.program import load
@@ -107,15 +164,15 @@ def _verdict(
             more={"shapes": "fixed", "images": []},
         )
         mode = candidate.mode or ("float32" if precision == "fp32" else "fp16")
-        return judge_program(load(manifest.verify(folder, entry)), inputs, reference, mode=mode)
+        package = manifest.verify(folder, _fitting(report, entry, due))
+        return judge_program(load(package), inputs, reference, mode=mode)
     import onnx
 
     from export.fp16_check import rounded
     from parity_tests.locate.graph import judge_graph
 
     entry = manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=candidate.precision)
-    model = onnx.load(manifest.verify(folder, entry))
-    verdict = judge_graph(
-        rounded(model) if candidate.precision == "fp16" else model, inputs, reference, precision=candidate.precision
-    )
-    return verdict
+    model = onnx.load(manifest.verify(folder, _fitting(report, entry, due)))
+    if candidate.precision == "fp16":
+        model = rounded(model)
+    return judge_graph(model, inputs, reference, precision=candidate.precision)
