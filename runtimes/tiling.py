@@ -84,18 +84,24 @@ def _fitted(length: int, count: int, halo: int) -> int:
     return max(MIN_SIZE, -(-step // ALIGNMENT) * ALIGNMENT + 2 * halo)
 
 
-def _counts(height: int, width: int, halo: int, tile: int, lanes: int) -> tuple[int, int]:
-    """How many windows along each axis: as few as `tile` allows, and no fewer than `lanes` where that is worth it."""
-    rows, columns = _count(height, tile, halo), _count(width, tile, halo)
-    if rows * columns < lanes:
-        # Along the longer axis, and at most so many that a window keeps twice what it only reads.
-        longer = max(height, width)
-        most = max(1, (longer - 2 * halo) // max(4 * halo, MIN_SIZE))
-        if height >= width:
-            rows = max(rows, min(-(-lanes // columns), most))
-        else:
-            columns = max(columns, min(-(-lanes // rows), most))
-    return rows, columns
+def _shares(height: int, width: int, halo: int, tile: int, lanes: int) -> tuple[int, int]:
+    """Windows along each axis: of those that `tile` allows, the ones whose largest share of pixels for a lane is least.
+
+    More windows read more twice, but an odd number of them leaves a lane idle at the end. One lane: as few as can be.
+    However many lanes there are, no windows that keep less than twice what they only read.
+    """
+
+    def choices(length: int) -> range:
+        fewest = _count(length, tile, halo)
+        most = max(fewest, (length - 2 * halo) // max(4 * halo, MIN_SIZE))
+        return range(fewest, min(most, fewest + lanes - 1) + 1)
+
+    def cost(counts: tuple[int, int]) -> tuple[int, int]:
+        rows, columns = counts
+        window = _fitted(height, rows, halo) * _fitted(width, columns, halo)
+        return -(-rows * columns // lanes) * window, rows * columns
+
+    return min(((rows, columns) for rows in choices(height) for columns in choices(width)), key=cost)
 
 
 def plan(
@@ -115,8 +121,7 @@ def plan(
         tile: the largest height and width of a window, a multiple of `ALIGNMENT` and more than 2·halo; None: the whole
             picture at once.
         fixed_size: the only height and width that the artefact takes; None: any. It overrules `tile`.
-        lanes: windows that run at the same time: where `tile` alone gives fewer, the picture is split further, unless
-            the overlap would cost more than that gains.
+        lanes: windows that run at the same time: the picture is split so that the busiest lane has the least to do.
 
     Raises:
         MismatchError: the windows are no larger than twice the halo, so that nothing of one could be kept.
@@ -127,7 +132,7 @@ def plan(
     elif tile is None:
         windows = size
     else:
-        counts = _counts(height, width, halo, tile, lanes)
+        counts = _shares(height, width, halo, tile, lanes)
         windows = _fitted(height, counts[0], halo), _fitted(width, counts[1], halo)
     for side, window in zip(size, windows, strict=True):
         if side > window and window <= 2 * halo:

@@ -37,6 +37,26 @@ def test_windows_cover_a_picture_once_with_a_halo_around_what_they_keep(
     assert len(tiles.rows) == len(spans(height, tile, halo))  # smaller windows, but not more of them
 
 
+@given(aligned, aligned, halos, spare, st.integers(2, 5))
+def test_no_lane_has_more_to_do_than_with_the_fewest_windows(
+    height: int, width: int, halo: int, spare: int, lanes: int
+) -> None:
+    tile = max(MIN_SIZE, 2 * halo + spare)
+    fewest, tiles = (plan(height, width, halo=halo, tile=tile, lanes=count) for count in (1, lanes))
+    check_axis(tiles.rows, height, tiles.height, halo)
+    check_axis(tiles.columns, width, tiles.width, halo)
+    assert tiles.height <= tile
+    assert tiles.width <= tile
+    most, least = (-(-len(list(each)) // lanes) * each.height * each.width for each in (fewest, tiles))
+    assert least <= most
+
+
+def test_an_odd_number_of_windows_is_split_further_where_that_is_faster() -> None:
+    """The last level of 2048×1536 at 384: nine windows would be five turns of two lanes, twelve smaller ones six."""
+    assert len(list(plan(768, 1024, halo=12, tile=384))) == 9
+    assert len(list(plan(768, 1024, halo=12, tile=384, lanes=2))) == 12
+
+
 @given(aligned, halos, spare)
 def test_windows_of_a_fixed_size_keep_it(length: int, halo: int, spare: int) -> None:
     fixed = max(MIN_SIZE, 2 * halo + spare)
