@@ -10,7 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from model.contract import Contract
-from runtimes.contract import Arrays, Closing, Runtime, Session, lanes
+from runtimes.contract import Arrays, Closing, Runtime, Session, lanes, photo_features, run
 from runtimes.pyramid import Geometry
 
 Runs = Counter[tuple[str, int, int]]
@@ -52,10 +52,13 @@ class MeteredSession:
     def describe(self) -> Contract:
         return self._session.describe()
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
+        return photo_features(self._session, inputs)
+
+    def run(self, inputs: Mapping[str, np.ndarray], features: Arrays | None = None) -> Arrays:
         contract = self._session.describe()
         start = perf_counter()
-        result = self._session.run(inputs)
+        result = run(self._session, inputs, features)
         stop = perf_counter()
         low = next(tensor for tensor in contract.inputs if tensor.scale == 1)
         device = getattr(self._session, "device_seconds", None)

@@ -6,6 +6,7 @@ the graphs, not runtimes of the product.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -54,14 +55,18 @@ class OpenVinoRuntime(OnnxRuntime):
 
     name = "openvino"
 
-    def _engine(self, path: Path, *, threads: int) -> Engine:
+    def _engine(self, graph: Path | bytes, *, threads: int) -> Engine:
         try:
             import openvino
         except ImportError as error:
             raise MissingError(f"OpenVINO can't be imported ({error}): pip install 'deeplens[interop]'") from error
         core = openvino.Core()
         core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
-        compiled = core.compile_model(core.read_model(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        compiled = core.compile_model(
+            core.read_model(BytesIO(graph) if isinstance(graph, bytes) else graph),
+            "CPU",
+            {"INFERENCE_PRECISION_HINT": "f32"},
+        )
         outputs = [each.get_any_name() for each in compiled.outputs]
 
         def compute(feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
@@ -76,13 +81,15 @@ class ReferenceEvaluatorRuntime(OnnxRuntime):
 
     name = "onnx-reference"
 
-    def _engine(self, path: Path, *, threads: int) -> Engine:
+    def _engine(self, graph: Path | bytes, *, threads: int) -> Engine:
         try:
             from onnx.reference import ReferenceEvaluator
         except ImportError as error:
             raise MissingError(f"onnx can't be imported ({error}): pip install 'deeplens[export]'") from error
         del threads  # it has one
-        evaluator = ReferenceEvaluator(str(path), new_ops=[grouped_transposes()])
+        evaluator = ReferenceEvaluator(
+            graph if isinstance(graph, bytes) else str(graph), new_ops=[grouped_transposes()]
+        )
         return Engine(evaluator.input_names, evaluator.output_names, lambda feed: evaluator.run(None, dict(feed)))
 
 

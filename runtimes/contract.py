@@ -1,7 +1,7 @@
 """The contract between the harness and a runtime: open, describe, run, close. No torch, no runtime, only NumPy."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Generic, Protocol, Self, TypeVar
 
@@ -89,6 +89,27 @@ class Session(Protocol):
 def lanes(session: Session) -> int:
     """How many runs of a session may go on at the same time, each from a thread of its own; 1 unless it says more."""
     return int(getattr(session, "lanes", 1))
+
+
+def photo_features(session: Session, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
+    """What a session's convolutions make of the photo alone, to be kept between refocusings and given to `run`.
+
+    Args:
+        inputs: as `Session.run` takes them; `picture` and `picture_high` are looked at.
+
+    Returns:
+        name → array that the caller owns; None: the session has no such part, and does all its work each time.
+    """
+    make = getattr(session, "features", None)
+    return None if make is None else make(inputs)
+
+
+def run(session: Session, inputs: Mapping[str, np.ndarray], features: Arrays | None) -> Arrays:
+    """Run a session once, with what `photo_features` gave for the same photo, or None: see `Session.run`."""
+    if features is None:
+        return session.run(inputs)
+    rest: Callable[..., Arrays] = session.run  # a session that gives features takes them
+    return rest(inputs, features)
 
 
 class Runtime(Protocol):

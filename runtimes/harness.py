@@ -88,9 +88,11 @@ class Harness:
         return normalise_disparity(result[0, 0])
 
     def photo(self, pixels: np.ndarray, disparity: np.ndarray) -> Refocuser:
-        """A photo ready to be refocused more than once: what does not depend on focus and aperture is made here, once.
+        """A photo ready to be refocused more than once: what does not depend on focus and aperture is made once.
 
-        Refocusing it takes more memory than `refocus`, by 3 bytes a pixel of the photo, and less time.
+        Refocusing it takes less time than `refocus` from the second time on, and more memory: 3 bytes a pixel of the
+        photo, and where the runtime keeps what the networks make of the photo alone (ONNX Runtime, with the package
+        `onnx`) up to `runtimes.refocuser.FEATURES_BYTES`. The picture is the same, to rounding.
 
         Args:
             pixels, disparity: as in `refocus`; they must not be changed while the result is used.
@@ -98,12 +100,12 @@ class Harness:
         Raises:
             InputError: pixels of another shape or dtype, or a depth map of the wrong size.
         """
-        return self._photo(pixels, disparity, finest=True)
+        return self._photo(pixels, disparity, again=True)
 
-    def _photo(self, pixels: np.ndarray, disparity: np.ndarray, *, finest: bool) -> Refocuser:
+    def _photo(self, pixels: np.ndarray, disparity: np.ndarray, *, again: bool) -> Refocuser:
         _check_pixels(pixels)
         _check_disparity(disparity, pixels)
-        return Refocuser(self._runtime, pixels, disparity, tile=self._tile, finest=finest)
+        return Refocuser(self._runtime, pixels, disparity, tile=self._tile, again=again)
 
     def refocus(
         self,
@@ -139,7 +141,7 @@ class Harness:
             InputError: an argument out of range, or a depth map of the wrong size.
             MissingError, MismatchError: from the runtime, or values that are not finite from a network.
         """
-        return self._photo(pixels, disparity, finest=False).refocus(
+        return self._photo(pixels, disparity, again=False).refocus(
             focal_disparity=focal_disparity,
             aperture=aperture,
             focus_range=focus_range,

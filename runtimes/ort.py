@@ -1,9 +1,11 @@
 """ONNX Runtime on the CPU. Needs the `onnx` extra and artefacts made by `deeplens export onnx`; no torch."""
 
 import os
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from threading import Lock
 from types import ModuleType
 from typing import Any, Literal
 
@@ -13,6 +15,16 @@ from export import manifest
 from model.contract import CONTRACTS, Contract
 from model.errors import InputError, MismatchError, MissingError
 from runtimes.contract import Arrays, OpensOnce, check_inputs
+from runtimes.photo_part import cut
+
+
+@dataclass(frozen=True)
+class PhotoParts:
+    """A network's two sessions: what depends on the photo alone, and the rest; `names` are the features between."""
+
+    photo: Any
+    rest: Any
+    names: tuple[str, ...]
 
 
 class OnnxSession:
@@ -23,11 +35,26 @@ class OnnxSession:
         lanes: runs that may go on at the same time: see `runtimes.contract.lanes`.
     """
 
-    def __init__(self, session: Any, contract: Contract, entry: manifest.Entry, *, lanes: int = 1) -> None:
+    def __init__(
+        self,
+        session: Any,
+        contract: Contract,
+        entry: manifest.Entry,
+        *,
+        lanes: int = 1,
+        parts: Callable[[], PhotoParts | None] | None = None,
+    ) -> None:
+        """
+        Args:
+            parts: opens the network again, cut in two; called at most once, when features are first asked for.
+        """
         self.entry = entry
         self.lanes = lanes
         self._session = session
         self._contract = contract
+        self._open_parts = parts
+        self._parts: PhotoParts | None = None
+        self._lock = Lock()
 
     @property
     def closed(self) -> bool:
@@ -37,17 +64,43 @@ class OnnxSession:
         """The network's contract; `fixed_size` is set when the artefact has one size only."""
         return self._contract
 
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """Run the network once: see `runtimes.contract.Session.run`."""
+    def run(self, inputs: Mapping[str, np.ndarray], features: Arrays | None = None) -> Arrays:
+        """Run the network once: see `runtimes.contract.Session.run`.
+
+        Args:
+            features: what `features` gave for the same photo: the rest alone is run.
+        """
+        self._check(inputs)
+        names = [tensor.name for tensor in self._contract.outputs]
+        session = self._session
+        if features is not None:
+            assert self._parts is not None
+            session = self._parts.rest
+        return dict(zip(names, session.run(names, _feed(session, {**inputs, **(features or {})})), strict=True))
+
+    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
+        """See `runtimes.contract.photo_features`. None also where the package `onnx`, which cuts graphs, is missing."""
+        self._check(inputs)
+        with self._lock:
+            if self._open_parts is not None:
+                self._parts, self._open_parts = self._open_parts(), None
+        if self._parts is None:
+            return None
+        names = list(self._parts.names)
+        return dict(zip(names, self._parts.photo.run(names, _feed(self._parts.photo, inputs)), strict=True))
+
+    def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
         if self._session is None:
             raise InputError(f"{self._contract.network}: this session is closed; open the network again")
         check_inputs(self._contract, inputs)
-        names = [tensor.name for tensor in self._contract.outputs]
-        feed = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
-        return dict(zip(names, self._session.run(names, feed), strict=True))
 
     def close(self) -> None:
-        self._session = None
+        self._session = self._parts = self._open_parts = None
+
+
+def _feed(session: Any, arrays: Mapping[str, np.ndarray]) -> Arrays:
+    """The arrays that a session takes, contiguous."""
+    return {each.name: np.ascontiguousarray(arrays[each.name]) for each in session.get_inputs()}
 
 
 class OnnxRuntime(OpensOnce[OnnxSession]):
@@ -104,7 +157,8 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         rebuild = manifest.export_command(self.artifacts, variant=self.variant, runtime=self.artefacts, shape=shape)
         lanes = self._threads if network == "upsample" else 1
         try:
-            session = self._engine(path, threads=self._threads // lanes)
+            graph = self._graph(path)
+            session = self._engine(graph, threads=self._threads // lanes)
         except MissingError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
@@ -117,15 +171,32 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         if found != expected:
             names = [" → ".join(", ".join(side) for side in sides) for sides in (found, expected)]
             raise MismatchError(f"{path} has {names[0]}, expected {names[1]}: rebuild it with `{rebuild}`")
-        return OnnxSession(session, replace(contract, fixed_size=entry.size), entry, lanes=lanes)
+        return OnnxSession(
+            session,
+            replace(contract, fixed_size=entry.size),
+            entry,
+            lanes=lanes,
+            parts=partial(self._cut, graph, self._threads // lanes),
+        )
 
-    def _engine(self, path: Path, *, threads: int) -> Any:
-        """What runs the artefact at `path`: ONNX Runtime's session, or what has its get_inputs, get_outputs and run.
+    def _cut(self, graph: Path | bytes, threads: int) -> PhotoParts | None:
+        """The graph in two, where the photo's own part ends; None: there is no such part, or no `onnx` to cut with."""
+        try:
+            parts = cut(graph)
+        except ImportError:
+            return None
+        if parts is None:
+            return None
+        photo, rest = (self._engine(each, threads=threads) for each in (parts.photo, parts.rest))
+        return PhotoParts(photo, rest, parts.features)
+
+    def _engine(self, graph: Path | bytes, *, threads: int) -> Any:
+        """What runs a graph, in a file or serialised: a session, or what has its get_inputs, get_outputs and run.
 
         Args:
             threads: for one operation.
         """
-        return self._session(self._graph(path), threads)
+        return self._session(graph, threads)
 
     def open_graph(self, graph: Path | bytes, *, lanes: int = 1) -> Any:
         """ONNX Runtime's own session of a graph, in a file or serialised; `lanes` runs share the runtime's threads."""

@@ -13,7 +13,8 @@ import numpy as np
 
 from model.contract import CONTRACTS, DEPTH_BY_LEVEL, HALO, SHARP_IN_FOCUS
 from model.errors import InputError, MismatchError
-from runtimes.contract import Arrays, Runtime, lanes
+from runtimes.contract import Arrays, Runtime, Session, lanes, photo_features
+from runtimes.contract import run as run_session
 from runtimes.pyramid import (
     Geometry,
     geometry,
@@ -33,6 +34,9 @@ Source = Callable[[slice, slice], np.ndarray]
 Sink = Callable[[slice, slice, np.ndarray], None]
 """Takes the rows and columns of a level and what a tile gave there, (1, 3, rows, columns); called from any thread."""
 
+FEATURES_BYTES = 1 << 28
+"""As much is kept of what the networks make of a photo alone, at most: 2048×1536 pixels of `edge` need 160 MB."""
+
 UNBLURRED = 1e-3
 """A blurred picture that is nowhere farther than this from the photo, in [0, 1], has no blur: rounding, not light."""
 
@@ -44,21 +48,24 @@ class Refocuser:
     (1 byte a pixel), until it is dropped. The runtime stays the caller's to close.
 
     Args:
-        finest: also hold the level below the photo's own, three quarters of it all; else it is made tile by tile.
+        again: it will be refocused more than once. Then the level below the photo's own is held too, three quarters of
+            them all, which else is made tile by tile; and what the networks make of the photo alone, where the runtime
+            can tell it apart, up to `FEATURES_BYTES`.
     """
 
     def __init__(
-        self, runtime: Runtime, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, finest: bool
+        self, runtime: Runtime, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, again: bool
     ) -> None:
         self._runtime = runtime
         self._tile = tile
         self._pixels = pixels
         self._levels = geometry(*pixels.shape[:2])
-        self._pictures = [_slices(each) for each in picture_levels(pixels, self._levels, finest=finest)]
+        self._pictures = [_slices(each) for each in picture_levels(pixels, self._levels, finest=again)]
         if len(self._pictures) < self._levels.steps:
             self._pictures.append(partial(halved_window, pixels))
         self._pictures.append(partial(read_picture, pixels))
         self._disparity = registered_disparity(disparity, self._levels)
+        self._features = _Features() if again else None
 
     def refocus(
         self,
@@ -150,11 +157,36 @@ class Refocuser:
                 )
                 for tensor in contract.inputs
             }
-            result = session.run(inputs)[output.name]
+            tile = (network, size, rows, columns)
+            features = None if self._features is None else self._features.of(session, tile, inputs)
+            result = run_session(session, inputs, features)[output.name]
             check_result(network, self._runtime.name, result, output.shape(tiles.height, tiles.width))
             sink(*kept, result[:, :, rows.core(output.scale), columns.core(output.scale)])
 
         _each(run, list(tiles), count, report)
+
+
+class _Features:
+    """What the networks make of the photo alone, tile by tile, as far as there is room."""
+
+    def __init__(self) -> None:
+        self._kept: dict[tuple[object, ...], Arrays | None] = {}
+        self._room = FEATURES_BYTES
+        self._lock = Lock()
+
+    def of(self, session: Session, tile: tuple[object, ...], inputs: Arrays) -> Arrays | None:
+        """The features of a tile, made now if they were not yet; None: the session has none, or there is no room."""
+        if tile in self._kept:
+            return self._kept[tile]
+        if self._room <= 0:
+            return None
+        made = photo_features(session, inputs)
+        size = sum(each.nbytes for each in (made or {}).values())
+        with self._lock:
+            self._room -= size
+            if self._room >= 0:
+                self._kept[tile] = made
+        return made
 
 
 def _each(work: Callable[[Span, Span], None], tiles: Iterable[tuple[Span, Span]], count: int, report: "_Share") -> None:

@@ -35,7 +35,8 @@ class LaneSession(FakeSession):
         with runtime.lock:
             runtime.now += 1
             runtime.most = max(runtime.most, runtime.now)
-            count = len(runtime.runs)
+            count = runtime.started
+            runtime.started += 1
         try:
             if runtime.lanes > 1:
                 time.sleep(0.002)  # so that the others get to run
@@ -52,7 +53,7 @@ class LaneRuntime(FakeRuntime):
         super().__init__()
         self.lanes, self.fail_at = lanes, fail_at
         self.lock = threading.Lock()
-        self.now = self.most = 0
+        self.now = self.most = self.started = 0
 
     def open(self, network: str) -> LaneSession:
         return LaneSession(self, super().open(network).describe())
