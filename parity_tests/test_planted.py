@@ -1,5 +1,7 @@
 """Twelve planted faults: each is caught by the table's own gates, and the right module named; without one, none is."""
 
+import re
+
 import numpy as np
 import onnx
 import pytest
@@ -12,6 +14,9 @@ from parity_tests.locate.program import judge_program
 from parity_tests.planted import FAULTS, Fault
 from runtimes.coreml.executor import Executor
 from runtimes.coreml.program import load
+
+REWRITTEN = re.compile(r"_(at_\d_\d|(weight|total|product|sum|quotient)_\d+|rows|max|lowered|exp|of_channels)$")
+"""Names of tensors between the operations that `export.onnx_rewrite` makes of one."""
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +46,10 @@ def test_a_sound_graph_departs_nowhere_and_most_operations_have_a_counterpart(be
     reference = bench.reference(bench.module())
     found = named(bench.judged(bench.opener(bench.folder / "onnx"), case), judge_graph(model, case.inputs, reference))
     assert (found.caught, found.named) == (None, None), found
-    assert len(Cutter(model, case.inputs, reference).names) >= 0.9 * len(model.graph.node)
+    # What the rewriting has put in the place of one operation of PyTorch is judged as a piece, by its result.
+    own = [node for node in model.graph.node if not REWRITTEN.search(node.output[0])]
+    assert len(Cutter(model, case.inputs, reference).names) >= 0.9 * len(own)
+    assert len(own) >= 0.6 * len(model.graph.node)
 
 
 def test_a_sound_program_departs_nowhere_and_observing_changes_nothing(bench: Bench) -> None:
