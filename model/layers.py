@@ -7,16 +7,49 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+class RunningNorm(nn.BatchNorm2d):
+    """Batch norm that always normalises by its running statistics; in training they follow the batches.
+
+    For inputs whose distribution differs from batch to batch, as from level to level of the loop: what a batch gives
+    does not depend on what else is in it. The first batch sets the statistics. No gradient flows through them.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        mean, variance = self.running_mean, self.running_var
+        assert mean is not None
+        assert variance is not None
+        if self.training:
+            assert self.num_batches_tracked is not None
+            assert self.momentum is not None
+            with torch.no_grad():
+                share = torch.clamp(1 / (1 + self.num_batches_tracked.float()), min=self.momentum)
+                values = input.float()
+                mean.lerp_(values.mean((0, 2, 3)), share)
+                variance.lerp_(values.var((0, 2, 3)), share)
+                self.num_batches_tracked.add_(1)
+            # Copies: the loop runs a step more than once before its gradients are asked for.
+            mean, variance = mean.clone(), variance.clone()
+        return F.batch_norm(input, mean, variance, self.weight, self.bias, training=False, eps=self.eps)
+
+
 class ConvBNReLU(nn.Sequential):
     """Convolution without bias, batch norm, ReLU (or LeakyReLU with `slope`); zero padding keeps the size."""
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, *, stride: int = 1, dilation: int = 1, slope: float = 0.0
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        dilation: int = 1,
+        slope: float = 0.0,
+        norm: type[nn.BatchNorm2d] = nn.BatchNorm2d,
     ) -> None:
         padding = dilation * (kernel // 2)
         super().__init__(
             nn.Conv2d(inputs, outputs, kernel, stride, padding, dilation, bias=False),
-            nn.BatchNorm2d(outputs),
+            norm(outputs),
             nn.LeakyReLU(slope) if slope else nn.ReLU(),
         )
 

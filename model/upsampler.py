@@ -4,21 +4,22 @@ Input: picture_high (N, 3, 2h, 2w), picture (N, 3, h, w), blurred (N, 3, h, w), 
 signed_depth (N, 1, h, w) in [-1, 1]. Output: blurred_high (N, 3, 2h, 2w).
 """
 
-from typing import Self
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.contract import R_MAX
-from model.layers import ConvBNReLU, FoldedConv, TripleFeatures, upsample_2x
+from model.layers import ConvBNReLU, FoldedConv, RunningNorm, TripleFeatures, upsample_2x
 
 
 class PaperUpsampler(nn.Module):
     """The released step: 32 features a colour at the high size, weighed by maps W ≥ 0 that sum to 1.
 
     The first two features are the upsampled blurred picture and the high picture: with weight on these two alone the
-    step is equation 3, H = M_A ⊙ A + M_L ⊙ L̂.
+    step is equation 3, H = M_A ⊙ A + M_L ⊙ L̂. Norms use their running statistics in training too: the levels of the
+    loop differ in distribution.
     """
 
     WEIGHT_FLOOR = 1e-4
@@ -26,27 +27,18 @@ class PaperUpsampler(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        self.down0 = ConvBNReLU(7, 32, 3)
-        self.down1 = ConvBNReLU(32, 64, 3, stride=2)
-        self.down2 = ConvBNReLU(64, 128, 3, stride=2)
-        self.down3 = nn.Sequential(ConvBNReLU(128, 256, 3, stride=2), ConvBNReLU(256, 256, 3))
-        self.up2 = ConvBNReLU(256, 128, 3)
-        self.up1 = ConvBNReLU(128, 64, 3)
-        self.up0 = ConvBNReLU(64, 32, 3)
-        self.out_low = ConvBNReLU(32, 32, 3)
-        self.out_high = ConvBNReLU(32, 32, 3)
-        self.weigh = nn.Sequential(
-            ConvBNReLU(35, 32, 3), *(ConvBNReLU(32, 32, 3) for _ in range(3)), nn.Conv2d(32, 32, 3, padding=1)
-        )
+        layer = partial(ConvBNReLU, kernel=3, norm=RunningNorm)
+        self.down0 = layer(7, 32)
+        self.down1 = layer(32, 64, stride=2)
+        self.down2 = layer(64, 128, stride=2)
+        self.down3 = nn.Sequential(layer(128, 256, stride=2), layer(256, 256))
+        self.up2 = layer(256, 128)
+        self.up1 = layer(128, 64)
+        self.up0 = layer(64, 32)
+        self.out_low = layer(32, 32)
+        self.out_high = layer(32, 32)
+        self.weigh = nn.Sequential(layer(35, 32), *(layer(32, 32) for _ in range(3)), nn.Conv2d(32, 32, 3, padding=1))
         self.features = TripleFeatures(6)
-
-    def train(self, mode: bool = True) -> Self:
-        """Batch norms keep to their running statistics: the levels of the loop differ in distribution."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
 
     def weights(self, picture_high: Tensor, picture: Tensor, blurred: Tensor, signed_depth: Tensor) -> Tensor:
         """Weight maps (N, 32, 2h, 2w): non-negative, summing to 1 over the channels."""

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from model.build import build
 from model.contract import ALIGNMENT, CONTRACTS, HALO, NETWORKS, VARIANTS
 from model.depth import PaperDepth, PyramidPooling, ResNetBlock
-from model.layers import Bottleneck, TripleFeatures, disc_kernel, one_hot_taps, upsample_2x
+from model.layers import Bottleneck, RunningNorm, TripleFeatures, disc_kernel, one_hot_taps, upsample_2x
 from model.lens_blur import PaperLensBlur
 from model.upsampler import PaperUpsampler
 from tests.tiny import random_inputs
@@ -117,17 +117,49 @@ def test_equation_3_is_a_special_case_of_the_step() -> None:
 
 # --- Details that change numbers
 
+KINDS = ("running_mean", "running_var", "num_batches_tracked")
 
-def test_the_step_keeps_its_running_statistics() -> None:
-    step, blur = build("paper", "upsample").train(), build("paper", "lens_blur").train()
-    changed = []
-    for module, network in ((step, "upsample"), (blur, "lens_blur")):
-        before = deepcopy(module.state_dict())
-        module(*random_inputs(network, 32, 32))
-        changed.append([name for name, value in module.state_dict().items() if not torch.equal(value, before[name])])
-    assert step.training
-    assert changed[0] == []
-    assert any(name.endswith("running_mean") for name in changed[1]), "the control: the lens blur's do move"
+
+def trained_and_then_used(network: str) -> tuple[torch.Tensor, torch.Tensor, list[str]]:
+    """Outputs for one input in training and right after it, and the norms' statistics that have moved."""
+    torch.manual_seed(0)
+    module, inputs = build("paper", network).train(), random_inputs(network, 32, 32)
+    before = deepcopy(module.state_dict())
+    module(*random_inputs(network, 64, 32, seed=1))  # another distribution first: not all that is seen counts the same
+    trained = module(*inputs)
+    moved = [name for name, value in module.state_dict().items() if not torch.equal(value, before[name])]
+    return trained.detach(), module.eval()(*inputs).detach(), moved
+
+
+def test_the_step_always_uses_its_running_statistics_and_they_follow() -> None:
+    trained, used, moved = trained_and_then_used("upsample")
+    torch.testing.assert_close(trained, used)
+    norms = [name for name, module in build("paper", "upsample").named_modules() if isinstance(module, RunningNorm)]
+    assert len(norms) == 14
+    assert set(moved) == {f"{name}.{kind}" for name in norms for kind in KINDS}
+    trained, used, _ = trained_and_then_used("lens_blur")
+    assert (trained - used).abs().max() > 1e-3, "the control: the lens blur's depend on the batch"
+
+
+@pytest.mark.parametrize("size", [0.01, 1.0, 100.0])
+def test_running_norms_keep_what_passes_in_range(size: float) -> None:
+    """Weights may grow or shrink: what comes out of a norm has the spread of its scale, as its statistics follow."""
+    torch.manual_seed(0)
+    norm = RunningNorm(4).train()
+    for _ in range(60):
+        found = norm(size * torch.randn(2, 4, 8, 8) + 3 * size)
+    assert 0.8 < found.std() < 1.25
+    assert found.mean().abs() < 0.2
+    frozen = nn.BatchNorm2d(4).eval()
+    assert not 0.8 < frozen(size * torch.randn(2, 4, 8, 8) + 3 * size).mean().abs() < 1.25
+
+
+def test_a_running_norm_gives_gradients_over_two_runs() -> None:
+    norm = RunningNorm(2).train()
+    x = torch.randn(1, 2, 4, 4, requires_grad=True)
+    norm(norm(x)).square().sum().backward()
+    assert x.grad is not None
+    assert torch.isfinite(x.grad).all()
 
 
 @torch.no_grad()

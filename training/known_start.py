@@ -1,8 +1,6 @@
 """Where the fit of `paper` starts: at a blur and a step that already do something, instead of at noise.
 
-The layers are those of the paper; only their first values are chosen. As the release's step keeps its batch norms to
-their running statistics in training too, a fresh one normalises nothing: under PyTorch's usual initial weights each
-convolution shrinks its input to about 0.4 of it, and after twelve of them the maps W hardly see the picture.
+The layers are those of the paper; only their first values are chosen.
 """
 
 import torch
@@ -27,15 +25,11 @@ QUIET = 0.1
 def start_known(lens_blur: PaperLensBlur, upsample: PaperUpsampler) -> None:
     """Give both networks their first values, in place; deterministic where the caller has seeded PyTorch.
 
-    Features: copies of the colours, blurred by small discs. Kernels: mostly the picture itself (feature 0). Step: He's
-    initial weights, so that variance passes through its norms; weight maps that are mostly the upsampled blurred
-    picture (feature 0), a little the sharp one (feature 1).
+    Features: copies of the colours, blurred by small discs. Kernels: mostly the picture itself (feature 0). Weight maps
+    of the step: mostly the upsampled blurred picture (feature 0), a little the sharp one (feature 1).
     """
     for features in (lens_blur.features, upsample.features):
         _blurred_copies(features)
-    for module in upsample.modules():
-        if isinstance(module, nn.Conv2d) and module.bias is None:
-            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     for last, favoured in ((lens_blur.join[-1], {0: 1.0}), (upsample.weigh[-1], {0: 1.0, 1: 0.2})):
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
