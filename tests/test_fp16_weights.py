@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model.build import build, load
-from model.errors import MismatchError
+from model.errors import InputError, MismatchError
 from parity_tests.lively import lively
 from training.fp16_weights import fold_and_round, main, stored
 
@@ -67,7 +67,7 @@ def test_the_file_is_half_as_large_and_loses_nothing(tmp_path: Path) -> None:
     module = lively("edge", "depth")
     source = tmp_path / "edge_depth.safetensors"
     save_file(module.state_dict(), source)
-    main(source, out=tmp_path / "out")
+    main([source], out=tmp_path / "out")
     written = tmp_path / "out" / "edge_depth.safetensors"
     assert written.stat().st_size < 0.55 * source.stat().st_size
     fold_and_round(module)
@@ -77,6 +77,26 @@ def test_the_file_is_half_as_large_and_loses_nothing(tmp_path: Path) -> None:
         assert again.state_dict()[name].dtype == value.dtype
     assert {value.dtype for value in load_file(written).values()} >= {torch.float16}
     assert stored(again).keys() == module.state_dict().keys()
+
+
+def test_weights_of_several_fits_are_averaged(tmp_path: Path) -> None:
+    paths = [tmp_path / name / "edge_depth.safetensors" for name in ("first", "second")]
+    for path, scale in zip(paths, (1.0, 3.0), strict=True):
+        path.parent.mkdir()
+        module = lively("edge", "depth")
+        with torch.no_grad():
+            module.get_parameter("reduce.0.weight").mul_(scale)
+        save_file(module.state_dict(), path)
+    main(paths, out=tmp_path / "out")
+    expected = lively("edge", "depth")
+    with torch.no_grad():
+        expected.get_parameter("reduce.0.weight").mul_(2.0)
+    fold_and_round(expected)
+    found = load("edge", "depth", tmp_path / "out" / "edge_depth.safetensors").state_dict()
+    for name, value in expected.state_dict().items():
+        torch.testing.assert_close(found[name], value, rtol=2**-10, atol=1e-7, msg=name)
+    with pytest.raises(InputError, match="only weights of one network"):
+        main([paths[0], tmp_path / "edge_upsample.safetensors"], out=tmp_path / "out")
 
 
 def test_what_fp16_cannot_hold_is_named() -> None:
