@@ -38,7 +38,7 @@ class Speed:
 
     Attributes:
         sgemm: single-precision matrix product, the best of `REPEATS` runs of `MATRIX`², in GFLOP/s by library. NumPy
-            takes as many threads as OMP_NUM_THREADS says, or all cores.
+            takes all cores: with fewer threads only PyTorch counts, where it is installed.
         bandwidth: STREAM's copy and add over `COPIED` bytes an array, in GB/s: bytes read and written, not those that
             a cache reads before it writes.
         clock: a loop of SHA-256 that fits the first cache, on one core, in MB/s: moves as the core's clock does, also
@@ -90,11 +90,12 @@ def sgemm(*, threads: int, size: int = MATRIX, repeats: int = REPEATS) -> dict[s
     """GFLOP/s with NumPy, and with PyTorch where that is installed."""
     rng = np.random.default_rng(0)
     a, b = (rng.random((size, size), dtype=np.float32) for _ in range(2))
-    rates = {"numpy": 2 * size**3 / _best(lambda: a @ b, repeats) / 1e9}
+    numpy = partial(_best, lambda: a @ b, repeats)
     try:
         import torch
     except ImportError:
-        return rates
+        return {"numpy": 2 * size**3 / numpy() / 1e9}
+    rates = {"numpy": 2 * size**3 / numpy() / 1e9} if threads >= core_count() else {}
     x, y = torch.from_numpy(a), torch.from_numpy(b)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -87,7 +87,9 @@ class TestMachine:
     def test_rates_by_a_made_up_clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(benchmarks.machine, "perf_counter", Clock())
         # Two operations a multiplication; copy moves two arrays, add three.
-        assert sgemm(threads=1, size=100, repeats=2) == {"numpy": pytest.approx(2e-3), "torch": pytest.approx(2e-3)}
+        monkeypatch.setattr(benchmarks.machine, "core_count", lambda: 2)
+        assert sgemm(threads=2, size=100, repeats=2) == {"numpy": pytest.approx(2e-3), "torch": pytest.approx(2e-3)}
+        assert sgemm(threads=1, size=100, repeats=2) == {"torch": pytest.approx(2e-3)}, "NumPy would take both cores"
         assert bandwidth(threads=2, size=1000, repeats=1) == {"copy": 2e-6, "add": 3e-6}
         assert clock(1) == 256 * 16384 / 1e6
 
