@@ -141,7 +141,13 @@ def _help(module: str) -> str:
 
 def make(*targets: str) -> list[str]:
     """The lines that make would run; none where it can't."""
-    result = subprocess.run(["make", "-n", "-B", *targets], cwd=ROOT, capture_output=True, text=True, check=False)
+    own = {
+        name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))
+    }  # of `make test`
+    result = subprocess.run(
+        ["make", "-n", "-B", "--no-print-directory", *targets],
+        cwd=ROOT, env=own, capture_output=True, text=True, check=False,
+    )  # fmt: skip
     return result.stdout.splitlines() if result.returncode == 0 else []
 
 
