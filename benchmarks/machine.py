@@ -90,12 +90,15 @@ def sgemm(*, threads: int, size: int = MATRIX, repeats: int = REPEATS) -> dict[s
     """GFLOP/s with NumPy, and with PyTorch where that is installed."""
     rng = np.random.default_rng(0)
     a, b = (rng.random((size, size), dtype=np.float32) for _ in range(2))
-    numpy = partial(_best, lambda: a @ b, repeats)
     try:
         import torch
     except ImportError:
-        return {"numpy": 2 * size**3 / numpy() / 1e9}
-    rates = {"numpy": 2 * size**3 / numpy() / 1e9} if threads >= core_count() else {}
+        torch = None  # type: ignore[assignment]
+    rates = {}
+    if torch is None or threads >= core_count():
+        rates["numpy"] = 2 * size**3 / _best(lambda: a @ b, repeats) / 1e9
+    if torch is None:
+        return rates
     x, y = torch.from_numpy(a), torch.from_numpy(b)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)

@@ -8,6 +8,7 @@ cache it takes half, and the numbers are the same.
 """
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -49,18 +50,17 @@ def weigh_slices(model: "onnx.ModelProto") -> "onnx.ModelProto":
 
     result = onnx.ModelProto()
     result.CopyFrom(model)
-    for match in _matches(result.graph):
-        made = _sliced(match, result.graph)
-        last = max(match.nodes)
-        kept = [node for place, node in enumerate(result.graph.node) if place not in match.nodes and place <= last]
-        after = list(result.graph.node)[last + 1 :]
-        del result.graph.node[:]
-        result.graph.node.extend([*kept, *made, *after])
-        return weigh_slices(result)  # places have moved
+    graph = result.graph
+    while (match := next(_matches(graph), None)) is not None:
+        made, last = _sliced(match, graph), max(match.nodes)
+        before = [node for place, node in enumerate(graph.node) if place <= last and place not in match.nodes]
+        after = list(graph.node)[last + 1 :]
+        del graph.node[:]
+        graph.node.extend([*before, *made, *after])
     return result
 
 
-def _matches(graph: "onnx.GraphProto") -> list[_Match]:
+def _matches(graph: "onnx.GraphProto") -> Iterator[_Match]:
     from onnx import helper, numpy_helper
 
     constants = {each.name: each for each in graph.initializer}
@@ -101,7 +101,6 @@ def _matches(graph: "onnx.GraphProto") -> list[_Match]:
         )
         return numpy_helper.to_array(constants[node.input[1]]) if trivial else None
 
-    found = []
     for place, node in enumerate(nodes):
         groups = options(place).get("group", 1)
         if node.op_type != "Conv" or not isinstance(groups, int) or groups == 1:
@@ -129,8 +128,7 @@ def _matches(graph: "onnx.GraphProto") -> list[_Match]:
             if divisor is not None:
                 totals, target = divisor[0], nodes[quotient].output[0]
                 used += [divisor[1], quotient]
-        found.append(_Match(node.input[0], weights[0], totals, offsets, taps.shape[2] - 1, groups, added, target, used))
-    return found
+        yield _Match(node.input[0], weights[0], totals, offsets, taps.shape[2] - 1, groups, added, target, used)
 
 
 def _one_hot(taps: "np.ndarray", groups: int) -> list[tuple[int, int]] | None:

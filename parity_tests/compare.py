@@ -116,7 +116,7 @@ can and hardware may.
 """
 
 FACTORS = {
-    "fp32": Factors(16, 6),
+    "fp32": Factors(8, 6),
     "fp16": Factors(4, 2),
     "fp16 sums": Factors(8, 6),
     "int8": Factors(64, 32),

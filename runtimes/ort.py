@@ -46,7 +46,7 @@ class OnnxSession:
     ) -> None:
         """
         Args:
-            parts: opens the network again, cut in two; called at most once, when features are first asked for.
+            parts: opens the network again, cut in two; called at most once, when features are first asked for or given.
         """
         self.entry = entry
         self.lanes = lanes
@@ -74,20 +74,25 @@ class OnnxSession:
         names = [tensor.name for tensor in self._contract.outputs]
         session = self._session
         if features is not None:
-            assert self._parts is not None
-            session = self._parts.rest
+            parts = self._photo_parts()
+            assert parts is not None, "features come from a network that has such a part"
+            session = parts.rest
         return dict(zip(names, session.run(names, _feed(session, {**inputs, **(features or {})})), strict=True))
 
     def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
         """See `runtimes.contract.photo_features`. None also where the package `onnx`, which cuts graphs, is missing."""
         self._check(inputs)
+        parts = self._photo_parts()
+        if parts is None:
+            return None
+        names = list(parts.names)
+        return dict(zip(names, parts.photo.run(names, _feed(parts.photo, inputs)), strict=True))
+
+    def _photo_parts(self) -> PhotoParts | None:
         with self._lock:
             if self._open_parts is not None:
                 self._parts, self._open_parts = self._open_parts(), None
-        if self._parts is None:
-            return None
-        names = list(self._parts.names)
-        return dict(zip(names, self._parts.photo.run(names, _feed(self._parts.photo, inputs)), strict=True))
+        return self._parts
 
     def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
         if self._session is None:

@@ -125,6 +125,13 @@ class TestFeatures:
         assert set(counts) == {"upsample whole", "lens_blur whole", "upsample features", "lens_blur features"}
         assert counts["upsample features"] == 0
 
+    def test_they_serve_sessions_that_were_opened_again(self, artifacts: Path) -> None:
+        with OnnxRuntime(artifacts=artifacts, threads=1) as runtime:
+            ready = Harness(runtime, tile=128).photo(photo(500, 700), depth_map())
+            first = ready.refocus(**OPEN)
+            runtime.close()
+            np.testing.assert_array_equal(ready.refocus(**OPEN), first)
+
     def test_a_single_refocus_keeps_nothing(self, artifacts: Path) -> None:
         with Counted(OnnxRuntime(artifacts=artifacts, threads=1)) as runtime:
             Harness(runtime).refocus(photo(500, 700), depth_map(), **OPEN)

@@ -11,9 +11,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from model.build import build, load
 from model.errors import InputError, MismatchError
-from model.upsampler import PaperUpsampler
 from parity_tests.lively import lively
-from training.fp16_weights import fold, fold_and_round, into_range, main, round_weights, seen_by_steps, stored
+from training.fp16_weights import fold_and_round, main, stored
 
 
 def folded_pairs(module: nn.Module) -> list[tuple[str, nn.Conv2d]]:
@@ -78,48 +77,6 @@ def test_the_file_is_half_as_large_and_loses_nothing(tmp_path: Path) -> None:
         assert again.state_dict()[name].dtype == value.dtype
     assert {value.dtype for value in load_file(written).values()} >= {torch.float16}
     assert stored(again).keys() == module.state_dict().keys()
-
-
-def grown(times: float = 10.0) -> PaperUpsampler:
-    """`paper`'s step with layers that grow tenfold each, as a fit may leave them."""
-    module = lively("paper", "upsample")
-    assert isinstance(module, PaperUpsampler)
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            if parameter.ndim == 4 and not name.startswith("features"):
-                parameter.mul_(times)
-    return module
-
-
-@torch.no_grad()
-def test_a_step_whose_layers_have_grown_is_brought_into_range() -> None:
-    module, inputs = grown(), seen_by_steps()
-    expected = module(*inputs)
-    largest: list[float] = []
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ReLU):
-            layer.register_forward_hook(lambda _layer, _inputs, output: largest.append(float(output.abs().max())))
-    module(*inputs)
-    assert max(largest) > 1e9, "the control: FP16 can't hold it"
-    fold(module)
-    into_range(module, inputs)
-    largest.clear()
-    found = module(*inputs)
-    assert max(largest) < 20000
-    torch.testing.assert_close(found, expected, atol=2e-4, rtol=0)
-    round_weights(module)
-    torch.testing.assert_close(module(*inputs), expected, atol=0.02, rtol=0)
-
-
-@torch.no_grad()
-def test_a_multiple_that_is_not_made_up_for_would_be_seen() -> None:
-    module, inputs = grown(3.0), seen_by_steps()
-    expected = module(*inputs)
-    fold(module)
-    into_range(module, inputs)
-    torch.testing.assert_close(module(*inputs), expected, atol=2e-4, rtol=0)
-    module.get_parameter("up1.0.weight").mul_(4.0)  # what is added to it stays as it was
-    assert float((module(*inputs) - expected).abs().max()) > 1e-3
 
 
 def test_weights_of_several_fits_are_averaged(tmp_path: Path) -> None:
