@@ -121,9 +121,8 @@ FACTORS = {
     "fp16 sums": Factors(8, 6),
     "int8": Factors(64, 32),
 }
-"""Way of rounding → factors. Another order of sums gives up to 3 times PyTorch's own rounding in FP32 (at single pixels
-of `paper`'s third level with random weights 15 times, its mean 22 times below the limit), and so does one with FP16
-sums in FP16. INT8 has 3 bits less than FP16 in a weight and in an activation: 8 times, and as much again for
+"""Way of rounding → factors. Another order of sums gives up to 5 times PyTorch's own rounding in FP32, and so does one
+with FP16 sums in FP16. INT8 has 3 bits less than FP16 in a weight and in an activation: 8 times, and as much again for
 activations that share one scale a tensor."""
 
 FLOOR = 8

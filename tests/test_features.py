@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from export.onnx_graph import export
 from model.contract import CONTRACTS, Contract
@@ -160,6 +162,24 @@ class TestCut:
             assert again is not None
             for name, array in features.items():
                 np.testing.assert_array_equal(again[name], array)
+
+    def test_what_depends_on_more_than_the_photo_is_no_feature(self) -> None:
+        """Two convolutions, of the photo and of its blurred version: only the first one's result may be kept."""
+        names = ("picture_high", "blurred")
+        kernel = numpy_helper.from_array(np.ones((2, 3, 1, 1), np.float32), "kernel")
+        graph = helper.make_graph(
+            [*(helper.make_node("Conv", [name, "kernel"], [f"seen_{name}"]) for name in names),
+             helper.make_node("Add", [f"seen_{name}" for name in names], ["y"])],
+            "graph",
+            [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 3, "h", "w"]) for name in names],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, "h", "w"])],
+            [kernel],
+        )  # fmt: skip
+        parts = cut(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]).SerializeToString())
+        assert parts is not None
+        assert parts.features == ("seen_picture_high",)
+        rest = onnx.load_from_string(parts.rest).graph
+        assert [each.name for each in rest.input] == ["blurred", "seen_picture_high"]
 
     def test_networks_that_mix_all_at_once_have_no_part(self, artifacts: Path) -> None:
         assert cut(artifacts / "onnx" / "edge_lens_blur.onnx") is None
