@@ -17,7 +17,7 @@ from runtimes.contract import Arrays, Closing
 from runtimes.harness import Harness
 from runtimes.ort import OnnxRuntime, OnnxSession
 from runtimes.photo_part import cut
-from tests.test_harness import OPEN, depth_map, photo
+from tests.fake_runtime import OPEN, depth_map, photo
 
 
 @pytest.fixture(scope="module")

@@ -1,149 +1,31 @@
+"""The harness against networks that can be reckoned by hand."""
+
 import subprocess
 import sys
 import tracemalloc
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from itertools import pairwise
-from types import TracebackType
-from typing import Any, Self, TypedDict
-from unittest.mock import patch
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, HALO, MIN_SIZE, Contract
+from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, HALO
 from model.errors import InputError, MismatchError
 from runtimes.contract import Arrays
 from runtimes.harness import Harness, aperture_from_f_number
 from runtimes.pyramid import geometry
-
-
-def cross(values: np.ndarray, reach: int) -> np.ndarray:
-    """The mean of each pixel and its four neighbours at a distance of exactly `reach`; reflected borders."""
-    padded = np.pad(values, ((0, 0), (0, 0), (reach, reach), (reach, reach)), mode="reflect")
-    h, w = values.shape[2:]
-    offsets = ((0, reach), (reach, 0), (reach, reach), (reach, 2 * reach), (2 * reach, reach))
-    taps = [padded[:, :, y : y + h, x : x + w] for y, x in offsets]
-    return ((taps[0] + taps[1]) + (taps[2] + taps[3]) + taps[4]) / 5
-
-
-def double(values: np.ndarray) -> np.ndarray:
-    return values.repeat(2, axis=2).repeat(2, axis=3)
-
-
-class FakeSession:
-    """Networks of a known halo that give the photo back where the signed depth is zero."""
-
-    def __init__(self, runtime: "FakeRuntime", contract: Contract) -> None:
-        self.runtime = runtime
-        self.contract = contract
-
-    def describe(self) -> Contract:
-        return self.contract
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        assert list(inputs) == [tensor.name for tensor in self.contract.inputs]
-        low = inputs["picture"].shape[2:]
-        self.runtime.runs.append((self.contract.network, low))
-        for tensor in self.contract.inputs:
-            values = inputs[tensor.name]
-            assert values.dtype == np.float32
-            assert values.flags.c_contiguous
-            assert values.shape == tensor.shape(*low)
-            assert tensor.low is None or values.min() >= tensor.low
-            assert tensor.high is None or values.max() <= tensor.high
-        if self.contract.network != "depth":
-            assert low == self.contract.fixed_size or all(side % ALIGNMENT == 0 and side >= MIN_SIZE for side in low)
-        output = getattr(self, self.contract.network)(**inputs).astype(self.runtime.dtype)
-        return {self.contract.outputs[0].name: self.runtime.spoil(output)}
-
-    def depth(self, picture: np.ndarray) -> np.ndarray:
-        return 7 - 3 * picture[:, :1]
-
-    def lens_blur(self, picture: np.ndarray, signed_depth: np.ndarray) -> np.ndarray:
-        reach = self.runtime.reach["lens_blur"]
-        blurred = cross(picture, reach) + cross(signed_depth, reach) * self.runtime.gain
-        return picture + (blurred - picture) * np.abs(signed_depth)
-
-    def upsample(
-        self, picture_high: np.ndarray, picture: np.ndarray, blurred: np.ndarray, signed_depth: np.ndarray
-    ) -> np.ndarray:
-        reach = self.runtime.reach["upsample"]
-        low = cross(blurred - picture, reach) + cross(signed_depth, reach) * 0.1
-        return (
-            picture_high + double(low) + (cross(picture_high, 2 * reach) - picture_high) * double(np.abs(signed_depth))
-        )
-
-    def close(self) -> None: ...
-
-
-class FakeRuntime:
-    name = "fake"
-    variant = "edge"
-
-    def __init__(
-        self,
-        *,
-        reach: dict[str, int] | None = None,
-        fixed_size: tuple[int, int] | None = None,
-        dtype: type = np.float32,
-        gain: float = 1.0,
-    ) -> None:
-        self.reach = reach or {network: HALO["edge", network] for network in ("lens_blur", "upsample")}
-        self.fixed_size = fixed_size
-        self.dtype = dtype
-        self.gain = gain
-        self.runs: list[tuple[str, tuple[int, int]]] = []
-
-    def open(self, network: str) -> FakeSession:
-        contract = CONTRACTS[network]
-        if network != "depth":
-            contract = replace(contract, fixed_size=self.fixed_size)
-        return FakeSession(self, contract)
-
-    def spoil(self, output: np.ndarray) -> np.ndarray:
-        return output
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-def patches(height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Which of random patches a pixel lies in, and random pixels: so that there is something to see at each level."""
-    rng = np.random.default_rng([height, width, size])
-    coarse = rng.random((-(-height // size), -(-width // size), 3)).repeat(size, 0).repeat(size, 1)[:height, :width]
-    return coarse, rng.random((height, width, 3))
-
-
-def photo(height: int, width: int, dtype: type = np.uint8) -> np.ndarray:
-    coarse, fine = patches(height, width, 40)
-    return np.rint(np.where(coarse > fine, coarse, fine) * np.iinfo(dtype).max).astype(dtype)
-
-
-def depth_map(height: int = DEPTH_SIZE, width: int = DEPTH_SIZE) -> np.ndarray:
-    coarse, fine = patches(height, width, 20)
-    return (0.8 * coarse + 0.2 * fine)[:, :, 0].astype(np.float32)
-
-
-def small_halos(lens_blur: int = 16, upsample: int = 8) -> Any:
-    return patch.dict(HALO, {("edge", "lens_blur"): lens_blur, ("edge", "upsample"): upsample})
-
-
-class Focus(TypedDict):
-    focal_disparity: float
-    aperture: float
-
-
-OPEN = Focus(focal_disparity=0.4, aperture=1.0)
+from tests.fake_runtime import (
+    OPEN,
+    FakeRuntime,
+    FakeSession,
+    depth_map,
+    photo,
+    small_halos,
+)
 
 
 @settings(max_examples=40, deadline=None)

@@ -18,7 +18,7 @@ from runtimes.harness import Harness
 from runtimes.photo import read_photo
 from runtimes.tiling import plan
 from tests.conftest import ROOT
-from tests.test_harness import OPEN, FakeRuntime, FakeSession, depth_map, photo, small_halos
+from tests.fake_runtime import OPEN, FakeRuntime, FakeSession, depth_map, photo, small_halos
 
 
 class LaneSession(FakeSession):
