@@ -1,16 +1,21 @@
 """Twelve planted faults: each is caught by the table's own gates, and the right module named; without one, none is."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import onnx
 import pytest
 
 from export import manifest
+from export.coreml import export_module
+from export.coreml_package import Recipe
 from model.contract import CONTRACTS
+from parity_tests.cases import plausible_inputs
 from parity_tests.fault_bench import Bench, named
 from parity_tests.locate.graph import Cutter, judge_graph
 from parity_tests.locate.program import judge_program
+from parity_tests.locate.reference import Reference
 from parity_tests.planted import FAULTS, Fault
 from runtimes.coreml.executor import Executor
 from runtimes.coreml.program import load
@@ -63,6 +68,24 @@ def test_a_sound_program_departs_nowhere_and_observing_changes_nothing(bench: Be
     watched = Executor(function).run(case.inputs, observe=lambda operation, _, __: seen.append(operation.name))[output]
     np.testing.assert_array_equal(watched, Executor(function).run(case.inputs)[output])
     assert len(seen) >= len(function.operations)
+
+
+def test_a_program_with_many_batch_norms(bench: Bench) -> None:
+    """In the captured graph a norm gives three values, in a program one: they are not counted alike."""
+    size, out = (64, 96), bench.folder / "norms"
+    inputs = plausible_inputs(CONTRACTS["upsample"], size, np.random.default_rng(0))
+    reference = Reference.of(bench.module("paper"), CONTRACTS["upsample"], inputs, size=size)
+    recipe = Recipe(precision="fp32", sizes=(size,))
+    entry = export_module(bench.module("paper"), recipe, variant="paper", network="upsample", out=out, weights="sound")
+    function = load(manifest.verify(out, entry))
+    verdict = judge_program(function, inputs, reference)
+    assert verdict.departure is None, verdict
+    assert verdict.judged == sum(len(operation.outputs) for operation in Executor(function).operations)
+    (name,) = (name for name, value in function.constants.items() if np.shape(value) == (64, 128, 3, 3))
+    changed = {**function.constants, name: np.asarray(function.constants[name]) * np.float32(1.01)}
+    found = judge_program(replace(function, constants=changed), inputs, reference).departure
+    assert found is not None
+    assert (found.module or "").startswith("up1"), found
 
 
 def test_the_first_of_two_is_named(bench: Bench) -> None:

@@ -125,14 +125,7 @@ class Reference:
 
     def _named(self, name: str) -> str | None:
         bare = re.sub(r"_(cast_fp16|uncast|exact)$", "", name).removeprefix("_inversed_")
-        for each in (bare, f"getitem{bare.removeprefix(NORM)}" if bare.startswith(NORM) else bare):
-            if each in self.origins and each in self.values:
-                return each
-        return None
-
-
-NORM = "_native_batch_norm_legit_no_training"
-"""What the captured graph calls a batch norm; it gives a tuple, whose first element is the value."""
+        return bare if bare in self.origins and bare in self.values else None
 
 
 def traced(
@@ -167,7 +160,8 @@ def interpret(
 ) -> None:
     """Run a captured graph; `take(name, value)` gets each tensor and may return another for what follows.
 
-    A batch norm's value is given under the name of its own node too.
+    A batch norm gives a tuple: its first element is the value, under the name of the norm as well as of the node that
+    takes it out.
 
     Args:
         half: every value is rounded to FP16.
@@ -188,7 +182,9 @@ def interpret(
                 other = take(n.name, result)
                 return result if other is None else other
             if isinstance(result, tuple) and result and isinstance(result[0], torch.Tensor):
-                result = (rounded(result[0]), *result[1:])
+                value = rounded(result[0])
+                other = take(n.name, value)
+                return (value if other is None else other, *result[1:])
             return result
 
     dtype = next(graph.parameters()).dtype
