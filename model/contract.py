@@ -118,3 +118,12 @@ which are right, and saves the run."""
 
 SHARP_BOUND = 0.02
 """How far the networks of a variant with `SHARP_IN_FOCUS` may be from the photo there, in [0, 1]."""
+
+SOFT_RADIUS: dict[str, float | None] = {"paper": None, "edge": 4.5}
+"""Variant → radius of the circle of confusion, in pixels of the step's low picture, from which on the step takes none
+of the photo's detail: what it gives is the blurred picture upsampled, by weights that hardly matter where that is
+smooth. With trained weights it is within `SOFT_BOUND` of the bilinear picture, 99.9 % of the numbers within half of it;
+the harness takes that and saves the run. None: not known of the variant."""
+
+SOFT_BOUND = 0.02
+"""How far the step of a variant with a `SOFT_RADIUS` may be from the bilinear picture there, in [0, 1]."""

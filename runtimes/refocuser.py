@@ -11,12 +11,13 @@ from threading import Lock
 
 import numpy as np
 
-from model.contract import CONTRACTS, DEPTH_BY_LEVEL, HALO, SHARP_IN_FOCUS
+from model.contract import CONTRACTS, DEPTH_BY_LEVEL, HALO, R_MAX, SHARP_IN_FOCUS, SOFT_RADIUS
 from model.errors import InputError, MismatchError
 from runtimes.contract import Arrays, Runtime, Session, lanes, photo_features
 from runtimes.contract import run as run_session
 from runtimes.pyramid import (
     Geometry,
+    doubled,
     geometry,
     halved_window,
     pad_to,
@@ -134,7 +135,8 @@ class Refocuser:
 
         Args:
             sink: gets each tile's output.
-            skip: give the photo where nothing is blurred, if the variant does so itself.
+            skip: give the photo where nothing is blurred, and the blurred picture upsampled where nothing is less than
+                very blurred, if the variant does so itself.
         """
         session = self._runtime.open(network)
         contract = session.describe()
@@ -142,12 +144,16 @@ class Refocuser:
         variant, count = self._runtime.variant, lanes(session)
         tiles = plan(*size, halo=HALO[variant, network], tile=self._tile, fixed_size=contract.fixed_size, lanes=count)
         sharp = sources[contract.inputs[0].name]  # what the output is where nothing is blurred
+        soft = SOFT_RADIUS[variant] if skip and network == "upsample" else None
         skip = skip and SHARP_IN_FOCUS[variant]
 
         def run(rows: Span, columns: Span) -> None:
             kept = rows.keep(output.scale), columns.keep(output.scale)
             if skip and _all_sharp(sources, network, rows, columns):
                 sink(*kept, sharp(*kept))
+                return
+            if soft is not None and _all_soft(sources, soft, rows, columns):
+                sink(*kept, _upsampled(sources["blurred"], size, rows, columns))
                 return
             inputs = {
                 tensor.name: pad_to(
@@ -215,6 +221,21 @@ def _all_sharp(sources: dict[str, Source], network: str, rows: Span, columns: Sp
     if network == "lens_blur":
         return True
     return bool(np.abs(sources["blurred"](*where) - sources["picture"](*where)).max() <= UNBLURRED)
+
+
+def _all_soft(sources: dict[str, Source], radius: float, rows: Span, columns: Span) -> bool:
+    """Whether the circle of confusion of all that a tile gives has `radius` low-resolution pixels or more."""
+    return bool(np.abs(sources["signed_depth"](rows.keep(), columns.keep())).min() * R_MAX >= radius)
+
+
+def _upsampled(blurred: Source, size: tuple[int, int], rows: Span, columns: Span) -> np.ndarray:
+    """What a tile keeps of the blurred picture, of `size` pixels, bilinearly at twice the size."""
+    windows, cores = [], []
+    for span, length in zip((rows, columns), size, strict=True):
+        start, stop = max(0, span.keep_start - 1), min(length, span.keep_stop + 1)
+        windows.append(slice(start, stop))
+        cores.append(slice(2 * (span.keep_start - start), 2 * (span.keep_stop - start)))
+    return doubled(blurred(*windows))[:, :, cores[0], cores[1]]
 
 
 def check_result(network: str, runtime: str, result: np.ndarray, shape: tuple[int, ...]) -> None:

@@ -8,8 +8,11 @@ from unittest.mock import patch
 
 import numpy as np
 
-from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, HALO, MIN_SIZE, Contract
+from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, HALO, MIN_SIZE, R_MAX, SOFT_RADIUS, Contract
 from runtimes.contract import Arrays
+from runtimes.pyramid import doubled
+
+SOFT = SOFT_RADIUS["edge"] or 0.0
 
 
 def cross(values: np.ndarray, reach: int) -> np.ndarray:
@@ -26,7 +29,8 @@ def double(values: np.ndarray) -> np.ndarray:
 
 
 class FakeSession:
-    """Networks of a known halo that give the photo back where the signed depth is zero."""
+    """Networks of a known halo that give the photo back where the signed depth is zero; the step gives its blurred
+    picture, bilinearly doubled, where the circle of confusion has `SOFT_RADIUS` pixels."""
 
     def __init__(self, runtime: "FakeRuntime", contract: Contract) -> None:
         self.runtime = runtime
@@ -64,9 +68,11 @@ class FakeSession:
     ) -> np.ndarray:
         reach = self.runtime.reach["upsample"]
         low = cross(blurred - picture, reach) + cross(signed_depth, reach) * 0.1
-        return (
+        detailed = (
             picture_high + double(low) + (cross(picture_high, 2 * reach) - picture_high) * double(np.abs(signed_depth))
         )
+        softness = double(np.abs(signed_depth) * R_MAX >= SOFT)
+        return np.where(softness, doubled(blurred), detailed)
 
     def close(self) -> None: ...
 

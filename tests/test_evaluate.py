@@ -10,14 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
 import training.scenes
 import training.sources
 from deeplens.options import DepthModelChoice
-from evaluation.baselines import BLURS, UPSAMPLERS, true_base, upsample_bilinear, upsampled_photo
+from evaluation.baselines import BLURS, UPSAMPLERS, true_base, upsampled_photo
 from evaluation.depth_error import depth_mae
 from evaluation.evaluate import TRUE_BASE, UNBLURRED, Contest, Job, SceneScores, evaluate, own_base
 from evaluation.metrics import depth_edge_band
@@ -76,13 +75,6 @@ def first_scene(sources: Sources, config: PhotoConfig = SMALL) -> Scene:
 
 
 class TestBaselines:
-    def test_bilinear_is_pytorchs(self) -> None:
-        picture = np.random.default_rng(0).random((1, 3, 5, 9), dtype=np.float32)
-        expected = torch.nn.functional.interpolate(
-            torch.from_numpy(picture), scale_factor=2, mode="bilinear", align_corners=False
-        )
-        np.testing.assert_allclose(upsample_bilinear(picture), expected.numpy(), atol=1e-6)
-
     def test_upsampled_photo_crops_clips_and_rounds(self) -> None:
         levels = Geometry(height=70, width=90, steps=1, base=(40, 48))
         base = np.full((1, 3, 40, 48), 0.5, np.float32)

@@ -4,12 +4,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.contract import ALIGNMENT, BASE_LONG_SIDE, MIN_SIZE
 from runtimes.pyramid import (
     Geometry,
+    doubled,
     geometry,
     halve,
     halved_window,
@@ -264,3 +266,16 @@ def test_every_integer_survives_the_way_to_float_and_back(dtype: type) -> None:
     out = np.zeros_like(pixels)
     quantise(read_picture(pixels, slice(0, pixels.shape[0]), slice(0, pixels.shape[1])), out)
     np.testing.assert_array_equal(out, pixels)
+
+
+@given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4))
+def test_doubled_is_pytorchs_bilinear(height: int, width: int, channels: int) -> None:
+    picture = np.random.default_rng(height).random((1, channels, height, width), dtype=np.float32)
+    before = picture.copy()
+    expected = torch.nn.functional.interpolate(
+        torch.from_numpy(picture), scale_factor=2, mode="bilinear", align_corners=False
+    )
+    found = doubled(picture)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-6)
+    np.testing.assert_array_equal(picture, before)

@@ -10,12 +10,14 @@ import pytest
 import torch
 
 from model import build
-from model.contract import DEPTH_SIZE, SHARP_BOUND, SHARP_IN_FOCUS
+from model.contract import DEPTH_BY_LEVEL, DEPTH_SIZE, R_MAX, SHARP_BOUND, SHARP_IN_FOCUS, SOFT_BOUND, SOFT_RADIUS
 from model.errors import MismatchError
+from model.upsampler import EdgeUpsampler
 from runtimes import open_runtime
 from runtimes.contract import Arrays
 from runtimes.harness import Harness
 from runtimes.photo import read_photo
+from runtimes.pyramid import doubled
 from runtimes.tiling import plan
 from tests.conftest import ROOT
 from tests.fake_runtime import OPEN, FakeRuntime, FakeSession, depth_map, photo, small_halos
@@ -113,7 +115,7 @@ class TestSharp:
     def test_a_tile_that_blur_reaches_into_is_run(self) -> None:
         """The right half is in focus; the blur of the left half spreads past the edge, and so do the runs."""
         disparity = flat()
-        disparity[:, : DEPTH_SIZE // 2] = 0.9
+        disparity[:, : DEPTH_SIZE // 2] = 0.5
         pixels = photo(300, 1280)
         with small_halos():
             skipping, running = FakeRuntime(), FakeRuntime()
@@ -156,6 +158,67 @@ class TestSharp:
         with torch.inference_mode():
             output = network(high, low, low, torch.zeros(1, 1, 64, 64))
         assert (output - high).abs().max() > 0.2 * SHARP_BOUND
+
+
+class TestSoft:
+    def test_no_step_runs_where_all_is_very_blurred(self) -> None:
+        """What it gives instead is the base, doubled level by level, whatever the tiles."""
+        pixels, bases = photo(1280, 700), list[np.ndarray]()
+
+        def observe(level: int, _network: str, arrays: Arrays) -> None:
+            if level == 0:
+                bases.append(arrays["blurred"])
+
+        with small_halos():
+            whole, tiled = FakeRuntime(), FakeRuntime()
+            Harness(whole, tile=None).refocus(pixels, flat(1.0), observe=observe, **OPEN)
+            result = Harness(tiled, tile=64).refocus(pixels, flat(1.0), **OPEN)
+        assert [network for network, _ in whole.runs] == ["lens_blur", "upsample", "upsample"]
+        assert {network for network, _ in tiled.runs} == {"lens_blur"}
+        expected = doubled(np.clip(doubled(np.clip(bases[0], 0, 1)), 0, 1))
+        np.testing.assert_array_equal(
+            result, np.rint(np.clip(expected[0, :, :1280, :700], 0, 1) * 255).transpose(1, 2, 0).astype(np.uint8)
+        )
+
+    def test_a_tile_with_less_blur_is_run(self) -> None:
+        """Very blurred on the left, hardly on the right; the picture is that of a loop that runs everything."""
+        disparity = flat(0.45)
+        disparity[:, : DEPTH_SIZE // 2] = 1.0
+        pixels = photo(300, 1280)
+        with small_halos():
+            skipping, running = FakeRuntime(), FakeRuntime()
+            found = Harness(skipping, tile=64).refocus(pixels, disparity, **OPEN)
+            expected = Harness(running, tile=64).refocus(pixels, disparity, observe=lambda *_: None, **OPEN)
+        np.testing.assert_array_equal(found, expected)
+        assert 0.4 * len(running.runs) < len(skipping.runs) < 0.9 * len(running.runs)
+
+    def test_it_begins_where_the_steps_gates_are_closed(self) -> None:
+        assert {"paper": None, "edge": EdgeUpsampler.CLOSING[1]} == SOFT_RADIUS
+        assert DEPTH_BY_LEVEL["edge"], "else the radius is not in pixels of the level"
+
+    def test_not_of_a_variant_of_which_nothing_is_known(self) -> None:
+        runtime = FakeRuntime()
+        runtime.variant = "paper"
+        Harness(runtime, tile=None).refocus(photo(300, 400), flat(1.0), **OPEN)
+        assert len(runtime.runs) == 2
+
+    @pytest.mark.parametrize("name", ["drum", "stream", "dogs"])
+    @pytest.mark.parametrize(("blur", "within"), [(1.0, True), (0.2, False)], ids=["soft", "control"])
+    def test_the_step_is_bilinear_there_within_the_bound(self, name: str, blur: float, within: bool) -> None:
+        """Shipped weights on a real photo; the control is a blur of a third of that radius, where gates are open."""
+        pixels = read_photo(ROOT / "samples" / f"{name}.jpg").pixels[:800, :1280]
+        bounds: list[float] = []
+
+        def observe(level: int, _network: str, arrays: Arrays) -> None:
+            if level:
+                assert (np.abs(arrays["signed_depth"]).min() * R_MAX >= (SOFT_RADIUS["edge"] or 0)) == within
+                errors = np.abs(arrays["blurred_high"] - doubled(arrays["blurred"]))
+                bounds.extend((float(errors.max()), 2 * float(np.quantile(errors, 0.999))))
+
+        with open_runtime("torch", threads=1) as runtime:
+            Harness(runtime).refocus(pixels, flat(1.0), focal_disparity=0.0, aperture=0.6 * blur, observe=observe)
+        assert len(bounds) == 4
+        assert (max(bounds) <= SOFT_BOUND) == within
 
 
 class TestAgain:

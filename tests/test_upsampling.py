@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.baselines import UPSAMPLERS, upsample_bilinear, upsampled_photo
+from evaluation.baselines import UPSAMPLERS, upsampled_photo
 from evaluation.baselines.upsampling import guided_filter, joint_bilateral
-from runtimes.pyramid import Geometry, halve, pad_to
+from runtimes.pyramid import Geometry, doubled, halve, pad_to
 from tests.tiny import textured
 
 each = pytest.mark.parametrize("name", UPSAMPLERS)
@@ -41,7 +41,7 @@ def test_a_picture_of_one_step_keeps_it(name: str) -> None:
     high[..., 11:] = 1  # between two pixels of a pair: the low photo has a column of its own there
     low = halve(high)
     error = np.abs(UPSAMPLERS[name](low, high, low) - high).mean()
-    plain = np.abs(upsample_bilinear(low) - high).mean()
+    plain = np.abs(doubled(low) - high).mean()
     assert error == plain if name == "bilinear" else error < 0.5 * plain
 
 
@@ -59,7 +59,7 @@ class TestGuidedFilter:
                     for y in range(7)
                 ]
             ).transpose(2, 0, 1)[None]
-        np.testing.assert_allclose(found, upsample_bilinear(once), atol=1e-5)
+        np.testing.assert_allclose(found, doubled(once), atol=1e-5)
 
     def test_guided_by_itself_it_is_the_photo(self) -> None:
         high, low = pyramid(12, 10, seed=2)
@@ -89,7 +89,7 @@ class TestGuidedFilter:
         means = np.array([[fits[windows[y][x]].mean((0, 1)) for x in range(width)] for y in range(height)])
         expected = np.empty(high.shape)
         for channel in range(3):
-            coefficients = upsample_bilinear(means[..., channel].transpose(2, 0, 1)[None])[0]
+            coefficients = doubled(means[..., channel].transpose(2, 0, 1)[None])[0]
             expected[0, channel] = (coefficients[:3] * high[0]).sum(0) + coefficients[3]
         np.testing.assert_allclose(guided_filter(low, high, guide, radius=radius, epsilon=epsilon), expected, atol=2e-5)
 

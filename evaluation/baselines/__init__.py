@@ -17,11 +17,10 @@ from evaluation.baselines.upsampling import (
     guided_filter,
     joint_bilateral,
     true_base,
-    upsample_bilinear,
     upsampled_photo,
 )
 
-__all__ = ["BLURS", "UPSAMPLERS", "Blur", "true_base", "upsample_bilinear", "upsampled_photo"]
+__all__ = ["BLURS", "UPSAMPLERS", "Blur", "true_base", "upsampled_photo"]
 
 
 class Blur(Protocol):

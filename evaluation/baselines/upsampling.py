@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from runtimes.pyramid import Geometry, halve, pad_to, picture_levels, quantise, read_picture
+from runtimes.pyramid import Geometry, doubled, halve, pad_to, picture_levels, quantise, read_picture
 
 GUIDED_RADIUS = 1
 GUIDED_EPSILON = 1e-5
@@ -23,21 +23,9 @@ SIGMA_RANGE = 0.03
 of 0.35, 0.5, 0.8 and 0.03 … 0.3 on six validation scenes with the true base."""
 
 
-def upsample_bilinear(picture: np.ndarray) -> np.ndarray:
-    """Bilinear ×2 with half-pixel centres, the border repeated: (1, C, h, w) → (1, C, 2h, 2w)."""
-    for axis in (2, 3):
-        before = np.concatenate((picture.take([0], axis), picture.take(range(picture.shape[axis] - 1), axis)), axis)
-        after = np.concatenate((picture.take(range(1, picture.shape[axis]), axis), picture.take([-1], axis)), axis)
-        pair = np.stack((0.75 * picture + 0.25 * before, 0.75 * picture + 0.25 * after), axis + 1)
-        shape = list(picture.shape)
-        shape[axis] *= 2
-        picture = pair.reshape(shape)
-    return picture
-
-
 def bilinear(low: np.ndarray, _high_photo: np.ndarray, _low_photo: np.ndarray) -> np.ndarray:
-    """`upsample_bilinear` as one of `evaluation.baselines.UPSAMPLERS`: the photo plays no part."""
-    return upsample_bilinear(low)
+    """`runtimes.pyramid.doubled` as one of `evaluation.baselines.UPSAMPLERS`: the photo plays no part."""
+    return doubled(low)
 
 
 def guided_filter(
@@ -80,7 +68,7 @@ def guided_filter(
     coefficients = mean(np.concatenate((slope, offset[..., None, :]), 2).astype(np.float32))  # (h, w, 4, C)
     height, width, _, channels = coefficients.shape
     stacked = coefficients.reshape(height, width, -1).transpose(2, 0, 1)[None]
-    high = upsample_bilinear(stacked).reshape(4, channels, 2 * height, 2 * width)
+    high = doubled(stacked).reshape(4, channels, 2 * height, 2 * width)
     return (np.einsum("gchw,ghw->chw", high[:3], high_photo[0]) + high[3])[None].astype(np.float32)
 
 
