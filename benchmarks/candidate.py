@@ -14,16 +14,25 @@ from model.errors import InputError, MissingError
 from runtimes import RUNTIMES, open_runtime
 from runtimes.contract import Arrays, OpensOnce, Runtime
 from runtimes.pytorch import TorchRuntime, TorchSession
+from runtimes.tiling import TILE
 
-PEERS = ("torch-compiled", "openvino")
-"""Not runtimes of the project: PyTorch through torch.compile, and OpenVINO on the ONNX artefacts."""
+WHOLE = "-whole"
+"""Ends the name of a peer that runs each level at once, as the networks are called without the harness's tiles."""
+
+PEERS = ("torch-compiled", f"torch{WHOLE}", f"torch-compiled{WHOLE}", "openvino")
+"""Not runtimes of the project: PyTorch through torch.compile or without tiles, and OpenVINO on the ONNX artefacts."""
 
 KNOWN = (*RUNTIMES, *PEERS)
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What is measured. `weights` are for torch; an artefact brings its own."""
+    """What is measured.
+
+    Attributes:
+        weights: for torch; an artefact brings its own.
+        aperture: α of the refocuses. The smaller, the fewer tiles are so blurred that the step is not run.
+    """
 
     variant: str
     runtime: str
@@ -31,6 +40,12 @@ class Candidate:
     artifacts: Path | None = None
     threads: int = 1
     precision: str = "fp32"
+    aperture: float = 1.0
+
+    @property
+    def tile(self) -> int | None:
+        """Of the harness: the largest side of a tile, None: each level at once."""
+        return None if self.runtime.endswith(WHOLE) else TILE
 
     @property
     def name(self) -> str:
@@ -45,12 +60,13 @@ class Candidate:
         """
         if self.runtime not in KNOWN:
             raise InputError(f"unknown runtime '{self.runtime}': choose {', '.join(KNOWN)}")
-        if self.runtime == "torch-compiled":
+        runtime = self.runtime.removesuffix(WHOLE)
+        if runtime == "torch-compiled":
             return CompiledRuntime(variant=self.variant, weights=self.weights, threads=self.threads)
-        if self.runtime == "openvino":
+        if runtime == "openvino":
             return OpenVinoRuntime(variant=self.variant, artifacts=self.artifacts, threads=self.threads)
         return open_runtime(
-            self.runtime,
+            runtime,
             variant=self.variant,
             weights=self.weights,
             artifacts=self.artifacts,

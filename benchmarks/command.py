@@ -41,7 +41,8 @@ Runtimes = Annotated[
         "--runtime",
         metavar="R",
         show_default="onnx",
-        help="Also torch-compiled, openvino. May be repeated: the others are compared with the first.",
+        help="Also torch-compiled, torch-whole and torch-compiled-whole (no tiles), openvino. May be repeated: the "
+        "others are compared with the first.",
     ),
 ]
 Precisions = Annotated[
@@ -64,6 +65,10 @@ Items = Annotated[
         show_default="all",
         help="refocus, again (only the focus changed), depth, lens_blur, upsample; may be repeated.",
     ),
+]
+Aperture = Annotated[
+    float,
+    typer.Option(metavar="A", min=0.01, max=1, help="Of the refocuses, 1: fully open. Small: no tile is left out."),
 ]
 WarmUp = Annotated[float, typer.Option(metavar="S", min=0, help="Seconds that are not counted.")]
 Runs = Annotated[int, typer.Option(metavar="N", min=1, help="At least so many runs of each.")]
@@ -89,6 +94,7 @@ def bench(
     artifacts: Artifacts = None,
     threads: Threads = None,
     item: Items = None,
+    aperture: Aperture = 1.0,
     warm_up: WarmUp = 0.2,
     runs: Runs = 100,
     seconds: Seconds = 3.0,
@@ -119,7 +125,7 @@ def bench(
     chosen = [_parts(each) for each in candidate or ()] or list(
         product(variant or ["edge"], runtime or ["onnx"], [None])
     )
-    candidates = _candidates(chosen, precision, artifacts, threads or core_count())
+    candidates = _candidates(chosen, precision, artifacts, threads or core_count(), aperture)
     if memory:
         report = _memory(candidates, sizes, console)
     elif profile:
@@ -141,7 +147,11 @@ def _parts(text: str) -> tuple[str, str, str | None]:
 
 
 def _candidates(
-    chosen: list[tuple[str, str, str | None]], precisions: list[str] | None, artifacts: Path | None, threads: int
+    chosen: list[tuple[str, str, str | None]],
+    precisions: list[str] | None,
+    artifacts: Path | None,
+    threads: int,
+    aperture: float = 1.0,
 ) -> "list[Candidate]":
     from benchmarks.candidate import Candidate
 
@@ -149,7 +159,7 @@ def _candidates(
     for variant, runtime, own in chosen:
         only = ["fp32"] if runtime.startswith("torch") or runtime == "openvino" else [own] if own else None
         for precision in only or precisions or [DEFAULT_PRECISION.get(runtime, "fp32")]:
-            found.append(Candidate(variant, runtime, weights_of(variant), artifacts, threads, precision))
+            found.append(Candidate(variant, runtime, weights_of(variant), artifacts, threads, precision, aperture))
     return found
 
 
@@ -184,6 +194,7 @@ def _speed(
     report: dict[str, Any] = {
         "format": reports.FORMAT,
         "size": list(size),
+        "aperture": candidates[0].aperture,
         "valid": not remarks,
         "remarks": remarks,
         "results": rows,

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.candidate import Candidate
-from benchmarks.worker import APERTURE, ramp, synthetic_photo
+from benchmarks.worker import ramp, synthetic_photo
 from model.errors import DeepLensError
 from runtimes.disparity import write_disparity
 from runtimes.harness import N_MIN
@@ -47,7 +47,7 @@ def measure(candidate: Candidate, *, width: int, height: int) -> dict[str, Any]:
         write_disparity(depth, ramp())
         command: list[str | Path] = [
             sys.executable, "-m", "deeplens", "refocus", photo, "-o", folder / "out.jpg", "--depth", depth,
-            "--focus-depth", "0.5", "--f-number", str(N_MIN / APERTURE),
+            "--focus-depth", "0.5", "--f-number", str(N_MIN / candidate.aperture),
             "--variant", candidate.variant, "--runtime", candidate.runtime, "--weights", str(candidate.weights),
             "--threads", str(candidate.threads), "--precision", candidate.precision, "--json", answer,
         ]  # fmt: skip

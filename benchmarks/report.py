@@ -28,8 +28,10 @@ ROOFLINE = (
 def tables(report: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows]]:
     """Title, columns and rows of each part of a report that has something to say."""
     width, height = report["size"]
+    aperture = report.get("aperture", 1.0)
+    title = f"Times, photo of {width}×{height}" + ("" if aperture == 1 else f", aperture {aperture:g}")
     parts = [
-        (f"Times, photo of {width}×{height}", TIMES, _times(report["results"])),
+        (title, TIMES, _times(report["results"])),
         ("Levels of one refocus", LEVELS, _levels(report["results"])),
         ("Opening", OPENS, _opens(report["results"])),
         ("Pairs, round by round", RATIOS, _ratios(report["ratios"])),
@@ -143,9 +145,10 @@ def compare(before: dict[str, Any], after: dict[str, Any]) -> tuple[Rows, list[s
     for name, report in (("before", before), ("after", after)):
         if not report["valid"]:
             doubts.append(f"the times {name} are invalid: {'; '.join(report['remarks'])}")
-    for key in ("size", "quick"):
-        if before[key] != after[key]:
-            doubts.append(f"{key} differs: {before[key]} and {after[key]}")
+    for key, usual in (("size", None), ("aperture", 1.0), ("quick", None)):
+        found = before.get(key, usual), after.get(key, usual)
+        if found[0] != found[1]:
+            doubts.append(f"{key} differs: {found[0]} and {found[1]}")
     for key in ("processor", "threads", "system", "versions"):
         if before["machine"][key] != after["machine"][key]:
             doubts.append(f"{key} differs: {before['machine'][key]} and {after['machine'][key]}")

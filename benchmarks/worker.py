@@ -19,7 +19,7 @@ from runtimes.contract import lanes
 from runtimes.harness import Harness
 from runtimes.pyramid import geometry
 from runtimes.refocuser import Refocuser
-from runtimes.tiling import TILE, plan
+from runtimes.tiling import plan
 
 REFOCUS, AGAIN = "refocus", "again"
 """A refocus of a photo from pixels to pixels, its depth given; and one more of the same photo, focus changed."""
@@ -28,8 +28,8 @@ LOOPS = (REFOCUS, AGAIN)
 ITEMS = (*LOOPS, *NETWORKS)
 """What can be measured: the two loops, and each network alone at the size that it has in them."""
 
-FOCAL, APERTURE = (0.35, 0.65), 1.0
-"""The focal planes that take turns, and the aperture: over a ramp of disparity nothing but a line is in focus."""
+FOCAL = (0.35, 0.65)
+"""The focal planes that take turns: over a ramp of disparity nothing but a line is in focus."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Turn:
 
 
 def synthetic_photo(width: int, height: int) -> np.ndarray:
-    """A soft pattern, H×W×3, uint8, always the same: neither times nor memory depend on what a photo shows."""
+    """A soft pattern, H×W×3, uint8, always the same: times and memory depend on depth, not on what a photo shows."""
     coarse = np.random.default_rng(0).integers(0, 256, (-(-height // 8), -(-width // 8), 3), dtype=np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
@@ -72,6 +72,7 @@ class Worker:
 
     def __init__(self, candidate: Candidate, width: int, height: int) -> None:
         start = time.perf_counter()
+        self._candidate = candidate
         self._runtime = MeteredRuntime(candidate.open())
         self.opened = {"library": time.perf_counter() - start}
         for network in NETWORKS:
@@ -103,7 +104,7 @@ class Worker:
         levels = geometry(height, width)
         size = levels.padded(0 if network == "lens_blur" else max(0, levels.steps - 1))
         count = lanes(self._runtime.open(network))
-        tiles = plan(*size, halo=HALO[self._runtime.variant, network], tile=TILE, lanes=count)
+        tiles = plan(*size, halo=HALO[self._runtime.variant, network], tile=self._candidate.tile, lanes=count)
         return tiles.height, tiles.width
 
     @cached_property
@@ -112,7 +113,7 @@ class Worker:
 
     @cached_property
     def _harness(self) -> Harness:
-        return Harness(self._runtime)
+        return Harness(self._runtime, tile=self._candidate.tile)
 
     @cached_property
     def _ready(self) -> Refocuser:
@@ -126,15 +127,15 @@ class Worker:
         if item in NETWORKS:
             inputs = self._inputs[item]
             return lambda: self._runtime.open(item).run(inputs)
-        photo, disparity = self._photo, ramp()
+        photo, disparity, aperture = self._photo, ramp(), self._candidate.aperture
         ready = self._ready if item == AGAIN else None
 
         def loop() -> object:
             self._count += 1
             focal = FOCAL[self._count % len(FOCAL)]
             if ready is not None:
-                return ready.refocus(focal_disparity=focal, aperture=APERTURE)
-            return self._harness.refocus(photo, disparity, focal_disparity=focal, aperture=APERTURE)
+                return ready.refocus(focal_disparity=focal, aperture=aperture)
+            return self._harness.refocus(photo, disparity, focal_disparity=focal, aperture=aperture)
 
         return loop
 

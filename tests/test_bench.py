@@ -9,8 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 import benchmarks.machine
 import benchmarks.measure
@@ -23,8 +21,7 @@ from benchmarks.measure import Effort, Measured, Timing, measure, ratios, result
 from benchmarks.memory import exponent
 from benchmarks.metered import Level, MeteredRuntime, multiplications, whole
 from benchmarks.state import State
-from benchmarks.statistics import Summary, median_interval, paired_ratio
-from benchmarks.worker import Run, Turn, ramp, synthetic_photo
+from benchmarks.worker import Run, Turn, Worker, ramp, synthetic_photo
 from model.cost import cost
 from model.errors import InputError
 from runtimes import open_runtime
@@ -32,36 +29,6 @@ from runtimes.harness import Harness
 from runtimes.pyramid import geometry
 from tests.conftest import Command
 from tests.test_bench_machine import SPEED, Clock
-
-
-class TestStatistics:
-    def test_percentiles(self) -> None:
-        found = Summary.of([float(each) for each in range(101)])
-        assert (found.p50, found.p90, found.p99, found.min, found.max, found.mean) == (50, 90, 99, 0, 100, 50)
-
-    def test_ratios_are_taken_within_each_round(self) -> None:
-        """The machine slows down threefold: the ratio of the medians would say 4, the rounds say 8 throughout."""
-        found = paired_ratio([8.0, 24.0, 8.0], [1.0, 3.0, 1.0])
-        assert (found.ratio, found.low, found.high, found.rounds) == (8.0, 8.0, 8.0, 3)
-
-    @pytest.mark.parametrize(("n", "k", "coverage"), [(6, 1, 0.96875), (10, 2, 0.978515625), (20, 6, 0.958610535)])
-    def test_the_interval_is_that_of_the_tables(self, n: int, k: int, coverage: float) -> None:
-        """Conover, Practical Nonparametric Statistics: for n = 20 the sixth and the fifteenth, 95.86 %."""
-        low, high, found = median_interval([float(each) for each in range(1, n + 1)], coverage=0.95)
-        assert (low, high) == (k, n + 1 - k)
-        assert found == pytest.approx(coverage, abs=1e-6)
-
-    def test_few_rounds_say_what_they_cover(self) -> None:
-        assert median_interval([1.0, 2.0, 3.0], coverage=0.95) == (1.0, 3.0, 0.75)
-        assert median_interval([7.0], coverage=0.95) == (7.0, 7.0, 0.0)
-
-    @given(st.integers(6, 60), st.integers(0, 2**32 - 1))
-    def test_the_interval_holds_the_median_as_often_as_it_says(self, n: int, seed: int) -> None:
-        samples = np.sort(np.random.default_rng(seed).random((400, n)), axis=1)
-        low, high, coverage = median_interval([float(each) for each in range(n)], coverage=0.9)
-        held = ((samples[:, int(low)] <= 0.5) & (samples[:, int(high)] >= 0.5)).mean()
-        assert coverage >= 0.9
-        assert held == pytest.approx(coverage, abs=5 * (coverage * (1 - coverage) / 400) ** 0.5 + 1e-3)
 
 
 class TestMetered:
@@ -326,8 +293,18 @@ class TestCommand:
         (one,) = _candidates([_parts("paper,onnx,fp16")], None, None, 1)
         assert (one.name, one.weights) == ("paper onnx fp16", weights_of("paper"))
 
+    def test_the_fewer_tiles_are_very_blurred_the_more_run_and_peers_without_tiles_run_each_level_once(self) -> None:
+        def runs(runtime: str, aperture: float) -> list[int]:
+            (run,) = Worker(Candidate("edge", runtime, aperture=aperture), 640, 2048).turn("refocus", seconds=0).runs
+            return [sum(level.runs.values()) for level in run.levels]
+
+        wide, narrow = runs("torch", 1.0), runs("torch", 0.05)
+        assert wide[0] == narrow[0] == 1
+        assert wide[-1] < narrow[-1]
+        assert runs("torch-whole", 1.0) == [1] * len(narrow)
+
     def test_an_unknown_runtime(self) -> None:
-        with pytest.raises(InputError, match="torch-compiled, openvino"):
+        with pytest.raises(InputError, match="torch-compiled-whole, openvino"):
             Candidate("edge", "none").open()
 
 
@@ -335,9 +312,20 @@ def test_a_report_that_differs_says_in_what() -> None:
     speeds = {"after": SPEED.to_json()}
     machine = {"processor": "a", "threads": 1, "system": "s", "versions": {}, "speed": speeds}
     rows = [{"name": "edge onnx", "peak_bytes": 1e6, "items": {"depth": {"p50": 0.2, "min": 0.1}}}]
-    before = {"size": [64, 48], "quick": False, "valid": True, "remarks": [], "results": rows, "machine": machine}
+    before: dict[str, Any] = {
+        "size": [64, 48],
+        "quick": False,
+        "valid": True,
+        "remarks": [],
+        "results": rows,
+        "machine": machine,
+    }
     faster = [{"name": "edge onnx", "peak_bytes": 2e6, "items": {"depth": {"p50": 0.1, "min": 0.1}, "again": {}}}]
-    after = {**before, "results": faster, "machine": {**machine, "threads": 2}}
+    after = {**before, "results": faster, "machine": {**machine, "threads": 2}, "aperture": 0.2}
     table, doubts = report.compare(before, after)
     assert table == [("depth", "edge onnx", "200.0", "100.0", "2.00", "1.00", "1 → 2")]
-    assert doubts == ["threads differs: 1 and 2", "sgemm rate: 100 and 100 GFLOP/s; two runs are not paired"]
+    assert doubts == [
+        "aperture differs: 1.0 and 0.2",
+        "threads differs: 1 and 2",
+        "sgemm rate: 100 and 100 GFLOP/s; two runs are not paired",
+    ]
