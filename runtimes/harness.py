@@ -131,7 +131,8 @@ class Harness:
             observe: called as observe(level, network, arrays) after the lens blur (level 0) and after each step (level
                 1 … n) with the network's inputs and its unclipped output at that level, whole and padded, by the names
                 of the contract. They must not be changed. Only for an observer the last level is held whole, and
-                tiles are run where nothing is blurred (`model.contract.SHARP_IN_FOCUS`).
+                tiles are run where nothing is blurred or everything very much (`model.contract.SHARP_IN_FOCUS`,
+                `SOFT_RADIUS`).
             progress: called with the share done after each tile, up to 1.0.
 
         Returns:
