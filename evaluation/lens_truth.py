@@ -143,7 +143,7 @@ class Settings:
     """
 
     long_side: int = 640
-    samples: int = 400
+    samples: int = 900
     seed: int = SEED
 
     def samples_for(self, aperture: float) -> int:

@@ -20,9 +20,9 @@ class RunningNorm(nn.BatchNorm2d):
         assert variance is not None
         if self.training:
             assert self.num_batches_tracked is not None
-            assert self.momentum is not None
             with torch.no_grad():
-                share = torch.clamp(1 / (1 + self.num_batches_tracked.float()), min=self.momentum)
+                # Without momentum: the mean of all batches, as of any batch norm.
+                share = torch.clamp(1 / (1 + self.num_batches_tracked.float()), min=self.momentum or 0.0)
                 values = input.float()
                 mean.lerp_(values.mean((0, 2, 3)), share)
                 variance.lerp_(values.var((0, 2, 3)), share)

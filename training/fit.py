@@ -6,7 +6,7 @@ optimiser and one number. The same command runs on one CPU, several GPUs (--devi
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeVar
@@ -17,7 +17,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.optim.swa_utils import update_bn
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from model.errors import InputError, MismatchError
 
@@ -160,8 +161,9 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
     batches = StepBatches(
         start=state["step"], stop=stop, batch=config.batch, rank=fabric.global_rank, world=fabric.world_size
     )
+    samples = task.dataset()
     loader = fabric.setup_dataloaders(
-        DataLoader(task.dataset(), batch_sampler=batches, num_workers=machine.workers, worker_init_fn=_one_thread),
+        DataLoader(samples, batch_sampler=batches, num_workers=machine.workers, worker_init_fn=_one_thread),
         use_distributed_sampler=False,
     )
     started, saved = time.monotonic() - state["seconds"], time.monotonic()
@@ -184,6 +186,8 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
             state["step"], state["seconds"] = done, time.monotonic() - started
             bar.update(row, completed=done, description=f"loss {loss.item():.4f}")
             if fabric.is_global_zero and (done % machine.validate_every == 0 or done == stop):
+                with fabric.autocast():
+                    settle(average, first_batches(samples, config.batch))
                 line = {"step": done, "seconds": round(state["seconds"], 1), "loss": loss.item()}
                 with (out / "metrics.jsonl").open("a") as metrics:
                     metrics.write(json.dumps(line | task.validate(average)) + "\n")
@@ -201,6 +205,27 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
             save_file(weights, temporary)
             temporary.replace(out / f"{config.variant}_{network}.safetensors")
     fabric.barrier()
+
+
+SETTLING = 12
+"""As many batches, the first of the fit, the statistics of the averaged weights' norms are taken from."""
+
+
+def settle(average: nn.Module, batches: Iterable[Sample]) -> None:
+    """Take the statistics of all batch norms anew over `batches`, where there are norms; nothing else changes.
+
+    The averages of the statistics along a fit are those of other weights than the averaged ones (Izmailov et al. 2018,
+    section 3.2), and a fit that begins on smaller pictures has those of smaller pictures.
+    """
+    if any(isinstance(each, nn.BatchNorm2d) for each in average.modules()):
+        with torch.no_grad():
+            update_bn(batches, average)
+
+
+def first_batches(samples: Dataset[Sample], size: int) -> Iterator[Sample]:
+    """The first `SETTLING` batches of `size` samples."""
+    for start in range(0, SETTLING * size, size):
+        yield default_collate([samples[index] for index in range(start, start + size)])
 
 
 def as_precision(name: str) -> Precision:
