@@ -19,19 +19,15 @@ from torch.utils.data import Dataset
 
 from model.build import build, load
 from model.errors import InputError, MismatchError
-from model.layers import RunningNorm
 from tests.tiny import make_sources
 from training.fit import (
-    SETTLING,
     FitConfig,
     Machine,
     Sample,
     StepBatches,
     as_precision,
-    first_batches,
     fit,
     learning_rate,
-    settle,
 )
 from training.fit_blur import BlurAndStep, BlurConfig, BlurTask
 from training.loop import pyramid
@@ -317,43 +313,6 @@ def test_the_first_step_by_hand(tmp_path: Path) -> None:
         expected = first + 0.9 * (module.get_parameter(name) - first)  # decay min(0.998, 1 / 10)
         assert torch.allclose(state["average"][name], expected, atol=1e-6), name
         assert not torch.equal(module.get_parameter(name), first)
-
-
-class Normed(nn.Sequential):
-    """A convolution and a norm with statistics far from those of its inputs."""
-
-    def __init__(self) -> None:
-        super().__init__(nn.Conv2d(2, 4, 3), nn.BatchNorm2d(4))
-        self.load_state_dict(self.state_dict() | {"1.running_mean": torch.full((4,), 9.0)})
-
-    def forward(self, batch: Sample) -> Tensor:
-        return super().forward(batch["x"])
-
-
-def test_settled_norms_have_the_statistics_of_their_inputs_and_nothing_else_changes() -> None:
-    module, samples = Normed().eval(), ToySamples(0)
-    before = {name: value.clone() for name, value in module.state_dict().items()}
-    settle(module, first_batches(samples, 2))
-    assert samples.asked == list(range(2 * SETTLING))
-    x = torch.stack([samples[index]["x"] for index in range(2 * SETTLING)])
-    with torch.no_grad():
-        inputs = module[0](x).double()
-    after = module.state_dict()
-    torch.testing.assert_close(after["1.running_mean"].double(), inputs.mean((0, 2, 3)), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(after["1.running_var"].double(), inputs.var((0, 2, 3)), rtol=0.1, atol=1e-3)
-    same = [name for name in before if name.startswith("0.")] + ["1.weight", "1.bias"]
-    assert all(torch.equal(before[name], after[name]) for name in same)
-    assert not module.training
-
-
-def test_running_norms_settle_too_and_other_modules_are_left_alone() -> None:
-    norm = RunningNorm(2)
-    inputs = [torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(seed)) * 2 + 5 for seed in range(3)]
-    module = nn.Sequential(norm)
-    settle(module, inputs)  # type: ignore[arg-type]
-    expected = torch.stack([each.mean((0, 2, 3)) for each in inputs]).mean(0)
-    torch.testing.assert_close(norm.running_mean, expected)
-    settle(nn.Conv2d(1, 1, 1), iter(()))  # no norm: nothing is run
 
 
 def test_learning_rate_rises_and_falls() -> None:
