@@ -224,7 +224,7 @@ class TestCommand:
         target, markdown, plot = (folder / name for name in ("bench.json", "bench.md", "bench.png"))
         result = deeplens(
             "bench", "--size", "64x48", "--artifacts", artifacts, "--threads", 1, "--runs", 2, "--seconds", 0,
-            "--warm-up", 0, "--json", target, "--markdown", markdown, "--plot", plot,
+            "--warm-up", 0, "--aperture", 0.5, "--json", target, "--markdown", markdown, "--plot", plot,
         )  # fmt: skip
         assert result.status == 0
         assert result.err.splitlines() == [
@@ -232,6 +232,7 @@ class TestCommand:
         ]
         answer = json.loads(target.read_text())
         assert (answer["size"], answer["valid"], answer["quick"]) == ([64, 48], False, False)
+        assert answer["aperture"] == 0.5
         (row,) = answer["results"]
         assert set(row["items"]) == {"refocus", "again", "depth", "lens_blur", "upsample"}
         assert 0 < row["items"]["refocus"]["min"] <= row["items"]["refocus"]["p50"] <= row["items"]["refocus"]["p99"]
@@ -241,6 +242,7 @@ class TestCommand:
         assert rooflines["lens_blur"]["multiplications"] == cost("edge", "lens_blur", 48, 64)["multiplications"]
         assert answer["machine"]["state"]["before"]["cpu_mhz"] == {"cpu0": 3000.0}
         assert "INVALID" in markdown.read_text()
+        assert "Times, photo of 64×48, aperture 0.5" in markdown.read_text()
         assert plot.read_bytes().startswith(b"\x89PNG")
 
         compared = deeplens("bench", "--compare", target, target)

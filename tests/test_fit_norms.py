@@ -1,12 +1,15 @@
 """Statistics of batch norms in averaged weights."""
 
+from pathlib import Path
+
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from model.layers import RunningNorm
-from training.fit import SETTLING, Sample, first_batches, settle
+from training.fit import SETTLING, FitConfig, Machine, Sample, first_batches, fit, settle
 
 
 class Samples(Dataset[Sample]):
@@ -47,9 +50,44 @@ def test_settled_norms_have_the_statistics_of_their_inputs_and_nothing_else_chan
     assert not module.training
 
 
+class NormedTask:
+    """Its loss trains the convolution, so that the norm's inputs move."""
+
+    config = FitConfig(steps=4, batch=2, learning_rate=0.05, warmup=1)
+
+    def module(self) -> Normed:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return Trained()
+
+    def dataset(self) -> Samples:
+        return Samples()
+
+    def validate(self, average: Normed) -> dict[str, float]:
+        return {"training": float(average.training)}
+
+    def networks(self, average: Normed) -> dict[str, nn.Module]:
+        return {"normed": average}
+
+
+class Trained(Normed):
+    def forward(self, batch: Sample) -> Tensor:
+        return super().forward(batch).square().mean()
+
+
+def test_a_fit_ships_settled_norms(tmp_path: Path) -> None:
+    fit(NormedTask(), out=tmp_path, machine=Machine(accelerator="cpu", workers=0, progress=False))
+    shipped = load_file(tmp_path / "edge_normed.safetensors")
+    expected = Normed().eval()
+    expected.load_state_dict(shipped)
+    settle(expected, first_batches(Samples(), 2))
+    for name in ("1.running_mean", "1.running_var"):
+        torch.testing.assert_close(shipped[name], expected.state_dict()[name])
+
+
 def test_running_norms_settle_too_and_other_modules_are_left_alone() -> None:
     norm = RunningNorm(2)
-    inputs = [torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(seed)) * 2 + 5 for seed in range(3)]
+    inputs = [torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(seed)) * 2 + 5 for seed in range(15)]
     module = nn.Sequential(norm)
     settle(module, inputs)  # type: ignore[arg-type]
     expected = torch.stack([each.mean((0, 2, 3)) for each in inputs]).mean(0)
