@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
+from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from model.errors import InputError, MismatchError
@@ -187,7 +187,7 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
             bar.update(row, completed=done, description=f"loss {loss.item():.4f}")
             if fabric.is_global_zero and (done % machine.validate_every == 0 or done == stop):
                 with fabric.autocast():
-                    settle(average, first_batches(samples, config.batch))
+                    settle(average, map(fabric.to_device, first_batches(samples, config.batch)))
                 line = {"step": done, "seconds": round(state["seconds"], 1), "loss": loss.item()}
                 with (out / "metrics.jsonl").open("a") as metrics:
                     metrics.write(json.dumps(line | task.validate(average)) + "\n")
@@ -273,11 +273,15 @@ def _forget_after(metrics: Path, step: int) -> None:
 
 @torch.no_grad()
 def _average(average: nn.Module, module: nn.Module, *, decay: float) -> None:
-    for kept, new in zip(average.state_dict().values(), module.state_dict().values(), strict=True):
+    pairs = zip(average.state_dict().values(), module.state_dict().values(), strict=True)
+    floats: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for kept, new in pairs:
         if kept.dtype.is_floating_point:
-            kept.lerp_(new, 1 - decay)
+            floats[0].append(kept)
+            floats[1].append(new)
         else:
             kept.copy_(new)
+    get_ema_multi_avg_fn(decay)(*floats, 0)
 
 
 def _one_thread(_: int) -> None:

@@ -42,8 +42,8 @@ class BlurConfig(FitConfig):
     """
 
     beta: float = 1.0
-    small: SceneConfig = field(default_factory=lambda: SceneConfig(size=256, steps=1, narrow=0.35))
-    large: SceneConfig = field(default_factory=lambda: SceneConfig(size=384, steps=2, narrow=0.35))
+    small: SceneConfig = field(default_factory=lambda: SceneConfig(size=256, steps=1, narrow=0.35, lights=0.3))
+    large: SceneConfig = field(default_factory=lambda: SceneConfig(size=384, steps=2, narrow=0.35, lights=0.3))
     loss: str = "l1"
     start: str | None = None
     known_start: bool = True
@@ -74,9 +74,15 @@ class BlurAndStep(nn.Module):
         steps = int(batch["steps"][0])
         outputs = self.outputs(batch["picture"], batch["signed_depth"], steps=steps)
         low, *high = (
-            self.loss(output, target) for output, target in zip(outputs, pyramid(batch["target"], steps), strict=True)
+            self.loss(white_at_most(output, target), target)
+            for output, target in zip(outputs, pyramid(batch["target"], steps), strict=True)
         )
         return low + self.beta * torch.stack(high).mean()
+
+
+def white_at_most(output: Tensor, target: Tensor) -> Tensor:
+    """`output` with what is above 1 taken as 1 where `target` is 1: there the true light was clipped, too."""
+    return torch.where(target >= 1, output.clamp(max=1), output)
 
 
 class BlurTask:
@@ -110,8 +116,10 @@ class BlurTask:
     def validate(self, average: BlurAndStep) -> dict[str, float]:
         """Mean PSNR in dB over 32 scenes: of the output at full and at base size, and of the unblurred picture."""
         self._held_out = self._held_out or held_out(self.validation, (self.config.small, 24), (self.config.large, 8))
+        device = next(average.parameters()).device
         scores: dict[str, list[float]] = {"psnr": [], "psnr_low": [], "psnr_unblurred": []}
-        for sample in self._held_out:
+        for kept in self._held_out:
+            sample = {name: values.to(device) for name, values in kept.items()}
             steps = int(sample["steps"][0])
             outputs = average.outputs(sample["picture"], sample["signed_depth"], steps=steps)
             targets = pyramid(sample["target"], steps)
@@ -167,6 +175,7 @@ def main(
     accelerator: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that make scenes.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each process on a CPU.")] = None,
+    validate_every: Annotated[int, typer.Option(min=1, help="Steps from one validation to the next.")] = 200,
 ) -> None:
     """Fit the lens blur and the ×2 step jointly on synthetic scenes."""
     if (backgrounds is None) != (cutouts is None):
@@ -179,7 +188,10 @@ def main(
         loss=loss, precision=as_precision(precision), start=str(start) if start else None,
     )  # fmt: skip
     task = BlurTask(config, train=train, validation=shipped("val", data))
-    machine = Machine(devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads)
+    machine = Machine(
+        devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads,
+        validate_every=validate_every,
+    )  # fmt: skip
     fit(task, out=out, resume=resume, machine=machine)
 
 

@@ -96,6 +96,7 @@ class DepthWithLoss(nn.Module):
         if self.gradient:
             loss = loss + self.gradient * gradient_loss(disparity, truth, known)
         for teacher in self.teacher:
+            teacher.to(picture.device)
             with torch.no_grad():
                 taught = normalise(teacher(resized(picture, DEPTH_SIZE)).float())
                 taught = resized(taught, truth.shape[-1])
@@ -142,11 +143,12 @@ class DepthTask:
         """
         stream = DepthStream(self.validation, seed=VALIDATION_SEED, data=self.data)
         ramp = torch.linspace(0, 1, DEPTH_SIZE).view(1, DEPTH_SIZE, 1)
+        device = next(average.parameters()).device
         names = {"composed": "mae_composed", "photo": "mae_photo", "matte": "mae_matte"}
         scores: dict[str, list[float]] = {name: [] for name in (*names.values(), "mae_ramp")}
         for index in range(48):
             sample, kind = stream[index], stream.kind(index)
-            disparity, segmentation = average.network.heads(sample["picture"][None])
+            disparity, segmentation = (maps.cpu() for maps in average.network.heads(sample["picture"][None].to(device)))
             if sample["has_disparity"]:
                 error = normalise(disparity)[0] - sample["disparity"]
                 scores["mae_ramp"].append(float((ramp - sample["disparity"]).abs().mean()))
@@ -156,7 +158,7 @@ class DepthTask:
         for path in self.validation_rooms:
             pixels, truth = load_room(path)
             picture = torch.from_numpy(pixels).permute(2, 0, 1).float()[None] / 255
-            error = normalise(average.network(picture))[0, 0] - torch.from_numpy(truth)
+            error = normalise(average.network(picture.to(device)).cpu())[0, 0] - torch.from_numpy(truth)
             scores.setdefault("mae_rooms", []).append(float(error.abs().mean()))
             scores.setdefault("mae_rooms_ramp", []).append(float((ramp[0] - torch.from_numpy(truth)).abs().mean()))
         return {name: round(sum(values) / len(values), 4) for name, values in scores.items()}
@@ -297,6 +299,7 @@ def main(
     accelerator: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
     workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each process on a CPU.")] = None,
+    validate_every: Annotated[int, typer.Option(min=1, help="Steps from one validation to the next.")] = 100,
 ) -> None:
     """Fit the depth network with its segmentation head."""
     config = DepthConfig(
@@ -311,8 +314,9 @@ def main(
         rooms=rendered("train", data), validation_rooms=rendered("val", data),
     )  # fmt: skip
     machine = Machine(
-        devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads, validate_every=100
-    )
+        devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads,
+        validate_every=validate_every,
+    )  # fmt: skip
     fit(task, out=out, resume=resume, machine=machine)
 
 

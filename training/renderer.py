@@ -31,7 +31,7 @@ class Plane:
     """One layer of a scene.
 
     Attributes:
-        light: (H, W, 3) premultiplied linear colour in [0, 1].
+        light: (H, W, 3) premultiplied linear colour; white is 1, a lamp may be brighter.
         coverage: (H, W) alpha in [0, 1].
         disparity: (c, y, x): the disparity at row i, column j is c + y·i + x·j; 0 slopes face the camera.
     """

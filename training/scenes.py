@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw
 from scipy.ndimage import grey_dilation, grey_erosion
 
 from model.contract import BASE_LONG_SIDE, R_MAX
+from training.lights import relit, with_lights
 from training.renderer import (
     Array,
     Plane,
@@ -45,6 +46,8 @@ class SceneConfig:
         exact: render by the accumulation buffer instead of layer by layer.
         cutout_only: foregrounds are photographic cut-outs in their own colours only, as in the paper.
         narrow: share of scenes with a small aperture, α from 0.02 to 0.5, evenly in its logarithm.
+        lights: share of scenes with lamps put into them that are brighter than white, which the picture clips. Unless
+            it is 0, what is clipped in small spots of the photos counts as such a lamp in all scenes.
     """
 
     size: int = 320
@@ -52,6 +55,7 @@ class SceneConfig:
     exact: bool = False
     cutout_only: bool = False
     narrow: float = 0.0
+    lights: float = 0.0
 
     @property
     def radius(self) -> float:
@@ -104,6 +108,11 @@ def make_scene(sources: Sources, *, seed: int, index: int, config: SceneConfig) 
     margin = int(np.ceil(config.radius)) + 2
     canvas = config.size + 2 * margin
     planes = _planes(sources, rng, canvas=canvas, config=config)
+    lit = np.random.default_rng([seed, index, 3])
+    if config.lights:
+        planes = [relit(plane, lit) for plane in planes]
+    if lit.random() < config.lights:
+        planes = [with_lights(plane, lit) for plane in planes]
     inner = slice(margin, margin + config.size)
     disparity = visible_disparity(planes)
     focal = _focal(planes, disparity[inner, inner], rng)
@@ -114,7 +123,7 @@ def make_scene(sources: Sources, *, seed: int, index: int, config: SceneConfig) 
 
     render = render_exact if config.exact else render_layered
     target = render(planes, focal=focal, radius=config.radius * aperture)[inner, inner]
-    # The photo is what is known of the scene: 8 bits.
+    # The photo is what is known of the scene: 8 bits, and nothing brighter than white.
     picture = np.rint(linear_to_srgb(composite(planes)[inner, inner]) * 255).astype(np.uint8)
     return Scene(
         picture=picture,
