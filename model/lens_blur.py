@@ -67,16 +67,11 @@ class EdgeLensBlur(nn.Module):
         L² = Σ_j k_j · blur(m_j · I²) / Σ_j k_j · M_j,
 
     which is equation 2 with K_j = k_j M_j / Σ k M and F_j = blur(m_j I²) / M_j: L is always a weighted mean of the
-    picture's own pixels, so that hues can't shift, and it is the picture itself where the signed depth is 0. Each
+    picture's own pixels, so that colours can't shift, and it is the picture itself where the signed depth is 0. Each
     k_j is a predicted number in (0, 1) times what the coverage of nearer features leaves of feature j: the network
     starts from compositing and learns where that is wrong.
 
-    A photo clips what is bright: a lamp's pixel is 1 whether the lamp is as bright as the wall beside it or forty times
-    that, and only in the second case does it open into a disc. So what is blurred is raised where it is bright, by a
-    predicted gain of up to `GAIN`, one for the three colours: see `recovered`. What is in focus is not.
-
-    Input: picture (N, 3, h, w) in [0, 1], signed_depth (N, 1, h, w) in [-1, 1]. Output: (N, 3, h, w), 0 or more; above
-    1 where recovered light is brighter than white (the loop clips it).
+    Input: picture (N, 3, h, w) in [0, 1], signed_depth (N, 1, h, w) in [-1, 1]. Output: (N, 3, h, w) in [0, 1].
     """
 
     CENTRES = (0.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0, -4.5, 4.5, -6.0, 6.0, -8.0, 8.0)
@@ -96,12 +91,6 @@ class EdgeLensBlur(nn.Module):
 
     COVERAGE_FLOOR = 1e-3
     """Weight of the pixel itself in the quotient, which keeps it defined where no feature covers the pixel."""
-
-    GAIN = 16.0
-    """The most that a pixel's light is raised by; a white lamp then stands for one of 16 times white."""
-
-    GAIN_START = -6.0
-    """Bias of the gain's logit to begin with: a white pixel is raised by 4 %."""
 
     HIDDEN_SHARE = 0.02
     """Share of a feature that the network can still use where nearer ones cover it fully."""
@@ -124,14 +113,12 @@ class EdgeLensBlur(nn.Module):
         self.context = nn.Sequential(ResidualBlock(width), ResidualBlock(width, dilation=2), nn.Conv2d(width, 32, 1))
         self.fuse = nn.Conv2d(32, 32, 3, padding=1)
         self.refine = nn.Conv2d(32, 4 * taps, 1)
-        self.recover = nn.Conv2d(32, 4, 1)
         self.gather = nn.Conv2d(32, width, 3, padding=1)
         self.gather_folded = FoldedConv(1 + features, width)
         self.mix = nn.Sequential(ResidualBlock(width), nn.Conv2d(width, 4 * features, 1))
-        # To begin with: plain compositing of the layers, and each pixel keeps its own depth and its light.
-        for parameter in (*self.refine.parameters(), *self.recover.parameters(), *self.mix[1].parameters()):
+        # To begin with: plain compositing of the layers, and each pixel keeps its own depth.
+        for parameter in (*self.refine.parameters(), *self.mix[1].parameters()):
             nn.init.zeros_(parameter)
-        nn.init.constant_(list(self.recover.parameters())[1], self.GAIN_START)
         with torch.no_grad():
             list(self.refine.parameters())[1].view(taps, 4)[taps // 2] = 4.0
         self._register_bins()
@@ -202,16 +189,6 @@ class EdgeLensBlur(nn.Module):
         root = picture * (self.LIGHT_BEND * picture + (1 - self.LIGHT_BEND))
         return self.LIGHT_SCALE * root * root
 
-    def recovered(self, context: Tensor, light: Tensor) -> Tensor:
-        """Light (N, 3, h, w) in [0, `GAIN` · `LIGHT_SCALE`] as it may have been before the photo clipped it.
-
-        A pixel is multiplied by 1 + (`GAIN` − 1) · m · g, with m its brightest colour in [0, 1] and g in (0, 1)
-        predicted: what is dark stays as it is.
-        """
-        red, green, blue = (light[:, c : c + 1] for c in range(3))
-        brightest = torch.maximum(torch.maximum(red, green), blue) * ((self.GAIN - 1) / self.LIGHT_SCALE)
-        return light + light * (brightest * torch.sigmoid(F.pixel_shuffle(self.recover(context), 2)))
-
     def membership(self, signed_depth: Tensor) -> Tensor:
         """Soft bins m (N, 13, h, w) of the signed radius: in [0, 1], summing to 1 over the channels."""
         rising = F.conv2d(signed_depth, self.rise, self.rise_at)
@@ -230,15 +207,14 @@ class EdgeLensBlur(nn.Module):
         coarse = upsample_2x(self.context(F.relu(self.down(fine))))
         return F.relu(self.fuse(F.relu(fine + coarse)))
 
-    def _features(self, light: Tensor, recovered: Tensor, bins: Tensor) -> list[Tensor]:
+    def _features(self, light: Tensor, bins: Tensor) -> list[Tensor]:
         """Blurred features, one tensor a group: (N, 4·f, h, w), red, green, blue light and coverage of f features."""
         union = (bins * self.behind).sum(1, keepdim=True)
         layers = []
         for first, count, with_union in self.GROUPS:
             mask = bins[:, first : first + count]
             mask = torch.cat((mask, union), 1) if with_union else mask
-            own = recovered if first else light
-            layers.append(torch.cat([*(own[:, c : c + 1] * mask for c in range(3)), mask], 1))
+            layers.append(torch.cat([*(light[:, c : c + 1] * mask for c in range(3)), mask], 1))
         sharp, r1, r2, r3, *wide = layers
         half = F.avg_pool2d(torch.cat(wide, 1), 2)
         r4, r6 = _spread(half[:, :8], self.disc4), _spread(half[:, 8:16], self.disc6)
@@ -258,7 +234,7 @@ class EdgeLensBlur(nn.Module):
         context = self._encode(picture, signed_depth)
         refined = self.refined(context, signed_depth)
         light = self.light(picture)
-        groups = self._features(light, self.recovered(context, light), self.membership(refined))
+        groups = self._features(light, self.membership(refined))
         stack = torch.cat(groups, 1)
         coverage = torch.cat([group[:, 3 * group.shape[1] // 4 :] for group in groups], 1)
         seen = self.gather(context) + self.gather_folded(torch.cat((refined, coverage), 1))

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter, minimum_filter
-from torch import nn
 
 from model.build import build
 from model.contract import R_MAX
@@ -34,16 +33,6 @@ def edge_blur() -> EdgeLensBlur:
     module = build("edge", "lens_blur")
     assert isinstance(module, EdgeLensBlur)
     return module
-
-
-@torch.no_grad()
-def with_gain(blur: nn.Module, share: int) -> EdgeLensBlur:
-    """With all of the predicted gain (1) or nothing of it (0) everywhere."""
-    assert isinstance(blur, EdgeLensBlur)
-    blur.recover.weight.zero_()
-    assert blur.recover.bias is not None
-    blur.recover.bias.fill_(100.0 if share else -100.0)
-    return blur
 
 
 def test_membership_is_a_hat_around_each_centre() -> None:
@@ -95,7 +84,7 @@ BLUR_REACH = 12
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([0.0, 1.0, 20.0]), patch=st.sampled_from([1, 4, 16]))
 @torch.no_grad()
 def test_blur_is_a_mean_of_the_neighbourhood(seed: int, scale: float, patch: int) -> None:
-    blur = with_gain(scrambled(edge_blur(), seed=seed, scale=scale), 0)
+    blur = scrambled(edge_blur(), seed=seed, scale=scale)
     picture, signed_depth = random_inputs("lens_blur", 48, 64, seed=seed)
     picture = picture[:, :, ::patch, ::patch].repeat_interleave(patch, 2).repeat_interleave(patch, 3)
     signed_depth = signed_depth[:, :, ::patch, ::patch].repeat_interleave(patch, 2).repeat_interleave(patch, 3)
@@ -110,7 +99,7 @@ def test_blur_is_a_mean_of_the_neighbourhood(seed: int, scale: float, patch: int
 @torch.no_grad()
 def test_blur_spreads_light_over_its_disc() -> None:
     """A bright pixel at one depth, with initial weights: the spot grows with |signed depth|, in linear light."""
-    blur = with_gain(edge_blur(), 0)
+    blur = edge_blur()
     picture = torch.full((1, 3, 48, 48), 0.1)
     picture[:, :, 24, 24] = 1.0
     spreads = []
@@ -126,35 +115,6 @@ def test_blur_spreads_light_over_its_disc() -> None:
     assert spreads[4] == pytest.approx(18, rel=0.2)
 
 
-@torch.no_grad()
-def test_recovered_light_is_the_brightest_colours_gain_times_the_light() -> None:
-    blur = with_gain(edge_blur(), 1)
-    context = torch.randn(1, 32, 8, 8)
-    share = torch.rand(1, 3, 16, 16)
-    light = blur.LIGHT_SCALE * share
-    expected = share.double() * (1 + (blur.GAIN - 1) * share.double().amax(1, keepdim=True))
-    torch.testing.assert_close(blur.recovered(context, light).double() / blur.LIGHT_SCALE, expected, rtol=1e-5, atol=0)
-    torch.testing.assert_close(with_gain(blur, 0).recovered(context, light), light)
-    start = edge_blur()
-    assert start.recovered(context, light).div(light).amax() < 1.05, "to begin with, next to nothing is raised"
-
-
-@torch.no_grad()
-def test_a_lamp_out_of_focus_opens_into_a_disc_of_its_recovered_light() -> None:
-    picture = torch.full((1, 3, 48, 48), 0.1)
-    picture[:, :, 24, 24] = 1.0
-    signed_depth = torch.full((1, 1, 48, 48), -4.5 / R_MAX)
-    light = {}
-    for share in (0, 1):
-        blur = with_gain(edge_blur(), share)
-        light[share] = float((blur.light(blur(picture, signed_depth)) - blur.light(picture[..., :1, :1])).sum())
-        assert (blur(picture, torch.zeros(1, 1, 48, 48)) - picture).abs().max() < 1e-4, "in focus it stays what it is"
-    # The grey around is raised a little, too: by its own brightness.
-    grey = float(edge_blur().light(picture[..., :1, :1])[0, 0]) / 256
-    lamp, around = 16 - (grey + 15 * grey**2), 48 * 48 * 15 * grey**2
-    assert light[1] / light[0] == pytest.approx((lamp + around) / (1 - grey), rel=0.05)
-
-
 def test_light_is_that_of_srgb() -> None:
     blur = edge_blur()
     values = torch.linspace(0, 1, 256)
@@ -166,7 +126,7 @@ def test_light_is_that_of_srgb() -> None:
 @torch.no_grad()
 def test_learned_discs_only_ever_average() -> None:
     """Whatever is learned, a disc's weights are not negative and sum to 1: a bright field stays what it is."""
-    blur = with_gain(edge_blur(), 0)
+    blur = edge_blur()
     torch.manual_seed(0)
     for name, disc in blur.named_parameters():
         if name.startswith("disc"):

@@ -4,7 +4,7 @@ $ python -m training.fit_blur --variant edge --out runs/edge_blur [--resume]
 """
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -42,8 +42,8 @@ class BlurConfig(FitConfig):
     """
 
     beta: float = 1.0
-    small: SceneConfig = field(default_factory=lambda: SceneConfig(size=256, steps=1, narrow=0.35, lights=0.3))
-    large: SceneConfig = field(default_factory=lambda: SceneConfig(size=384, steps=2, narrow=0.35, lights=0.3))
+    small: SceneConfig = field(default_factory=lambda: SceneConfig(size=256, steps=1, narrow=0.35))
+    large: SceneConfig = field(default_factory=lambda: SceneConfig(size=384, steps=2, narrow=0.35))
     loss: str = "l1"
     start: str | None = None
     known_start: bool = True
@@ -163,6 +163,7 @@ def main(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = BlurConfig.learning_rate,
     seed: Annotated[int, typer.Option(help="Seed of the scenes.")] = 0,
     loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = BlurConfig.loss,
+    lights: Annotated[float, typer.Option(min=0, max=1, help="Share of the scenes that get lamps.")] = 0.0,
     start: Annotated[Path | None, typer.Option(help="Folder with weights of an earlier fit to start from.")] = None,
     precision: Annotated[str, typer.Option(help=f"{' or '.join(PRECISIONS)}.")] = BlurConfig.precision,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/edge_blur"),
@@ -187,6 +188,7 @@ def main(
         variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
         loss=loss, precision=as_precision(precision), start=str(start) if start else None,
     )  # fmt: skip
+    config = replace(config, small=replace(config.small, lights=lights), large=replace(config.large, lights=lights))
     task = BlurTask(config, train=train, validation=shipped("val", data))
     machine = Machine(
         devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads,
