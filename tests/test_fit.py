@@ -1,25 +1,18 @@
 """The loop of the fits: it goes on bit for bit where it was stopped, alone or with several processes."""
 
 import json
-import os
-import subprocess
-import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from model.build import build, load
 from model.errors import InputError, MismatchError
-from tests.tiny import make_sources
 from training.fit import (
     FitConfig,
     Machine,
@@ -29,10 +22,6 @@ from training.fit import (
     fit,
     learning_rate,
 )
-from training.fit_blur import BlurAndStep, BlurConfig, BlurTask
-from training.loop import pyramid
-from training.losses import normalised_loss
-from training.scenes import SceneConfig
 
 ROOT = Path(__file__).parents[1]
 ALONE = Machine(accelerator="cpu", workers=0, progress=False)
@@ -161,41 +150,6 @@ def test_an_unknown_precision_is_refused() -> None:
 # --- Going on
 
 
-def tiny_blur(root: Path) -> BlurTask:
-    sources = make_sources(root)
-    config = BlurConfig(
-        steps=6, batch=2, warmup=2, small=SceneConfig(size=64, steps=1), large=SceneConfig(size=128, steps=2)
-    )
-    return BlurTask(config, train=sources, validation=sources)
-
-
-def test_lens_blur_and_step_go_on_bit_for_bit(tmp_path: Path) -> None:
-    """Six steps with small and large scenes: unbroken, and stopped after the third."""
-    task = tiny_blur(tmp_path / "sources")
-    fit(task, out=tmp_path / "whole", machine=ALONE)
-    fit(task, out=tmp_path / "parts", machine=ALONE, stop_at=3)
-    half = checkpoint(tmp_path / "parts")
-    assert half["step"] == 3
-    fit(task, out=tmp_path / "parts", machine=ALONE, resume=True)
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
-
-    state = checkpoint(tmp_path / "whole")
-    assert state["step"] == 6
-    assert {"model", "average", "optimizer"} <= state.keys()
-    with pytest.raises(AssertionError):
-        assert_equal(half["model"], state["model"])
-    assert len(state["optimizer"]["state"]) > 10
-    for network in ("lens_blur", "upsample"):
-        shipped = load("edge", network, tmp_path / "whole").state_dict()
-        for name, value in shipped.items():
-            assert torch.equal(value, state["average"][f"{network}.{name}"])
-    lines = [json.loads(line) for line in (tmp_path / "parts" / "metrics.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == [3, 6]
-    assert all(line["psnr"] > 5 and line["psnr_unblurred"] > 5 and line["psnr_low"] > 5 for line in lines)
-    assert lines[0]["psnr_unblurred"] == lines[1]["psnr_unblurred"]
-    assert lines[0]["seconds"] <= lines[1]["seconds"]
-
-
 @pytest.mark.parametrize("breaks_at", [8, 9, 11])
 def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path, breaks_at: int) -> None:
     """Killed in the third step: what was done of it is done again."""
@@ -243,33 +197,6 @@ def test_another_configuration_is_refused(tmp_path: Path, change: dict[str, Any]
     fit(toy(), out=tmp_path, machine=ALONE, stop_at=1)
     with pytest.raises(MismatchError, match=rf"is of a run with another {next(iter(change))}"):
         fit(ToyTask(replace(CONFIG, **change)), out=tmp_path, machine=ALONE, resume=True)
-
-
-def test_a_fit_of_blur_starts_from_earlier_weights_with_the_loss_that_it_is_told(tmp_path: Path) -> None:
-    blur, step = build("edge", "lens_blur"), build("edge", "upsample")
-    with torch.no_grad():
-        dict(blur.named_parameters())["disc1"].add_(0.125)
-    for name, network in (("lens_blur", blur), ("upsample", step)):
-        save_file(network.state_dict(), tmp_path / f"edge_{name}.safetensors")
-    task = tiny_blur(tmp_path / "sources")
-    told = BlurTask(
-        replace(task.config, start=str(tmp_path), loss="l2"), train=task.train, validation=task.validation
-    ).module()
-    assert_equal(told.lens_blur.state_dict(), blur.state_dict())
-    with pytest.raises(AssertionError):
-        assert_equal(task.module().lens_blur.state_dict(), blur.state_dict())
-    batch = {name: torch.rand(1, 3, 64, 64) for name in ("picture", "target")}
-    batch |= {"signed_depth": torch.zeros(1, 1, 64, 64), "steps": torch.tensor([1])}
-    told.requires_grad_(False)
-    low, high = told.outputs(batch["picture"], batch["signed_depth"], steps=1)
-    targets = pyramid(batch["target"], 1)
-    expected = F.mse_loss(low, targets[0]) + F.mse_loss(high, targets[1])
-    assert float(told(batch)) == pytest.approx(float(expected), rel=1e-5)
-
-
-def test_other_scenes_are_another_configuration() -> None:
-    one, other = BlurConfig(), BlurConfig(small=SceneConfig(size=64, steps=1))
-    assert asdict(one) != asdict(other), "nested settings are compared too"
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
@@ -333,76 +260,3 @@ def test_processes_share_each_step(world: int) -> None:
         shared = sorted(index for rank in range(world) for index in batches[rank][step])
         assert shared == list(range(4 * (step + 2), 4 * (step + 3)))
         assert {len(batches[rank][step]) for rank in range(world)} == {4 // world}
-
-
-@torch.no_grad()
-def test_equation_6() -> None:
-    module = BlurAndStep(build("edge", "lens_blur"), build("edge", "upsample"), beta=0.7)
-    generator = torch.Generator().manual_seed(0)
-    batch = {name: torch.rand(2, 3, 128, 128, generator=generator) for name in ("picture", "target")}
-    batch["signed_depth"] = torch.rand(2, 1, 128, 128, generator=generator) - 0.5
-    batch["steps"] = torch.tensor([2, 2])
-    outputs = module.outputs(batch["picture"], batch["signed_depth"], steps=2)
-    targets = pyramid(batch["target"], 2)
-    assert [output.shape[-1] for output in outputs] == [32, 64, 128]
-    low, *high = (float(normalised_loss(*pair)) for pair in zip(outputs, targets, strict=True))
-    assert float(module(batch)) == pytest.approx(low + 0.7 * (high[0] + high[1]) / 2, rel=1e-5)
-
-
-@pytest.mark.parametrize("variant", ["paper", "edge"])
-def test_both_variants_get_gradients_everywhere(variant: str) -> None:
-    """Several processes wait for the gradient of every weight: none may be left out of the loss."""
-    module = BlurAndStep(build(variant, "lens_blur"), build(variant, "upsample"), beta=1.0).train()
-    generator = torch.Generator().manual_seed(0)
-    batch = {name: torch.rand(1, 3, 64, 64, generator=generator) for name in ("picture", "target")}
-    batch["signed_depth"] = 2 * torch.rand(1, 1, 64, 64, generator=generator) - 1
-    batch["steps"] = torch.tensor([1])
-    module(batch).backward()
-    for name, parameter in module.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.isfinite().all(), name
-
-
-# --- Several processes
-
-_SCRIPT = """
-import os, sys
-from pathlib import Path
-import torch
-from tests.test_fit import toy
-from training.fit import Machine, fit
-out, devices = Path(sys.argv[1]), int(sys.argv[2])
-task = toy()
-fit(task, out=out, machine=Machine(devices=devices, accelerator="cpu", workers=0, threads=1, progress=False))
-state = {"weights": task.modules[0].state_dict(), "asked": task.samples.asked}
-torch.save(state, out / f"rank{os.environ.get('LOCAL_RANK', '0')}.pt")
-"""
-
-
-@pytest.fixture
-def run_script(tmp_path: Path) -> Callable[[Path, int], None]:
-    (tmp_path / "script.py").write_text(_SCRIPT)
-
-    def run(out: Path, devices: int) -> None:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, str(tmp_path / "script.py"), str(out), str(devices)]
-        done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180)
-        assert done.returncode == 0, done.stderr[-2000:]
-
-    return run
-
-
-def test_two_processes_fit_as_one_does(tmp_path: Path, run_script: Callable[[Path, int], None]) -> None:
-    run_script(tmp_path / "two", 2)
-    ranks = [torch.load(tmp_path / "two" / f"rank{rank}.pt") for rank in range(2)]
-    assert_equal(ranks[0]["weights"], ranks[1]["weights"])
-    assert [rank["asked"] for rank in ranks] == [list(range(rank, 24, 2)) for rank in range(2)]
-
-    fit(toy(), out=tmp_path / "one", machine=ALONE)
-    one, two = (load_file(tmp_path / name / "edge_toy.safetensors") for name in ("one", "two"))
-    start = Toy().network.state_dict()
-    for name, expected in one.items():
-        if expected.is_floating_point():
-            assert (two[name] - expected).abs().max() < 1e-5, name
-    assert max(float((one[name] - start[name]).abs().max()) for name in one) > 0.01, "the control: they have learnt"
-    assert len((tmp_path / "two" / "metrics.jsonl").read_text().splitlines()) == 1, "one process writes"
