@@ -14,7 +14,7 @@ import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -162,12 +162,14 @@ class Contest:
                 if level == 0:
                     base.append(arrays["blurred"])
 
-            methods = {
-                variant: harness.refocus(
-                    scene.picture, disparity, focal_disparity=focal, aperture=scene.aperture, observe=observe
+            refocus = {
+                variant: partial(
+                    harness.refocus, scene.picture, disparity, focal_disparity=focal, aperture=scene.aperture
                 )
                 for variant, harness in self._harnesses.items()
             }
+            refocus[self.job.variants[0]](observe=observe)
+            methods = {variant: run() for variant, run in refocus.items()}
             for name in UPSAMPLERS if self.job.baselines else ("bilinear",):
                 found[own_base(self.job.variants[0], name), kind] = upsampled_photo(
                     base[0], levels, photo=scene.picture, upsample=UPSAMPLERS[name]

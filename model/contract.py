@@ -111,6 +111,11 @@ HALO: dict[tuple[str, str], int] = {
 of half of `ALIGNMENT`: then windows of aligned size start at aligned places. Tiles that overlap by this much give the
 same picture as the whole."""
 
+FINER_BASE: dict[str, bool] = {"paper": False, "edge": True}
+"""Variant → whether the loop may begin at level 1, where the circle of confusion is nowhere wider than the lens blur
+reaches there: |D̃| ≤ 1/2. The lens blur then sees level 1's picture and 2 · D̃, and is right to the pixel where else the
+first step would guess. It costs the lens blur four times, and the first step not at all."""
+
 SHARP_IN_FOCUS: dict[str, bool] = {"paper": False, "edge": True}
 """Variant → whether its trained networks give the photo back where the signed depth is 0 and nothing blurred reaches
 in: within `SHARP_BOUND`, 99.9 % of the numbers within a tenth of it. The harness then takes the photo's own pixels,

@@ -130,9 +130,9 @@ class Harness:
                 blur grows from its ends. 0: the one plane of a lens.
             observe: called as observe(level, network, arrays) after the lens blur (level 0) and after each step (level
                 1 … n) with the network's inputs and its unclipped output at that level, whole and padded, by the names
-                of the contract. They must not be changed. Only for an observer the last level is held whole, and
+                of the contract. They must not be changed. Only for an observer the last level is held whole,
                 tiles are run where nothing is blurred or everything very much (`model.contract.SHARP_IN_FOCUS`,
-                `SOFT_RADIUS`).
+                `SOFT_RADIUS`), and the loop begins at the base whatever the blur (`FINER_BASE`).
             progress: called with the share done after each tile, up to 1.0.
 
         Returns:

@@ -49,6 +49,11 @@ class Geometry:
         return -(-self.height // size), -(-self.width // size)
 
     @property
+    def finest_depth(self) -> int:
+        """The finest level whose depth is held: n − 1, the last that a step takes, but level 1 where there is one."""
+        return max(self.steps - 1, min(self.steps, 1))
+
+    @property
     def blur_scale(self) -> float:
         """The size of the photo at the base relative to `BASE_LONG_SIDE`, at most 1.
 
@@ -217,8 +222,8 @@ def resize_registered(values: np.ndarray, levels: Geometry, level: int) -> np.nd
 
 
 def registered_disparity(disparity: np.ndarray, levels: Geometry) -> np.ndarray:
-    """A disparity map of any size, h×w, at the finest level that is held (n − 1, or 0): its `levels.covered` part."""
-    return resize_registered(np.asarray(disparity, np.float32), levels, max(0, levels.steps - 1))
+    """A disparity map of any size, h×w, at `levels.finest_depth`: its `levels.covered` part."""
+    return resize_registered(np.asarray(disparity, np.float32), levels, levels.finest_depth)
 
 
 def signed_depth_levels(
@@ -230,7 +235,7 @@ def signed_depth_levels(
     focus_range: float = 0.0,
     by_level: bool = False,
 ) -> list[np.ndarray]:
-    """Signed depth D̃ = (D − d_f) · α · `levels.blur_scale` at each level that is held (0 … n − 1, and 0 if n = 0).
+    """Signed depth D̃ = (D − d_f) · α · `levels.blur_scale` at each level from 0 to `levels.finest_depth`.
 
     With a range in focus, D − d_f is 0 within it and counts from its nearer end outside:
     sign(D − d_f) · max(|D − d_f| − w / 2, 0).
@@ -246,7 +251,7 @@ def signed_depth_levels(
         (1, 1, *levels.padded(k)), float32, in [-1, 1], base first. The finest is D's, padded by
         reflection; each below is its 2×2 mean, which is bilinear again.
     """
-    finest = max(0, levels.steps - 1)
+    finest = levels.finest_depth
     signed = disparity - np.float32(focal_disparity)
     if focus_range:
         signed -= np.clip(signed, -np.float32(focus_range / 2), np.float32(focus_range / 2))

@@ -11,7 +11,7 @@ from threading import Lock
 
 import numpy as np
 
-from model.contract import CONTRACTS, DEPTH_BY_LEVEL, HALO, R_MAX, SHARP_IN_FOCUS, SOFT_RADIUS
+from model.contract import CONTRACTS, DEPTH_BY_LEVEL, FINER_BASE, HALO, R_MAX, SHARP_IN_FOCUS, SOFT_RADIUS
 from model.errors import InputError, MismatchError
 from runtimes.contract import Arrays, Runtime, Session, lanes, photo_features
 from runtimes.contract import run as run_session
@@ -94,14 +94,15 @@ class Refocuser:
             focus_range=focus_range,
             by_level=DEPTH_BY_LEVEL[self._runtime.variant],
         )
-        report = _Share(levels, progress)
+        first = 1 if observe is None and self._reaches(depths[0]) else 0
+        report = _Share(levels, first, progress)
         result = np.empty_like(self._pixels, order="C", subok=False)
 
         blurred = np.empty(0, np.float32)
-        for level in range(levels.steps + 1):
+        for level in range(first, levels.steps + 1):
             last = level == levels.steps
-            low = max(0, level - 1)
-            network = "lens_blur" if level == 0 else "upsample"
+            low = max(first, level - 1)
+            network = "lens_blur" if level == first else "upsample"
             sources = {
                 "picture": pictures[low],
                 "signed_depth": _slices(depths[low]),
@@ -120,6 +121,10 @@ class Refocuser:
             if last:
                 quantise(whole.array[:, :, : levels.height, : levels.width], result)
         return result
+
+    def _reaches(self, base_depth: np.ndarray) -> bool:
+        """Whether the lens blur can begin at level 1: see `model.contract.FINER_BASE`."""
+        return FINER_BASE[self._runtime.variant] and self._levels.steps > 0 and float(np.abs(base_depth).max()) <= 0.5
 
     def _run(
         self,
@@ -142,7 +147,10 @@ class Refocuser:
         contract = session.describe()
         output = contract.outputs[0]
         variant, count = self._runtime.variant, lanes(session)
-        tiles = plan(*size, halo=HALO[variant, network], tile=self._tile, fixed_size=contract.fixed_size, lanes=count)
+        # A lens blur that begins at level 1 sees twice as much at once: its halo is large beside a tile.
+        finer = network == "lens_blur" and size != self._levels.padded(0)
+        tile = 2 * self._tile if self._tile and finer else self._tile
+        tiles = plan(*size, halo=HALO[variant, network], tile=tile, fixed_size=contract.fixed_size, lanes=count)
         sharp = sources[contract.inputs[0].name]  # what the output is where nothing is blurred
         soft = SOFT_RADIUS[variant] if skip and network == "upsample" else None
         skip = skip and SHARP_IN_FOCUS[variant]
@@ -249,8 +257,8 @@ def check_result(network: str, runtime: str, result: np.ndarray, shape: tuple[in
 class _Share:
     """Counts low-resolution pixels done, over all levels."""
 
-    def __init__(self, levels: Geometry, progress: Progress | None) -> None:
-        sizes = [levels.padded(max(0, level - 1)) for level in range(levels.steps + 1)]
+    def __init__(self, levels: Geometry, first: int, progress: Progress | None) -> None:
+        sizes = [levels.padded(max(first, level - 1)) for level in range(first, levels.steps + 1)]
         self._total = sum(height * width for height, width in sizes)
         self._done = 0
         self._progress = progress

@@ -1,6 +1,7 @@
 """Networks that can be reckoned by hand, as a runtime for the harness, and pictures and maps for it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self, TypedDict
@@ -8,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, HALO, MIN_SIZE, R_MAX, SOFT_RADIUS, Contract
+from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, FINER_BASE, HALO, MIN_SIZE, R_MAX, SOFT_RADIUS, Contract
 from runtimes.contract import Arrays
 from runtimes.pyramid import doubled
 
@@ -131,8 +132,17 @@ def depth_map(height: int = DEPTH_SIZE, width: int = DEPTH_SIZE) -> np.ndarray:
     return (0.8 * coarse + 0.2 * fine)[:, :, 0].astype(np.float32)
 
 
-def small_halos(lens_blur: int = 16, upsample: int = 8) -> Any:
-    return patch.dict(HALO, {("edge", "lens_blur"): lens_blur, ("edge", "upsample"): upsample})
+def from_the_base() -> Any:
+    """The loop begins at the base, however little is blurred."""
+    return patch.dict(FINER_BASE, edge=False)
+
+
+@contextmanager
+def small_halos(lens_blur: int = 16, upsample: int = 8) -> Iterator[None]:
+    """Halos for small tiles, and a loop that begins at the base."""
+    halos = {("edge", "lens_blur"): lens_blur, ("edge", "upsample"): upsample}
+    with patch.dict(HALO, halos), from_the_base():
+        yield
 
 
 class Focus(TypedDict):

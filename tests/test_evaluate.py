@@ -28,6 +28,7 @@ from runtimes.depth_model import Convention
 from runtimes.harness import Harness
 from runtimes.pyramid import Geometry, geometry
 from tests.conftest import Command
+from tests.fake_runtime import from_the_base
 from tests.test_depth_model import write_model
 from training.scenes import LARGE_TEST_CONFIG, TEST_CONFIG, PhotoConfig, Scene, SceneConfig
 from training.sources import Sources
@@ -108,7 +109,14 @@ class TestGeometry:
     def test_training_scenes_are_as_they_were(self) -> None:
         """A checkpoint holds these fields: one more, and a run could not be resumed."""
         config = SceneConfig(size=384, steps=3)
-        assert asdict(config) == {"size": 384, "steps": 3, "exact": False, "cutout_only": False, "narrow": 0.0}
+        assert asdict(config) == {
+            "size": 384,
+            "steps": 3,
+            "exact": False,
+            "cutout_only": False,
+            "narrow": 0.0,
+            "lights": 0.0,
+        }
         assert config.radius == 64.0
 
     def test_the_blur_a_network_is_asked_for_is_the_scenes(self, sources: Sources, job: Job) -> None:
@@ -208,7 +216,8 @@ class TestEvaluate:
 
     def test_the_pictures_are_the_methods_and_the_baselines(self, job: Job, sources: Sources) -> None:
         scene = first_scene(sources)
-        found = Contest(job).pictures(scene)
+        with from_the_base():
+            found = Contest(job).pictures(scene)
         signed = np.abs(scene.disparity - scene.focal) * scene.aperture * SMALL.radius / (R_MAX * 2)
         flat = ~depth_edge_band(scene.disparity, 4)
         expected = scene.picture / 255 * (1 - signed)[..., None]

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import tracemalloc
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from itertools import pairwise
 from typing import Any
@@ -23,9 +23,16 @@ from tests.fake_runtime import (
     FakeRuntime,
     FakeSession,
     depth_map,
+    from_the_base,
     photo,
     small_halos,
 )
+
+
+@pytest.fixture(autouse=True)
+def _always_from_the_base() -> Iterator[None]:
+    with from_the_base():
+        yield
 
 
 @settings(max_examples=40, deadline=None)

@@ -183,7 +183,7 @@ def test_a_ramp_of_disparity_lands_in_its_place_at_every_level(height: int, widt
     down, across = ((np.arange(side, dtype=np.float64) + 0.5) / side for side in size)
     ramp = (0.3 * down[:, None] + 0.6 * across).astype(np.float32)
     depths = signed_depths(ramp, levels, focal_disparity=0.25, aperture=0.5)
-    assert len(depths) == max(1, levels.steps)
+    assert len(depths) == levels.finest_depth + 1 == (levels.steps if levels.steps > 1 else levels.steps + 1)
     for level, depth in enumerate(depths):
         assert depth.shape == (1, 1, *levels.padded(level))
         assert depth.dtype == np.float32
