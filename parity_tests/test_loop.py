@@ -1,9 +1,18 @@
 """The whole way: depth map, each level of the loop, and the 8-bit picture, on real photos."""
 
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
 import pytest
+from PIL import Image
 
 from parity_tests.compare import FACTORS, LEVEL, PICTURE
+from parity_tests.conftest import PHOTO, PLANS, Artifacts
 from parity_tests.report import Report
+from runtimes.harness import Harness
+from runtimes.ort import OnnxRuntime
+from runtimes.pytorch import TorchRuntime
 
 LOOPS = [
     ("edge", "dynamic", (1364, 2048), 3),
@@ -49,3 +58,19 @@ def test_nothing_else_is_in_the_table(request: pytest.FixtureRequest, variant: s
     report.check()
     loops = sum(3 + steps for name, _, _, steps in LOOPS if name == variant)
     assert report.counts == {"passed": 14 + loops}
+
+
+@pytest.mark.parametrize("graph", ["dynamic", "fixed"])
+def test_a_loop_that_begins_at_level_1(weights: Path, artifacts: Artifacts, graph: str) -> None:
+    """At f/2.8 the lens blur works at level 1 (`model.contract.FINER_BASE`): at once, or in windows of a fixed size."""
+    pixels = np.asarray(Image.open(PHOTO).convert("RGB"))[:768, :1024]
+    disparity = np.linspace(0, 1, 320, dtype=np.float32)[:, None].repeat(320, 1)
+    shapes: Literal["dynamic"] | tuple[int, int] = "dynamic" if graph == "dynamic" else PLANS["edge"].fixed_size
+    with OnnxRuntime(artifacts=artifacts("edge"), variant="edge", shapes=shapes) as onnx:
+        found = Harness(onnx).refocus(pixels, disparity, focal_disparity=0.6, aperture=0.5)
+    torch = TorchRuntime(variant="edge", weights=weights)
+    expected = Harness(torch).refocus(pixels, disparity, focal_disparity=0.6, aperture=0.5)
+    difference = np.abs(found.astype(int) - expected)
+    assert difference.max() <= 1
+    assert (difference == 0).mean() > 0.99
+    assert np.abs(expected.astype(int) - pixels).max() > 50
