@@ -58,6 +58,13 @@ def test_an_observer_and_paper_begin_at_the_base() -> None:
     assert "upsample" in networks(runtime)
 
 
+def test_the_lens_blur_sees_twice_as_much_at_once_there() -> None:
+    """Its halo is 52 pixels: in windows of the usual 256 it would do four times the work."""
+    runtime = FakeRuntime()
+    Harness(runtime).refocus(photo(768, 1024), depth_map(), focal_disparity=0.5, aperture=0.5)
+    assert [size for network, size in runtime.runs if network == "lens_blur"] == [(384, 512)]
+
+
 @needs_weights
 @torch.no_grad()
 def test_the_harness_begins_as_the_loop_in_pytorch_does() -> None:

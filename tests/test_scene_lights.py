@@ -58,6 +58,7 @@ def test_small_clipped_spots_become_brighter_and_a_clipped_sky_does_not() -> Non
     plane.light[40:44, 10:14] = plane.light[60, 90] = 1.0
     plane.light[45:, 40:56] = 0.9  # something white, which is clipped in one place
     plane.light[60:62, 47:49] = 1.0
+    plane.light[62:77, 5:20] = 1.0  # a window: in the dark, but too large
     factors = set()
     for seed in range(20):
         found = relit(plane, np.random.default_rng(seed)).light / plane.light
