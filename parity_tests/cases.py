@@ -251,5 +251,6 @@ def seen_inputs(runtime: Runtime, case: LoopCase) -> dict[str, Arrays]:
     harness = Harness(recording(runtime, seen), tile=None)
     disparity = case.disparity(harness)
     focal = focal_disparity_at(disparity, *case.point)
-    harness.refocus(case.pixels, disparity, focal_disparity=focal, aperture=case.aperture)
+    # For an observer every level is run, from the base up.
+    harness.refocus(case.pixels, disparity, focal_disparity=focal, aperture=case.aperture, observe=lambda *_: None)
     return seen
