@@ -10,7 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from model.contract import Contract
-from runtimes.contract import Arrays, Closing, Runtime, Session, lanes, photo_features, run
+from runtimes.contract import Arrays, Closing, Runtime, Session, lanes, photo_features, run, takes
 from runtimes.pyramid import Geometry
 
 Runs = Counter[tuple[str, int, int]]
@@ -51,6 +51,9 @@ class MeteredSession:
 
     def describe(self) -> Contract:
         return self._session.describe()
+
+    def takes(self, size: tuple[int, int]) -> bool:
+        return takes(self._session, size)
 
     def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
         return photo_features(self._session, inputs)

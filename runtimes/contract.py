@@ -91,6 +91,12 @@ def lanes(session: Session) -> int:
     return int(getattr(session, "lanes", 1))
 
 
+def takes(session: Session, size: tuple[int, int]) -> bool:
+    """Whether a session runs at a low-resolution (height, width); one that says nothing of sizes takes any."""
+    told = getattr(session, "takes", None)
+    return told is None or bool(told(size))
+
+
 def photo_features(session: Session, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
     """What a session's convolutions make of the photo alone, to be kept between refocusings and given to `run`.
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from model.contract import CONTRACTS, DEPTH_BY_LEVEL, FINER_BASE, HALO, R_MAX, SHARP_IN_FOCUS, SOFT_RADIUS
 from model.errors import InputError, MismatchError
-from runtimes.contract import Arrays, Runtime, Session, lanes, photo_features
+from runtimes.contract import Arrays, Runtime, Session, lanes, photo_features, takes
 from runtimes.contract import run as run_session
 from runtimes.pyramid import (
     Geometry,
@@ -147,10 +147,12 @@ class Refocuser:
         contract = session.describe()
         output = contract.outputs[0]
         variant, count = self._runtime.variant, lanes(session)
-        # A lens blur that begins at level 1 sees twice as much at once: its halo is large beside a tile.
-        finer = network == "lens_blur" and size != self._levels.padded(0)
-        tile = 2 * self._tile if self._tile and finer else self._tile
-        tiles = plan(*size, halo=HALO[variant, network], tile=tile, fixed_size=contract.fixed_size, lanes=count)
+        windows = partial(plan, *size, halo=HALO[variant, network], fixed_size=contract.fixed_size, lanes=count)
+        tiles = windows(tile=self._tile)
+        if self._tile and network == "lens_blur" and size != self._levels.padded(0):
+            # One that begins at level 1 sees twice as much at once, where it can: its halo is large beside a tile.
+            wider = windows(tile=2 * self._tile)
+            tiles = wider if takes(session, (wider.height, wider.width)) else tiles
         sharp = sources[contract.inputs[0].name]  # what the output is where nothing is blurred
         soft = SOFT_RADIUS[variant] if skip and network == "upsample" else None
         skip = skip and SHARP_IN_FOCUS[variant]

@@ -74,6 +74,10 @@ class TrtSession:
         """The network's contract; `fixed_size` is set when the engine takes one size only."""
         return self._contract
 
+    def takes(self, size: Size) -> bool:
+        """Whether one of the engine's profiles holds a low-resolution (height, width)."""
+        return self._engine is not None and self._engine.profile(size) is not None
+
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Run the network once: see `runtimes.contract.Session.run`. Waits where all lanes are taken by others."""
         size = self._checked(inputs)
