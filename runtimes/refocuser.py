@@ -46,7 +46,7 @@ class Refocuser:
     """Refocuses one photo; made by `runtimes.harness.Harness.photo`, which checks what it is given.
 
     It holds the photo's levels below its full size as float32 (4 bytes a pixel of the photo, or 1) and its disparity
-    (1 byte a pixel), until it is dropped. The runtime stays the caller's to close.
+    (1 byte a pixel, 4 where there is but one step), until it is dropped. The runtime stays the caller's to close.
 
     Args:
         again: it will be refocused more than once. Then the level below the photo's own is held too, three quarters of
