@@ -13,8 +13,9 @@ import multiprocessing
 import signal
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -108,6 +109,10 @@ def own_base(variant: str, upsampler: str) -> str:
     return f"{variant}'s low-resolution blur, {upsampler}"
 
 
+class _Enough(Exception):  # noqa: N818  # no error
+    """What an observer ends a loop with."""
+
+
 class Contest:
     """Makes all pictures of a scene that are compared. Opens a job's networks once.
 
@@ -156,27 +161,32 @@ class Contest:
                 found[name, kind] = blur(
                     scene.picture, disparity, focal=focal, aperture=scene.aperture, radius=blur_radius(scene)
                 )
-            base: list[np.ndarray] = []
-
-            def observe(level: int, _network: str, arrays: Arrays, base: list[np.ndarray] = base) -> None:
-                if level == 0:
-                    base.append(arrays["blurred"])
-
-            refocus = {
-                variant: partial(
-                    harness.refocus, scene.picture, disparity, focal_disparity=focal, aperture=scene.aperture
-                )
+            base = self._base(scene, disparity, focal=focal)
+            methods = {
+                variant: harness.refocus(scene.picture, disparity, focal_disparity=focal, aperture=scene.aperture)
                 for variant, harness in self._harnesses.items()
             }
-            refocus[self.job.variants[0]](observe=observe)
-            methods = {variant: run() for variant, run in refocus.items()}
             for name in UPSAMPLERS if self.job.baselines else ("bilinear",):
                 found[own_base(self.job.variants[0], name), kind] = upsampled_photo(
-                    base[0], levels, photo=scene.picture, upsample=UPSAMPLERS[name]
+                    base, levels, photo=scene.picture, upsample=UPSAMPLERS[name]
                 )
             found |= {(variant, kind): picture for variant, picture in methods.items()}
         found[TRUE_BASE] = upsampled_photo(bases[TRUE_BASE], levels, photo=scene.picture)
         return found
+
+    def _base(self, scene: Scene, disparity: NDArray[np.float32], *, focal: float) -> np.ndarray:
+        """The first variant's lens blur at the base, whatever level its loop would begin at; no step is run."""
+        seen: list[np.ndarray] = []
+
+        def observe(_level: int, _network: str, arrays: Arrays) -> None:
+            seen.append(arrays["blurred"])
+            raise _Enough
+
+        with suppress(_Enough):
+            self._harnesses[self.job.variants[0]].refocus(
+                scene.picture, disparity, focal_disparity=focal, aperture=scene.aperture, observe=observe
+            )
+        return seen[0]
 
     def score(self, scene: Scene) -> SceneScores:
         """All scores of one scene, and the depth maps' own errors under the name ("depth", kind).

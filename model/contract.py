@@ -113,8 +113,9 @@ same picture as the whole."""
 
 FINER_BASE: dict[str, bool] = {"paper": False, "edge": True}
 """Variant → whether the loop may begin at level 1, where the circle of confusion is nowhere wider than the lens blur
-reaches there: |D̃| ≤ 1/2. The lens blur then sees level 1's picture and 2 · D̃, and is right to the pixel where else the
-first step would guess. It costs the lens blur four times, and the first step not at all."""
+reaches there: |D̃| ≤ 1/2 at every base pixel. The lens blur then sees level 1's picture and 2 · D̃, clipped to [-1, 1],
+and computes what else the first step would have to guess. It costs the lens blur four times, the first step not at all.
+"""
 
 SHARP_IN_FOCUS: dict[str, bool] = {"paper": False, "edge": True}
 """Variant → whether its trained networks give the photo back where the signed depth is 0 and nothing blurred reaches

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -19,15 +20,17 @@ from benchmarks.candidate import Candidate
 from benchmarks.command import _candidates, _parts, weights_of
 from benchmarks.measure import Effort, Measured, Timing, measure, ratios, results
 from benchmarks.memory import exponent
-from benchmarks.metered import Level, MeteredRuntime, multiplications, whole
+from benchmarks.metered import Level, MeteredRuntime, MeteredSession, multiplications, whole
 from benchmarks.state import State
 from benchmarks.worker import Run, Turn, Worker, ramp, synthetic_photo
+from model.contract import CONTRACTS
 from model.cost import cost
 from model.errors import InputError
 from runtimes import open_runtime
 from runtimes.harness import Harness
 from runtimes.pyramid import geometry
 from tests.conftest import Command
+from tests.fake_runtime import FakeRuntime, FakeSession
 from tests.test_bench_machine import SPEED, Clock
 
 
@@ -59,6 +62,16 @@ class TestMetered:
                 Harness(each).refocus(photo, ramp(), focal_disparity=0.2, aperture=0.7) for each in (runtime, metered)
             ]
         np.testing.assert_array_equal(pictures[0], pictures[1])
+
+    def test_says_what_its_session_takes(self) -> None:
+        class Picky(FakeSession):
+            def takes(self, size: tuple[int, int]) -> bool:
+                return size == (64, 96)
+
+        runtime = FakeRuntime()
+        picky = MeteredSession(Picky(runtime, CONTRACTS["lens_blur"]), Level("lens_blur"), Lock())
+        assert [picky.takes(size) for size in ((64, 96), (96, 64))] == [True, False]
+        assert MeteredSession(FakeSession(runtime, CONTRACTS["lens_blur"]), Level("lens_blur"), Lock()).takes((8, 8))
 
     def test_whole_levels(self) -> None:
         expected = {("lens_blur", 192, 256): 1} | {("upsample", 192 << k, 256 << k): 1 for k in range(3)}

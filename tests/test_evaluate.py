@@ -27,7 +27,6 @@ from model.contract import BASE_LONG_SIDE, R_MAX
 from runtimes.depth_model import Convention
 from runtimes.harness import Harness
 from runtimes.pyramid import Geometry, geometry
-from tests.conftest import Command
 from tests.fake_runtime import from_the_base
 from tests.test_depth_model import write_model
 from training.scenes import LARGE_TEST_CONFIG, TEST_CONFIG, PhotoConfig, Scene, SceneConfig
@@ -330,68 +329,3 @@ class TestSheet:
 def _first_again(pictures: PictureSet, start: int, step: int) -> Iterator[tuple[str, Scene]]:
     """More scenes than the set says: one with blur and an edge is among them."""
     yield from islice(pictures.read.func(pictures.read.args[0], SMALL, 20, 0, 1), start, None, step)  # type: ignore[attr-defined]
-
-
-class TestCommand:
-    @pytest.fixture(autouse=True)
-    def _small(self, monkeypatch: pytest.MonkeyPatch, sources: Sources) -> None:
-        monkeypatch.setattr(training.scenes, "TEST_CONFIG", SMALL)
-        monkeypatch.setattr(training.scenes, "LARGE_TEST_CONFIG", LARGER)
-        monkeypatch.setattr(training.sources, "shipped", lambda _split, _root: sources)
-
-    def test_writes_all_that_was_asked_for(self, deeplens: Command, artifacts: Path, folder: Path) -> None:
-        result = deeplens(
-            "evaluate", "--runtime", "onnx", "--artifacts", artifacts, "--scenes", 2, "--workers", 1, "--no-baselines",
-            "--set", "synthetic", "--set", "large", "--data", folder, "--depth", "true", "--depth", "corrupted",
-            "--json", folder / "scores.json", "--markdown", folder / "scores.md", "--sheet", folder / "scenes.png",
-        )  # fmt: skip
-        assert (result.status, result.err) == (0, "")
-        assert "2 scenes of 336×336 px" in result.out
-        answer = json.loads((folder / "scores.json").read_text())
-        assert answer["weights_sha256"] == {"edge": {"lens_blur": "0" * 64, "upsample": "0" * 64}}
-        assert [(each["name"], len(each["pictures"])) for each in answer["sets"]] == [("synthetic", 2), ("large", 2)]
-        mean = answer["sets"][0]["rows"][0]["values"]["psnr"]["mean"]
-        assert f"{mean:.2f}" in (folder / "scores.md").read_text()
-        assert Image.open(folder / "scenes.png").width > 3 * 320
-
-    def test_sets_that_are_not_there_are_named(self, deeplens: Command, artifacts: Path, folder: Path) -> None:
-        common = ("--runtime", "onnx", "--artifacts", artifacts, "--scenes", 1, "--workers", 1, "--no-baselines")
-        result = deeplens("evaluate", *common, "--data", folder, "--depth", "true")
-        assert result.status == 0
-        assert "python -m evaluation.lens_truth" in " ".join(result.out.split())
-        wanted = deeplens("evaluate", *common, "--data", folder, "--set", "lens")
-        assert wanted.status == 4
-        assert "python -m evaluation.lens_truth" in wanted.error
-
-    @pytest.mark.parametrize(
-        ("option", "value"),
-        [
-            ("--markdown", "missing/scores.md"),
-            ("--sheet", "scenes.txt"),
-            ("--runtime", "none"),
-            ("--set", "none"),
-            ("--depth", "none"),
-            ("--depth", "model"),
-            ("--depth-model", "none.onnx"),
-            ("--variant", "none"),
-        ],
-    )
-    def test_bad_options_end_before_the_work(
-        self, deeplens: Command, artifacts: Path, option: str, value: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setattr(training.scenes, "make_scene", None)
-        result = deeplens("evaluate", "--artifacts", artifacts, "--runtime", "onnx", option, value)
-        assert result.status == 3
-        assert result.error
-
-
-def test_missing_data(deeplens: Command, artifacts: Path, tmp_path: Path) -> None:
-    result = deeplens("evaluate", "--runtime", "onnx", "--artifacts", artifacts, "--data", tmp_path)
-    assert result.status == 4
-    assert "make data" in result.error
-
-
-def test_a_missing_library_names_the_extra(deeplens_process: Command) -> None:
-    result = deeplens_process("evaluate", without=["scipy"])
-    assert result.status == 4
-    assert "deeplens[train]" in result.error

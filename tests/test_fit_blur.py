@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from safetensors.torch import save_file
 from model.build import build, load
 from tests.test_fit import ALONE, assert_equal, assert_same_run, checkpoint
 from tests.tiny import make_sources
+from training import fit_blur
 from training.fit import fit
 from training.fit_blur import BlurAndStep, BlurConfig, BlurTask, white_at_most
 from training.loop import pyramid
@@ -113,7 +115,19 @@ def test_an_output_above_white_costs_nothing_where_the_target_is_white() -> None
     output = torch.tensor([1.4, 1.4, 0.9, 1.0], requires_grad=True)
     target = torch.tensor([1.0, 0.9, 1.0, 1.0])
     loss = (white_at_most(output, target) - target).abs().sum()
-    assert float(loss) == pytest.approx(0.0 + 0.5 + 0.1 + 0.0, abs=1e-6)
+    assert float(loss.detach()) == pytest.approx(0.0 + 0.5 + 0.1 + 0.0, abs=1e-6)
     loss.backward()
     assert output.grad is not None
     assert output.grad.tolist()[:3] == [0.0, 1.0, -1.0]
+
+
+def test_the_command_passes_lamps_and_validation_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: dict[str, Any] = {}
+    sources = make_sources(tmp_path / "sources")
+    monkeypatch.setattr(fit_blur, "shipped", lambda _split, _data: sources)
+    monkeypatch.setattr(fit_blur, "fit", lambda task, **options: started.update(task=task, **options))
+    fit_blur.main(lights=0.25, validate_every=7, loss="l1", precision="32-true")
+    config = started["task"].config
+    assert (config.small.lights, config.large.lights) == (0.25, 0.25)
+    assert (config.small.narrow, config.large.steps) == (0.35, 2), "the rest is as it was"
+    assert started["machine"].validate_every == 7
