@@ -213,10 +213,9 @@ class TestEvaluate:
         assert scores["depth", "corrupted"]["mae"] == depth_mae(scene.corrupted, scene.disparity)
         assert ("depth", "true") not in scores
 
-    def test_the_base_is_the_lens_blurs_alone_whatever_level_the_loop_begins_at(self, job: Job, sources: Sources) -> None:
-        scene = first_scene(sources)
-        still = replace(scene, aperture=0.2)
-        for each in (scene, still):
+    def test_the_base_is_the_lens_blurs_whatever_level_the_loop_begins_at(self, job: Job, sources: Sources) -> None:
+        scene = first_scene(sources, LARGER)
+        for each in (scene, replace(scene, aperture=0.2)):
             base = Contest(job)._base(each, each.disparity, focal=each.focal)
             assert base.shape == (1, 3, *geometry(*each.picture.shape[:2]).padded(0))
 
