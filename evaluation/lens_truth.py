@@ -53,6 +53,10 @@ SHARE = R_MAX / BASE_LONG_SIDE
 APERTURES = (1.0, 0.5, 0.25)
 """α of aperture0, aperture1, aperture2."""
 
+RAYS = (1.0, 4 / 3, 1.0)
+"""Rays a pixel at these, relative to those at α = 1. Smaller discs give less noise, but the errors that are judged fall
+faster, and the noise has to lie 10 dB below them (`--noise`)."""
+
 REACH = 4 / 640
 """How far, at most, corrupted depths are dilated or eroded, as a fraction of the long side."""
 
@@ -138,8 +142,7 @@ class Settings:
 
     Attributes:
         long_side: in pixels.
-        samples: rays a pixel at α = 1. A square number, so that they fill a grid. Smaller discs need fewer: see
-            `samples_for`.
+        samples: rays a pixel at α = 1. Rounded to square numbers, so that they fill a grid: see `samples_for`.
     """
 
     long_side: int = 640
@@ -147,8 +150,9 @@ class Settings:
     seed: int = SEED
 
     def samples_for(self, aperture: float) -> int:
-        """Rays a pixel at α: in proportion, as near as a square number comes."""
-        return max(4, round(float(np.sqrt(self.samples * aperture)))) ** 2
+        """Rays a pixel at α, one of `APERTURES` (see `RAYS`), or at 0, the pinhole: half as many as at 1."""
+        share = 0.5 if aperture == 0 else dict(zip(APERTURES, RAYS, strict=True))[aperture]
+        return max(4, round(float(np.sqrt(self.samples * share)))) ** 2
 
 
 class Truth:
@@ -185,7 +189,7 @@ class Truth:
         self.place.mkdir(parents=True, exist_ok=True)
         if not described.exists():
             photo = linear_to_srgb(
-                self._renderer.photo(samples=self._settings.samples_for(0.5), seed=self._settings.seed)
+                self._renderer.photo(samples=self._settings.samples_for(0), seed=self._settings.seed)
             )
             _write_png(self.place / "photo.png", np.rint(photo * 255).astype(np.uint8))
             disparity = disparity_of(self._renderer.depth(), self.scene)

@@ -20,12 +20,9 @@ from runtimes.harness import Harness
 from tests.tiny import make_sources
 from training import ablations
 from training.ablations import (
-    ARMS,
-    EDGE,
     TEST_SCENES,
     TRAIN_SCENES,
     UPSAMPLING,
-    Arm,
     ArmTask,
     LensBlurAlone,
     jobs,
@@ -34,6 +31,7 @@ from training.ablations import (
     run_job,
     write_predicted,
 )
+from training.arms import ARMS, EDGE, EDGE_L1, Arm
 from training.fit_blur import BlurAndStep
 from training.loop import halve
 from training.losses import LOSSES
@@ -64,8 +62,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_each_arm_changes_one_thing() -> None:
+    firsts = {"edge": EDGE, "tried": EDGE_L1}
     for name, arm in ARMS.items():
-        first = ARMS["edge-standard" if name.startswith("edge-") else "standard"]
+        first = firsts.get(name.split("-")[0], ARMS["standard"])
         changed = {field for field, value in asdict(arm).items() if asdict(first)[field] != value}
         assert len(changed - {"variant"}) == (arm is not first), name
         assert arm.seed == 0

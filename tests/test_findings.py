@@ -9,7 +9,8 @@ from PIL import Image
 from scipy.stats import ttest_rel
 
 from model.errors import MissingError
-from training.ablations import ARMS, REFERENCE, UPSAMPLING, jobs
+from training.ablations import REFERENCE, SEEDS, UPSAMPLING, jobs
+from training.arms import ARMS
 from training.findings import (
     compared,
     comparisons,
@@ -111,7 +112,7 @@ def test_the_verdict_tells_noise_from_a_difference() -> None:
 
 
 def test_every_row_is_of_a_job_that_there_is(tmp_path: Path) -> None:
-    results = load_results(write(tmp_path, every_result(2)) / "results.jsonl")
+    results = load_results(write(tmp_path, every_result(SEEDS)) / "results.jsonl")
     text = document(results, images="images")
     assert "–" not in text
     assert "too few" not in text
@@ -125,17 +126,18 @@ def test_every_row_is_of_a_job_that_there_is(tmp_path: Path) -> None:
 
 
 def test_missing_runs_are_named(tmp_path: Path) -> None:
-    lines = [line for line in every_result(2) if (line["name"], line["seed"]) not in (("l1", 0), ("l1", 1), ("l2", 1))]
+    left_out = {("l1", 0), ("l1", 1), ("l1", 2), ("l2", 1)}
+    lines = [line for line in every_result(SEEDS) if (line["name"], line["seed"]) not in left_out]
     results = load_results(write(tmp_path, lines) / "results.jsonl")
-    assert outstanding(results) == ["`l1` (seed 0, 1)", "`l2` (seed 1)"]
+    assert outstanding(results) == ["`l1` (seed 0, 1, 2)", "`l2` (seed 1)"]
     text = document(results, images="images")
-    assert "Not finished yet: `l1` (seed 0, 1), `l2` (seed 1)." in text
+    assert "Not finished yet: `l1` (seed 0, 1, 2), `l2` (seed 1)." in text
     assert "| L1 | – | – | – |  | 0 |" in text
 
 
 @pytest.mark.parametrize("count", [1, 5, None], ids=["one run", "five runs", "all runs"])
 def test_the_command_writes_document_and_figures(tmp_path: Path, count: int | None) -> None:
-    runs = write(tmp_path / "runs", every_result(2)[:count])
+    runs = write(tmp_path / "runs", every_result(SEEDS)[:count])
     main(runs=runs, out=tmp_path / "docs" / "findings.md")
     for finding in FINDINGS:
         with Image.open(tmp_path / "docs" / "images" / f"findings_{finding.slug}.png") as figure:

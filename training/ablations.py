@@ -9,7 +9,7 @@ given again at any time. `python -m training.findings` makes tables and figures 
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from statistics import fmean
@@ -25,26 +25,29 @@ from torch.utils.data import Dataset
 
 from deeplens.guard import guarded
 from evaluation.metrics import depth_edge_band, scores
+from model.build import load
 from model.errors import InputError
 from model.lens_blur import EdgeLensBlur, PaperLensBlur
 from model.upsampler import EdgeUpsampler, PaperUpsampler
 from runtimes import open_runtime
 from runtimes.harness import Harness
 from runtimes.image_file import replacing
+from training.arms import ARMS, EDGE, Arm
 from training.direct import DirectWithLoss, load_weights
-from training.fit import FitConfig, Machine, Sample, fit
+from training.fit import Machine, Sample, fit
 from training.fit_blur import BlurAndStep
 from training.loop import halve, pyramid
 from training.losses import LOSSES, Loss
 from training.scenes import TEST_SEED, SceneConfig
 from training.sources import shipped
 from training.stream import DEPTHS, StoredScenes, write_scenes
+from training.tried import EasyFirst, TriedBlurAndStep, Ways
 
 TRAIN_SCENES = SceneConfig(size=96, steps=1)
 TEST_SCENES = SceneConfig(size=96, steps=1, cutout_only=True)
 TRAIN_COUNT, TEST_COUNT = 600, 48
 
-SEEDS = 2
+SEEDS = 3
 """Of each arm, unless more are asked for."""
 
 EDGE_BAND = 4.0
@@ -59,54 +62,6 @@ UPSAMPLING = "upsampling"
 REFERENCE = "reference"
 """The result that needs no fit at all: see `references`."""
 
-
-@dataclass(frozen=True)
-class Arm(FitConfig):
-    """One fit. The defaults are the standard arm: the paper's lens blur, loss, number of features and kind of depth.
-
-    Attributes:
-        seed: of the initial weights and of the order of the scenes.
-        network: `lens_blur`, alone, at the base; `loop`, with the step; `direct`, the U-Net of direct regression.
-        loss: one of `training.losses.LOSSES`.
-        depth: kind of depth to train on, one of `training.stream.DEPTHS`.
-        features: of the paper's lens blur, for each colour, the picture itself counted.
-    """
-
-    variant: str = "paper"
-    steps: int = 200
-    batch: int = 2
-    learning_rate: float = 5e-4
-    warmup: int = 20
-    ema: float = 0.98
-    network: str = "lens_blur"
-    loss: str = "normalised"
-    depth: str = "corrupted"
-    features: int = 31
-
-
-EDGE = Arm(variant="edge", network="loop", steps=300, learning_rate=1e-3)
-
-ARMS: dict[str, Arm] = {
-    "standard": Arm(),
-    "features-4": Arm(features=4),
-    "features-8": Arm(features=8),
-    "features-16": Arm(features=16),
-    "features-64": Arm(features=64),
-    "l1": Arm(loss="l1"),
-    "l2": Arm(loss="l2"),
-    "true": Arm(depth="true"),
-    "predicted": Arm(depth="predicted"),
-    "edge-standard": EDGE,
-    "edge-l1": replace(EDGE, loss="l1"),
-    "edge-l2": replace(EDGE, loss="l2"),
-    "edge-quotient": replace(EDGE, loss="quotient"),
-    "edge-true": replace(EDGE, depth="true"),
-    "edge-predicted": replace(EDGE, depth="predicted"),
-    "loop": Arm(network="loop"),
-    "direct": Arm(variant="direct", network="direct"),
-    "quotient": Arm(loss="quotient"),
-}
-"""Name → arm with seed 0, in the order in which they run."""
 
 Scores = dict[str, dict[str, float]]
 """What was tested, for a fit the kind of depth it was given → metric → mean over the test scenes."""
@@ -148,10 +103,18 @@ class ArmTask:
             if arm.network == "lens_blur":
                 return LensBlurAlone(lens_blur, loss=loss)
             upsample = EdgeUpsampler() if arm.variant == "edge" else PaperUpsampler()
+            ways = Ways(arm.edges, arm.apertures, arm.distilled, radius=TRAIN_SCENES.radius)
+            if ways != Ways(radius=TRAIN_SCENES.radius):
+                teacher = (load("paper", "lens_blur"), load("paper", "upsample")) if arm.distilled else None
+                return TriedBlurAndStep(lens_blur, upsample, ways=ways, teacher=teacher)
             return BlurAndStep(lens_blur, upsample, beta=1.0, loss=loss)
 
     def dataset(self) -> Dataset[Sample]:
-        return StoredScenes(self.train, config=TRAIN_SCENES, depth=self.config.depth, seed=self.config.seed)
+        arm = self.config
+        if arm.easy_first:
+            until = round(arm.easy_first * arm.steps) * arm.batch
+            return EasyFirst(self.train, config=TRAIN_SCENES, depth=arm.depth, seed=arm.seed, until=until)
+        return StoredScenes(self.train, config=TRAIN_SCENES, depth=arm.depth, seed=arm.seed)
 
     def networks(self, average: ArmModule) -> dict[str, nn.Module]:
         if isinstance(average, DirectWithLoss):

@@ -20,7 +20,8 @@ from scipy.stats import t as student
 from deeplens.guard import guarded
 from model.errors import MissingError
 from runtimes.image_file import replacing
-from training.ablations import ARMS, EDGE_BAND, SEEDS, TEST_COUNT, TRAIN_COUNT, TRAIN_SCENES, jobs, read_results
+from training.ablations import EDGE_BAND, SEEDS, TEST_COUNT, TRAIN_COUNT, TRAIN_SCENES, jobs, read_results
+from training.arms import ARMS
 from training.findings_data import FINDINGS, METRICS, Finding, Results, Table
 
 if TYPE_CHECKING:

@@ -61,6 +61,14 @@ EDGE_LOOP = "`edge` lens blur and step, at the full size"
 _LOSSES = {"standard": "normalised", "l1": "L1", "l2": "L2", "quotient": "normalised, as written"}
 _DEPTHS = {"standard": "corrupted", "true": "true", "predicted": "predicted"}
 _FEATURES = {"standard": "31", "features-4": "4", "features-8": "8", "features-16": "16", "features-64": "64"}
+_TRIED = {
+    "edge-l1": "L1",
+    "tried-edges": "depth edges count four times",
+    "tried-apertures": "half the aperture leaves the photo alone",
+    "tried-easy-first": "small blur first",
+    "tried-distilled": "follows `paper`",
+    "tried-no-average": "last weights, no average",
+}
 _UPSAMPLERS = (STEP, "bilinear", "guided filter", "joint bilateral")
 
 FINDINGS = (
@@ -135,6 +143,23 @@ FINDINGS = (
                 (UNBLURRED,),
             )
             for tested in DEPTHS
+        ),
+    ),
+    Finding(
+        "tried",
+        "6. Ways to train that the paper does not have",
+        "For `edge`, whose shipped fit is plain L1 with averaged weights (EMA); each row adds or takes away one thing "
+        "(`training/tried.py`): pixels within 4 px of where the circle of confusion jumps by over a pixel count four "
+        "times; at half the aperture, what no light can reach must stay the photo (self-consistency, weight 1); scenes "
+        "come by the radius of their blur in the first half of the steps (a curriculum); L1 to the pictures of the "
+        "shipped `paper` networks besides (weight 0.5); the last weights instead of their average.",
+        tuple(
+            Table(
+                f"{EDGE_LOOP}, tested with {tested} depth",
+                tuple(Row(label, name, tested) for name, label in _TRIED.items()),
+                (UNTRAINED[tested], UNBLURRED),
+            )
+            for tested in ("true", "corrupted")
         ),
     ),
 )

@@ -91,10 +91,15 @@ class StoredScenes(Dataset[Sample]):
         """Scene `index` as it is stored, from 0."""
         return load_scene(self.paths[index])
 
-    def __getitem__(self, index: int) -> Sample:
+    def place(self, index: int) -> int:
+        """Which of the stored scenes sample `index` is."""
         rounds, place = divmod(index, len(self.paths))
-        if self.seed is not None:
-            place = int(np.random.default_rng([self.seed, rounds]).permutation(len(self.paths))[place])
+        if self.seed is None:
+            return place
+        return int(np.random.default_rng([self.seed, rounds]).permutation(len(self.paths))[place])
+
+    def __getitem__(self, index: int) -> Sample:
+        place = self.place(index)
         scene = self.scene(place)
         disparity, focal = scene.disparity, scene.focal
         if self.depth == "corrupted":
