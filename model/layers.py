@@ -7,29 +7,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
-class RunningNorm(nn.BatchNorm2d):
-    """Batch norm that always normalises by its running statistics; in training they follow the batches.
+class FrozenNorm(nn.BatchNorm2d):
+    """Batch norm that normalises by its running statistics in training, too, and never changes them.
 
     For inputs whose distribution differs from batch to batch, as from level to level of the loop: what a batch gives
-    does not depend on what else is in it. The first batch sets the statistics. No gradient flows through them.
+    does not depend on what else is in it, nor on what came before. `training.known_start` sets the statistics.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        mean, variance = self.running_mean, self.running_var
-        assert mean is not None
-        assert variance is not None
-        if self.training:
-            assert self.num_batches_tracked is not None
-            with torch.no_grad():
-                # Without momentum: the mean of all batches, as of any batch norm.
-                share = torch.clamp(1 / (1 + self.num_batches_tracked.float()), min=self.momentum or 0.0)
-                values = input.float()
-                mean.lerp_(values.mean((0, 2, 3)), share)
-                variance.lerp_(values.var((0, 2, 3)), share)
-                self.num_batches_tracked.add_(1)
-            # Copies: the loop runs a step more than once before its gradients are asked for.
-            mean, variance = mean.clone(), variance.clone()
-        return F.batch_norm(input, mean, variance, self.weight, self.bias, training=False, eps=self.eps)
+        return F.batch_norm(input, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
 
 
 class ConvBNReLU(nn.Sequential):

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.contract import R_MAX
-from model.layers import ConvBNReLU, FoldedConv, RunningNorm, TripleFeatures, upsample_2x
+from model.layers import ConvBNReLU, FoldedConv, FrozenNorm, TripleFeatures, upsample_2x
 
 
 class PaperUpsampler(nn.Module):
@@ -19,7 +19,7 @@ class PaperUpsampler(nn.Module):
 
     The first two features are the upsampled blurred picture and the high picture: with weight on these two alone the
     step is equation 3, H = M_A ⊙ A + M_L ⊙ L̂. Norms use their running statistics in training too: the levels of the
-    loop differ in distribution.
+    loop differ in distribution, and weight maps that follow the batches never get exact.
     """
 
     WEIGHT_FLOOR = 1e-4
@@ -27,7 +27,7 @@ class PaperUpsampler(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        layer = partial(ConvBNReLU, kernel=3, norm=RunningNorm)
+        layer = partial(ConvBNReLU, kernel=3, norm=FrozenNorm)
         self.down0 = layer(7, 32)
         self.down1 = layer(32, 64, stride=2)
         self.down2 = layer(64, 128, stride=2)

@@ -15,7 +15,7 @@ from tests.test_fit import ALONE, assert_equal, assert_same_run, checkpoint
 from tests.tiny import make_sources
 from training import fit_blur
 from training.fit import fit
-from training.fit_blur import BlurAndStep, BlurConfig, BlurTask, white_at_most
+from training.fit_blur import BlurAndStep, BlurConfig, BlurTask, StepAlone, white_at_most
 from training.loop import pyramid
 from training.losses import normalised_loss
 from training.scenes import SceneConfig
@@ -131,3 +131,45 @@ def test_the_command_passes_lamps_and_validation_on(tmp_path: Path, monkeypatch:
     assert (config.small.lights, config.large.lights) == (0.25, 0.25)
     assert (config.small.narrow, config.large.steps) == (0.35, 2), "the rest is as it was"
     assert started["machine"].validate_every == 7
+
+
+def test_a_lens_blur_that_stays_is_used_and_neither_trained_nor_stored(tmp_path: Path) -> None:
+    blur = build("paper", "lens_blur")
+    with torch.no_grad():
+        for value in blur.state_dict().values():
+            value.add_(0.01 if value.dtype.is_floating_point else 0)
+    file = tmp_path / "paper_lens_blur.safetensors"
+    save_file(blur.state_dict(), file)
+    task = tiny_blur(tmp_path / "sources")
+    config = replace(task.config, variant="paper", steps=2, lens_blur=str(file))
+    task = BlurTask(config, train=task.train, validation=task.validation)
+    module = task.module().train()
+    assert isinstance(module, StepAlone)
+    assert all(name.startswith("upsample.") for name, _ in module.named_parameters())
+    picture, depth = torch.rand(1, 3, 64, 64), torch.rand(1, 1, 64, 64) - 0.5
+    low, _ = module.outputs(picture, depth, steps=1)
+    at_base = pyramid(picture, 1)[0], F.avg_pool2d(depth, 2)
+    expected = blur.eval().requires_grad_(False)(*at_base)
+    torch.testing.assert_close(low, expected, rtol=1e-4, atol=1e-4)
+    assert float((blur.train()(*at_base) - expected).abs().max()) > 0.01, "the control: norms that see the batch"
+    assert not low.requires_grad
+
+    fit(task, out=tmp_path / "run", machine=ALONE)
+    assert sorted(path.name for path in (tmp_path / "run").glob("*.safetensors")) == ["paper_upsample.safetensors"]
+    trained, start = load("paper", "upsample", tmp_path / "run").state_dict(), module.upsample.state_dict()
+    norms = [name for name in start if "running" in name]
+    assert len(norms) == 28
+    assert all(torch.equal(trained[name], start[name]) for name in norms)
+    with pytest.raises(AssertionError):
+        assert_equal(trained, start)
+
+
+def test_the_command_passes_the_lens_blur_and_the_size_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: dict[str, Any] = {}
+    sources = make_sources(tmp_path / "sources")
+    monkeypatch.setattr(fit_blur, "shipped", lambda _split, _data: sources)
+    monkeypatch.setattr(fit_blur, "fit", lambda task, **options: started.update(task=task, **options))
+    fit_blur.main(lens_blur=tmp_path / "some.safetensors", size=128, lights=0, loss="l1", precision="32-true")
+    config = started["task"].config
+    assert config.lens_blur == str(tmp_path / "some.safetensors")
+    assert (config.small.size, config.large.size) == (128, 192)

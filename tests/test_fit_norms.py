@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from model.layers import RunningNorm
+from model.layers import FrozenNorm
 from training.fit import SETTLING, FitConfig, Machine, Sample, first_batches, fit, settle
 
 
@@ -85,11 +85,13 @@ def test_a_fit_ships_settled_norms(tmp_path: Path) -> None:
         torch.testing.assert_close(shipped[name], expected.state_dict()[name])
 
 
-def test_running_norms_settle_too_and_other_modules_are_left_alone() -> None:
-    norm = RunningNorm(2)
+def test_frozen_norms_keep_their_statistics_and_other_modules_are_left_alone() -> None:
+    frozen, norm = FrozenNorm(2), nn.BatchNorm2d(2)
     inputs = [torch.randn(3, 2, 4, 4, generator=torch.Generator().manual_seed(seed)) * 2 + 5 for seed in range(15)]
-    module = nn.Sequential(norm)
-    settle(module, inputs)  # type: ignore[arg-type]
+    frozen.load_state_dict({"running_mean": torch.tensor([3.0, 4.0])}, strict=False)
+    before = {name: value.clone() for name, value in frozen.state_dict().items()}
+    settle(nn.Sequential(norm, frozen), inputs)  # type: ignore[arg-type]
+    assert all(torch.equal(before[name], value) for name, value in frozen.state_dict().items())
     expected = torch.stack([each.mean((0, 2, 3)) for each in inputs]).mean(0)
     torch.testing.assert_close(norm.running_mean, expected)
-    settle(nn.Conv2d(1, 1, 1), iter(()))  # no norm: nothing is run
+    settle(nn.Sequential(nn.Conv2d(1, 1, 1), frozen), iter(()))  # none that follows: nothing is run

@@ -1,6 +1,5 @@
 """Where the fit of `paper` starts: at networks that already do something."""
 
-from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +8,14 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from scipy.ndimage import uniform_filter
-from torch import Tensor
+from torch import Tensor, nn
 
-from model.build import build
+from model.layers import FrozenNorm
 from model.lens_blur import PaperLensBlur
 from model.upsampler import PaperUpsampler
 from tests.tiny import make_sources
 from training.fit_blur import BlurConfig, BlurTask
+from training.known_start import IN_FOCUS, start_step
 from training.loop import pyramid
 
 ROOT = Path(__file__).parents[1]
@@ -32,7 +32,12 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> tuple[PaperLensBlur, Pa
 
 @pytest.fixture(scope="module")
 def picture() -> Tensor:
-    photo = Image.open(ROOT / "samples" / "bridge.jpg").resize((192, 128), Image.Resampling.LANCZOS)
+    return load_picture("bridge.jpg")
+
+
+def load_picture(name: str) -> Tensor:
+    """A sample at 192×128, (1, 3, 128, 192)."""
+    photo = Image.open(ROOT / "samples" / name).resize((192, 128), Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(photo, np.float32) / 255).permute(2, 0, 1)[None]
 
 
@@ -58,35 +63,58 @@ def test_features_are_blurred_copies_of_their_own_colour(
 
 
 @torch.no_grad()
-def test_both_begin_close_to_what_is_known(started: tuple[PaperLensBlur, PaperUpsampler], picture: Tensor) -> None:
-    low, high = pyramid(picture, 1)
-    depth = torch.zeros(1, 1, *low.shape[2:])
-    blurred = started[0](low, depth)
+def test_the_lens_blur_begins_close_to_a_copy(started: tuple[PaperLensBlur, PaperUpsampler], picture: Tensor) -> None:
+    low, _ = pyramid(picture, 1)
+    blurred = started[0](low, torch.zeros(1, 1, *low.shape[2:]))
     assert float((blurred - low).abs().mean()) < 0.06
-    step = started[1](high, low, low, depth)
-    bilinear = F.interpolate(low, scale_factor=2.0, mode="bilinear", align_corners=False)
-    assert float((step - bilinear).abs().mean()) < 0.06
-    plain = build("paper", "upsample")(high, low, low, depth)
-    assert float((plain - bilinear).abs().mean()) > 2 * float((step - bilinear).abs().mean())
 
 
 @torch.no_grad()
-def test_what_the_step_sees_reaches_its_weight_maps(
-    started: tuple[PaperLensBlur, PaperUpsampler], picture: Tensor
-) -> None:
-    """Its norms know the batch from the first step on; untouched they do nothing, and the low path fades away."""
-    low, high = pyramid(picture, 1)
+def test_the_step_begins_sharp_in_focus_and_bilinear_elsewhere(started: tuple[PaperLensBlur, PaperUpsampler]) -> None:
+    """The signed depth alone decides: on the left 0, then ± 1/48, where half of each is due, then ± 1/8."""
+    step = started[1]
+    low, high = pyramid(load_picture("stream.jpg"), 1)
+    depth = torch.zeros(1, 1, *low.shape[2:])
+    depth[..., 32:64], depth[..., 64:] = 0.5 / IN_FOCUS, 0.125
+    bilinear = F.interpolate(low, scale_factor=2.0, mode="bilinear", align_corners=False)
+    for sign in (1, -1):
+        weights = step.weights(high, low, low, sign * depth)
+        assert float((weights[:, 1] - 0.94).abs()[..., 4:56].max()) < 0.03
+        assert float((weights[:, :2] - 0.47).abs()[..., 72:120].max()) < 0.03
+        assert float((weights[:, 0] - 0.94).abs()[..., 136:-4].max()) < 0.03
+        found = step(high, low, low, sign * depth)
+        detail = (high - bilinear).abs()
+        assert float((found - high).abs()[..., 4:56].mean()) < 0.15 * float(detail[..., 4:56].mean())
+        assert float((found - bilinear).abs()[..., 136:-4].mean()) < 0.15 * float(detail[..., 136:-4].mean())
 
-    def spread(step: PaperUpsampler) -> float:
-        seen: list[Tensor] = []
-        handle = step.out_high.register_forward_hook(lambda _module, _inputs, output: seen.append(output))
-        step(high, low, low, torch.zeros(1, 1, *low.shape[2:]))
-        handle.remove()
-        return float(seen[0].std())
 
-    untouched = deepcopy(started[1]).eval()
-    assert spread(deepcopy(started[1]).train()) > 0.3
-    assert spread(untouched) < 0.1
+@torch.no_grad()
+def test_its_norms_know_what_reaches_them_and_change_nothing() -> None:
+    """Without the norms of the step, but for the one that turns 24 |D| into 1 − 24 |D|, it is the same step."""
+    torch.manual_seed(3)
+    step = PaperUpsampler().eval()
+    inputs = (torch.rand(2, 3, 32, 32), torch.rand(2, 3, 16, 16), torch.rand(2, 3, 16, 16), torch.rand(2, 1, 16, 16))
+    start_step(step, inputs)
+    found = step(*inputs)
+    norms = {name: module for name, module in step.named_modules() if isinstance(module, FrozenNorm)}
+    assert len(norms) == 14
+    for name, norm in norms.items():
+        assert norm.running_mean is not None
+        assert norm.running_mean.abs().max() > 1e-3, name
+        parent, _, last = name.rpartition(".")
+        one = torch.zeros(norm.num_features)
+        one[0] = float(name.startswith("out_low"))
+        step.get_submodule(parent)[int(last)] = Shift(one)  # type: ignore[operator]
+    torch.testing.assert_close(step(*inputs), found, rtol=1e-3, atol=1e-4)
+
+
+class Shift(nn.Module):
+    def __init__(self, by: Tensor) -> None:
+        super().__init__()
+        self.by = by.view(1, -1, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.by
 
 
 def test_it_is_always_the_same_start(started: tuple[PaperLensBlur, PaperUpsampler], tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 import typer
 from PIL import Image
 from torch import Tensor, nn
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from deeplens.guard import guarded
 from evaluation.metrics import depth_edge_band, scores
@@ -35,7 +35,8 @@ from runtimes.image_file import replacing
 from training.arms import ARMS, EDGE, Arm
 from training.direct import DirectWithLoss, load_weights
 from training.fit import Machine, Sample, fit
-from training.fit_blur import BlurAndStep
+from training.fit_blur import BlurAndStep, step_inputs
+from training.known_start import start_step
 from training.loop import halve, pyramid
 from training.losses import LOSSES, Loss
 from training.scenes import TEST_SEED, SceneConfig
@@ -103,6 +104,8 @@ class ArmTask:
             if arm.network == "lens_blur":
                 return LensBlurAlone(lens_blur, loss=loss)
             upsample = EdgeUpsampler() if arm.variant == "edge" else PaperUpsampler()
+            if isinstance(upsample, PaperUpsampler):
+                start_step(upsample, step_inputs(default_collate([self.dataset()[index] for index in range(8)])))
             ways = Ways(arm.edges, arm.apertures, arm.distilled, radius=TRAIN_SCENES.radius)
             if ways != Ways(radius=TRAIN_SCENES.radius):
                 teacher = (load("paper", "lens_blur"), load("paper", "upsample")) if arm.distilled else None

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from model.errors import InputError, MismatchError
+from model.layers import FrozenNorm
 
 Sample = dict[str, Tensor]
 Precision = Literal["32-true", "bf16-mixed"]
@@ -212,14 +213,20 @@ SETTLING = 12
 
 
 def settle(average: nn.Module, batches: Iterable[Sample]) -> None:
-    """Take the statistics of all batch norms anew over `batches`, where there are norms; nothing else changes.
+    """Take the statistics of all batch norms but frozen ones anew over `batches`; nothing else changes.
 
     The averages of the statistics along a fit are those of other weights than the averaged ones (Izmailov et al. 2018,
     section 3.2), and a fit that begins on smaller pictures has those of smaller pictures.
     """
-    if any(isinstance(each, nn.BatchNorm2d) for each in average.modules()):
-        with torch.no_grad():
-            update_bn(batches, average)
+    norms = [each for each in average.modules() if isinstance(each, nn.BatchNorm2d)]
+    frozen = [each for each in norms if isinstance(each, FrozenNorm)]
+    if len(frozen) == len(norms):
+        return
+    kept = [{name: value.clone() for name, value in each.state_dict().items()} for each in frozen]
+    with torch.no_grad():
+        update_bn(batches, average)
+    for each, state in zip(frozen, kept, strict=True):  # `update_bn` forgets the statistics of every norm
+        each.load_state_dict(state)
 
 
 def first_batches(samples: Dataset[Sample], size: int) -> Iterator[Sample]:

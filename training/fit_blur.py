@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import torch
+import torch.nn.functional as F
 import typer
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from deeplens.guard import guarded
 from model.build import Weights, load
@@ -19,8 +21,8 @@ from model.errors import InputError
 from model.lens_blur import PaperLensBlur
 from model.upsampler import PaperUpsampler
 from training.fit import PRECISIONS, FitConfig, Machine, Sample, as_precision, fit
-from training.known_start import start_known
-from training.loop import pyramid, run_loop
+from training.known_start import start_lens_blur, start_step
+from training.loop import halve, pyramid, run_loop
 from training.losses import LOSSES, Loss, normalised_loss
 from training.scenes import SceneConfig, make_scene
 from training.sources import Sources, folder, shipped
@@ -38,6 +40,7 @@ class BlurConfig(FitConfig):
         small, large: the scenes; every fourth step sees the large ones.
         loss: one of `training.losses.LOSSES`.
         start: folder with the weights of an earlier fit (VARIANT_NETWORK.safetensors) to start from.
+        lens_blur: weights (.safetensors) of a lens blur that stays as it is: the step alone is fitted.
         known_start: `paper` without `start` begins with `training.known_start`, not with PyTorch's initial weights.
     """
 
@@ -46,6 +49,7 @@ class BlurConfig(FitConfig):
     large: SceneConfig = field(default_factory=lambda: SceneConfig(size=384, steps=2, narrow=0.35))
     loss: str = "l1"
     start: str | None = None
+    lens_blur: str | None = None
     known_start: bool = True
 
 
@@ -80,6 +84,25 @@ class BlurAndStep(nn.Module):
         return low + self.beta * torch.stack(high).mean()
 
 
+class StepAlone(BlurAndStep):
+    """The step after a lens blur that is no part of the module: not trained, averaged or stored.
+
+    The loss is equation 6, but what it has of the base is constant.
+    """
+
+    def __init__(
+        self, lens_blur: nn.Module, upsample: nn.Module, *, beta: float, loss: Loss, by_level: bool = False
+    ) -> None:
+        super().__init__(nn.Identity(), upsample, beta=beta, loss=loss, by_level=by_level)
+        self.before = (lens_blur.eval().requires_grad_(False),)
+
+    def outputs(self, picture: Tensor, signed_depth: Tensor, *, steps: int) -> list[Tensor]:
+        """Blurred pictures at all levels, base first; without gradient in the base."""
+        self.before[0].to(picture.device)
+        pictures = [level.contiguous(memory_format=torch.channels_last) for level in pyramid(picture, steps)]
+        return run_loop(self.before[0], self.upsample, pictures, signed_depth, by_level=self.by_level)
+
+
 def white_at_most(output: Tensor, target: Tensor) -> Tensor:
     """`output` with what is above 1 taken as 1 where `target` is 1: there the true light was clipped, too."""
     return torch.where(target >= 1, output.clamp(max=1), output)
@@ -100,8 +123,13 @@ class BlurTask:
             assert isinstance(upsample, PaperUpsampler)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                start_known(lens_blur, upsample)
-        return BlurAndStep(
+                start_lens_blur(lens_blur)
+                first = default_collate([self.dataset()[index] for index in range(config.batch)])
+                start_step(upsample, step_inputs(first))
+        kind: type[BlurAndStep] = BlurAndStep
+        if config.lens_blur is not None:
+            lens_blur, kind = load(config.variant, "lens_blur", Path(config.lens_blur)), StepAlone
+        return kind(
             lens_blur, upsample, beta=config.beta, loss=LOSSES[config.loss], by_level=DEPTH_BY_LEVEL[config.variant]
         )
 
@@ -110,6 +138,8 @@ class BlurTask:
         return SceneStream(self.train, seed=config.seed, batch=config.batch, small=config.small, large=config.large)
 
     def networks(self, average: BlurAndStep) -> dict[str, nn.Module]:
+        if isinstance(average, StepAlone):
+            return {"upsample": average.upsample}
         return {"lens_blur": average.lens_blur, "upsample": average.upsample}
 
     @torch.no_grad()
@@ -130,6 +160,12 @@ class BlurTask:
             ):
                 scores[name].append(decibels(output, target))
         return {name: round(sum(values) / len(values), 3) for name, values in scores.items()}
+
+
+def step_inputs(batch: Sample) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """picture_high, picture, blurred and signed_depth of the last step of a batch, from the true blurred picture."""
+    low, high = pyramid(batch["picture"], 1)
+    return high, low, halve(batch["target"]), F.avg_pool2d(batch["signed_depth"], 2)
 
 
 def held_out(sources: Sources, *kinds: tuple[SceneConfig, int]) -> list[Sample]:
@@ -165,6 +201,8 @@ def main(
     loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = BlurConfig.loss,
     lights: Annotated[float, typer.Option(min=0, max=1, help="Share of the scenes that get lamps.")] = 0.0,
     start: Annotated[Path | None, typer.Option(help="Folder with weights of an earlier fit to start from.")] = None,
+    lens_blur: Annotated[Path | None, typer.Option(help="A lens blur's weights that stay: fit the step alone.")] = None,
+    size: Annotated[int, typer.Option(min=64, help="Side of the small scenes; that of the large: 1.5 times.")] = 256,
     precision: Annotated[str, typer.Option(help=f"{' or '.join(PRECISIONS)}.")] = BlurConfig.precision,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/edge_blur"),
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
@@ -187,8 +225,10 @@ def main(
     config = BlurConfig(
         variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
         loss=loss, precision=as_precision(precision), start=str(start) if start else None,
+        lens_blur=str(lens_blur) if lens_blur else None,
     )  # fmt: skip
-    config = replace(config, small=replace(config.small, lights=lights), large=replace(config.large, lights=lights))
+    small, large = (replace(each, lights=lights) for each in (config.small, config.large))
+    config = replace(config, small=replace(small, size=size), large=replace(large, size=size * 3 // 2))
     task = BlurTask(config, train=train, validation=shipped("val", data))
     machine = Machine(
         devices=devices, nodes=nodes, accelerator=accelerator, workers=workers, threads=threads,

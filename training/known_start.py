@@ -3,10 +3,12 @@
 The layers are those of the paper; only their first values are chosen.
 """
 
-import torch
-from torch import nn
+from collections.abc import Sequence
 
-from model.layers import TripleFeatures, disc_kernel
+import torch
+from torch import Tensor, nn
+
+from model.layers import ConvBNReLU, FrozenNorm, TripleFeatures, disc_kernel
 from model.lens_blur import PaperLensBlur
 from model.upsampler import PaperUpsampler
 
@@ -21,22 +23,95 @@ QUIET = 0.1
 """Share of the usual weights that the last layer of kernels and weight maps keeps: its biases decide at first."""
 
 
-@torch.no_grad()
-def start_known(lens_blur: PaperLensBlur, upsample: PaperUpsampler) -> None:
-    """Give both networks their first values, in place; deterministic where the caller has seeded PyTorch.
+IN_FOCUS = 24.0
+"""The step begins with 1 − this · |signed depth|, where positive, as its weight of the sharp picture: 0 from a circle
+of confusion of 2/3 pixel in radius at level 1."""
 
-    Features: copies of the colours, blurred by small discs. Kernels: mostly the picture itself (feature 0). Weight maps
-    of the step: mostly the upsampled blurred picture (feature 0), a little the sharp one (feature 1).
+FAVOUR = 10.0
+"""Sum of the weights of the upsampled and of the sharp picture at first; the other 30 have 0.02 each."""
+
+
+@torch.no_grad()
+def start_lens_blur(lens_blur: PaperLensBlur) -> None:
+    """Give the lens blur its first values, in place; deterministic where the caller has seeded PyTorch.
+
+    Features: copies of the colours, blurred by small discs. Kernels: mostly the picture itself (feature 0).
     """
-    for features in (lens_blur.features, upsample.features):
-        _blurred_copies(features)
-    for last, favoured in ((lens_blur.join[-1], {0: 1.0}), (upsample.weigh[-1], {0: 1.0, 1: 0.2})):
-        assert isinstance(last, nn.Conv2d)
-        assert last.bias is not None
-        last.weight.mul_(QUIET)
-        last.bias.fill_(0.02)
-        for channel, weight in favoured.items():
-            last.bias[channel] = weight
+    _blurred_copies(lens_blur.features)
+    _quiet(lens_blur.join[-1], {0: 1.0})
+
+
+@torch.no_grad()
+def start_step(upsample: PaperUpsampler, inputs: Sequence[Tensor]) -> None:
+    """Give the step its first values, in place; deterministic where the caller has seeded PyTorch.
+
+    Features as those of the lens blur. Weight maps: in focus the sharp picture (feature 1), elsewhere the upsampled
+    blurred one (feature 0), by channel 0 of each layer on the way from the signed depth: 24 D⁺ and 24 D⁻, then
+    1 − 24 |D|. All else is random. The norms know the statistics of `inputs` and begin as the identity.
+
+    Args:
+        inputs: picture_high, picture, blurred and signed_depth of a batch, as `PaperUpsampler.forward` takes them.
+    """
+    _blurred_copies(upsample.features)
+    favoured = _quiet(upsample.weigh[-1], {0: FAVOUR, 1: 0.0})
+    favoured.weight[:2] = 0.0
+    favoured.weight[0, 0, 1, 1], favoured.weight[1, 0, 1, 1] = -FAVOUR, FAVOUR
+    for layer, wanted in (
+        (upsample.down0, {(0, 6): IN_FOCUS, (1, 6): -IN_FOCUS}),
+        (upsample.out_low, {(0, 0): -1.0, (0, 1): -1.0}),
+        (upsample.out_high, {(0, 0): 1.0}),
+        *((layer, {(0, 0 if place else 3): 1.0}) for place, layer in enumerate(list(upsample.weigh)[:-1])),
+    ):
+        weight = _weight(layer)
+        weight[[output for output, _ in wanted]] = 0.0
+        for (output, source), value in wanted.items():
+            weight[output, source, 1, 1] = value
+    _weight(upsample.up0)[:2] *= QUIET**2  # they are added to 24 D⁺ and 24 D⁻
+    norm = upsample.out_low[1]
+    assert isinstance(norm, FrozenNorm)
+    _know(upsample, inputs, shift=(norm, 1.0))
+
+
+def _know(upsample: PaperUpsampler, inputs: Sequence[Tensor], *, shift: tuple[FrozenNorm, float]) -> None:
+    """Set all norms' statistics to those of what reaches them, and their scales and shifts so that they change nothing.
+
+    Args:
+        shift: what a norm is to add to its channel 0 nevertheless.
+    """
+
+    def measure(norm: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        assert isinstance(norm, FrozenNorm)
+        mean, variance = arguments[0].mean((0, 2, 3)), arguments[0].var((0, 2, 3))
+        norm.load_state_dict(
+            {"running_mean": mean, "running_var": variance, "bias": mean, "weight": torch.sqrt(variance + norm.eps)},
+            strict=False,
+        )
+        if norm is shift[0]:
+            norm.bias[0] += shift[1]
+
+    handles = [each.register_forward_pre_hook(measure) for each in upsample.modules() if isinstance(each, FrozenNorm)]
+    upsample(*inputs)
+    for handle in handles:
+        handle.remove()
+
+
+def _quiet(last: nn.Module, biases: dict[int, float]) -> nn.Conv2d:
+    """Let a last layer's biases decide at first: `biases`, by channel, and 0.02 elsewhere. Gives the layer."""
+    assert isinstance(last, nn.Conv2d)
+    assert last.bias is not None
+    last.weight.mul_(QUIET)
+    last.bias.fill_(0.02)
+    for channel, value in biases.items():
+        last.bias[channel] = value
+    return last
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    """Of the convolution that a ConvBNReLU begins with."""
+    assert isinstance(layer, ConvBNReLU)
+    convolution = layer[0]
+    assert isinstance(convolution, nn.Conv2d)
+    return convolution.weight
 
 
 def _blurred_copies(features: TripleFeatures) -> None:
