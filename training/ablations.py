@@ -48,7 +48,7 @@ TRAIN_SCENES = SceneConfig(size=96, steps=1)
 TEST_SCENES = SceneConfig(size=96, steps=1, cutout_only=True)
 TRAIN_COUNT, TEST_COUNT = 600, 48
 
-SEEDS = 3
+SEEDS = 2
 """Of each arm, unless more are asked for."""
 
 EDGE_BAND = 4.0

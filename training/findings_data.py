@@ -120,7 +120,10 @@ FINDINGS = (
         "4. The guided step",
         "Figure 4 of the paper shows its guided upsampling to be more pleasant than super-resolution and guided "
         "filtering; it gives no numbers. All rows double the same picture: what the lens blur of the arm `loop` makes "
-        "of the base, or the true base. Tested with true depth.",
+        "of the base, or the true base. The step begins as in a real fit, sharp in focus and bilinear elsewhere "
+        "(`training/known_start.py`); the lens blur at PyTorch's initial weights. Both "
+        "learn at once here; a step that learns alone, after a lens blur that stays, comes further: "
+        "[training.md](training.md). Tested with true depth.",
         tuple(
             Table(
                 f"`paper` networks, from {base}",
