@@ -267,8 +267,12 @@ class TestCommand:
         assert killed.returncode == -signal.SIGKILL
         done = {path: path.stat().st_mtime_ns for path in out.rglob("*.[pP]*") if not path.name.startswith(".")}
         assert len(done) == 2
-        assert "3 of 5 photos refocused, 2 were done before" in run(photos, "-o", out, "--focus", "0.5,0.5").out
-        assert all(path.stat().st_mtime_ns == at for path, at in done.items())
+        # The third can be written while the second is in place and its line in the log still due.
+        logged = [json.loads(line)["output"] for line in (out / LOG).read_text().splitlines()]
+        assert 1 <= len(logged) <= 2
+        told = f"{5 - len(logged)} of 5 photos refocused, {len(logged)} were done before"
+        assert told in run(photos, "-o", out, "--focus", "0.5,0.5").out
+        assert all(path.stat().st_mtime_ns == done[path] for path in map(Path, logged))
         assert len([path for path in out.rglob("*.[pP]*") if not path.name.startswith(".")]) == 5
 
 
