@@ -167,7 +167,7 @@ class Truth:
 
         self.scene, self.place, self._settings = SCENES[name], out / name, settings
         parts = surfaces(name, textures)
-        numbers = (self.scene.near, self.scene.far, self.scene.focal, self.scene.portrait, APERTURES, settings)
+        numbers = (self.scene.near, self.scene.far, self.scene.focal, self.scene.portrait, APERTURES, RAYS, settings)
         marks = hashlib.sha256(repr(numbers).encode())
         for part in parts:
             for array in (part.mesh.vertices, part.mesh.faces, part.mesh.uv, part.radiance):

@@ -163,6 +163,9 @@ def test_a_lens_blur_that_stays_is_used_and_neither_trained_nor_stored(tmp_path:
     with pytest.raises(AssertionError):
         assert_equal(trained, start)
 
+    on = BlurTask(replace(config, start=str(tmp_path / "run")), train=task.train, validation=task.validation).module()
+    assert_equal(on.upsample.state_dict(), trained)
+
 
 def test_the_command_passes_the_lens_blur_and_the_size_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: dict[str, Any] = {}

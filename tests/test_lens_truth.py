@@ -257,7 +257,9 @@ def test_depth_is_that_along_the_axis_at_the_pixels_centres(rendering: Callable[
 
 
 @pytest.mark.usefixtures("rendering")
-def test_the_command_renders_only_what_is_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_renders_only_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     of_samples(tmp_path, "leaves", picture=[ONE, "focus2-aperture1"])
     assert capsys.readouterr().out.count("leaves/focus") == 2
     path = tmp_path / "leaves" / f"{ONE}.npz"
@@ -274,6 +276,11 @@ def test_the_command_renders_only_what_is_missing(tmp_path: Path, capsys: pytest
     assert path.read_bytes() != first
     assert [name for name, _ in lens_truth(tmp_path)] == [f"leaves/{ONE}"]
     assert not list(tmp_path.rglob("*.part"))
+
+    capsys.readouterr()
+    monkeypatch.setattr("evaluation.lens_truth.RAYS", (1.0, 2.0, 1.0))  # so is what other rays made
+    of_samples(tmp_path, "leaves", seed=1)
+    assert capsys.readouterr().out.count("leaves/focus") == 1
 
 
 @pytest.mark.usefixtures("rendering")

@@ -118,17 +118,18 @@ class BlurTask:
     def module(self) -> BlurAndStep:
         config = self.config
         start: Weights = "initial" if config.start is None else Path(config.start)
-        lens_blur, upsample = (load(config.variant, network, start) for network in ("lens_blur", "upsample"))
+        stays = config.lens_blur is not None
+        lens_blur = load(config.variant, "lens_blur", start if config.lens_blur is None else Path(config.lens_blur))
+        upsample = load(config.variant, "upsample", start)
         if start == "initial" and config.known_start and isinstance(lens_blur, PaperLensBlur):
             assert isinstance(upsample, PaperUpsampler)
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(0)
-                start_lens_blur(lens_blur)
+                if not stays:
+                    start_lens_blur(lens_blur)
                 first = default_collate([self.dataset()[index] for index in range(config.batch)])
                 start_step(upsample, step_inputs(first))
-        kind: type[BlurAndStep] = BlurAndStep
-        if config.lens_blur is not None:
-            lens_blur, kind = load(config.variant, "lens_blur", Path(config.lens_blur)), StepAlone
+        kind = StepAlone if stays else BlurAndStep
         return kind(
             lens_blur, upsample, beta=config.beta, loss=LOSSES[config.loss], by_level=DEPTH_BY_LEVEL[config.variant]
         )

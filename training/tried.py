@@ -1,6 +1,7 @@
 """Ways to train `edge` that the paper does not have, as the arms `tried-…` of `training.ablations` try them.
 
-All begin with the L1 loss of equation 6 (`BlurAndStep`) and add one thing; what came of it: docs/ways_to_train.md.
+All begin with the L1 loss of equation 6 (`BlurAndStep`) and add one thing. What came of it:
+docs/findings.md, section 6.
 """
 
 from dataclasses import dataclass
