@@ -32,26 +32,27 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: $(INSTALLED) ## refocus a photo with ONNX Runtime, and the parity table, into demo/
 	$(BIN)/deeplens export onnx --variant edge
-	$(BIN)/python -m deeplens.demo $(DEMO_PHOTO) $(DEMO_FOCUS:%=--focus %) $(DEMO_F_NUMBERS:%=--f-number %) -o demo
+	$(BIN)/python -m deeplens.commands.demo $(DEMO_PHOTO) $(DEMO_FOCUS:%=--focus %) $(DEMO_F_NUMBERS:%=--f-number %) -o demo
 	$(BIN)/deeplens parity --runtime onnx --photo $(DEMO_PHOTO) --markdown demo/parity.md
 
 test: lint ## ruff, mypy and all tests
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED) ## ruff and mypy
+lint: $(INSTALLED) ## ruff, mypy, and the order of the rooms
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 format: $(INSTALLED) ## let ruff put the code in order
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
 data: $(INSTALLED) ## fetch the photos and cut-outs that training takes, into data/
-	$(BIN)/python -m training.fetch
+	$(BIN)/python -m deeplens.scenes.fetch
 
 train: data ## train the lens blur and the step of `edge`, into runs/ (TRAIN_FLAGS=--resume goes on)
-	$(BIN)/python -m training.fit_blur --variant edge --out runs/edge_blur $(TRAIN_FLAGS)
+	$(BIN)/python -m deeplens.training.fit_blur --variant edge --out runs/edge_blur $(TRAIN_FLAGS)
 
 clean: ## remove all that was made, except data/ and runs/
 	rm -rf $(VENV) artifacts demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

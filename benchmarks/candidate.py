@@ -8,13 +8,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from export import manifest
-from model.contract import CONTRACTS, Contract
-from model.errors import InputError, MissingError
-from runtimes import RUNTIMES, open_runtime
-from runtimes.contract import Arrays, OpensOnce, Runtime
-from runtimes.pytorch import TorchRuntime, TorchSession
-from runtimes.tiling import TILE
+from deeplens.console.errors import InputError, MissingError
+from deeplens.console.package import pip_install
+from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.runtimes import RUNTIMES, manifest, open_runtime
+from deeplens.runtimes.contract import Arrays, OpensOnce, Runtime
+from deeplens.runtimes.pytorch import TorchRuntime, TorchSession
+from deeplens.runtimes.tiling import TILE
 
 WHOLE = "-whole"
 """Ends the name of a peer that runs each level at once, as the networks are called without the harness's tiles."""
@@ -133,7 +133,7 @@ class OpenVinoRuntime(OpensOnce[_OpenVinoSession]):
         try:
             import openvino
         except ImportError as error:
-            raise MissingError(f"OpenVINO can't be imported ({error}): pip install 'deeplens[interop]'") from error
+            raise MissingError(f"OpenVINO can't be imported ({error}): {pip_install('interop')}") from error
         self.variant = variant
         self._folder = artifacts or manifest.DEFAULT_FOLDER
         self._core = openvino.Core()

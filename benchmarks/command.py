@@ -1,6 +1,5 @@
 """`deeplens bench`: times of the networks, the levels and the whole refocus. What is heavy is imported when it runs."""
 
-import re
 import sys
 from itertools import product
 from pathlib import Path
@@ -8,19 +7,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from deeplens import inventory
-from deeplens.options import Artifacts, JsonTarget, Threads
-from deeplens.refocus import check_outputs, progress_bar
-from deeplens.report import console_for, table, write_json
-from export.manifest import DEFAULT_PRECISION
-from model.errors import InputError
-from runtimes.ort import core_count
+from deeplens.console.errors import InputError
+from deeplens.console.files import check_outputs
+from deeplens.console.machine import core_count
+from deeplens.console.options import JsonTarget, Threads
+from deeplens.console.parsing import parse_size
+from deeplens.console.progress import progress_bar
+from deeplens.console.report import console_for, table, write_json
+from deeplens.model.shipped import WEIGHTS
+from deeplens.runtimes.manifest import DEFAULT_PRECISION
+from deeplens.runtimes.options import Artifacts
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from benchmarks.candidate import Candidate
-    from benchmarks.measure import Effort
+    from deeplens.benchmarks.candidate import Candidate
+    from deeplens.benchmarks.measure import Effort
 
 SPEED_SIZE, MEMORY_SIZE = "2048x1536", "8000x6000"
 
@@ -108,8 +110,8 @@ def bench(
     compare: Compare = None,
 ) -> None:
     """Times of networks, levels and refocuses, in turns, beside the machine's limits and its state."""
-    from benchmarks.measure import QUICK, Effort
-    from benchmarks.worker import ITEMS
+    from deeplens.benchmarks.measure import QUICK, Effort
+    from deeplens.benchmarks.worker import ITEMS
 
     check_outputs((json, None), (markdown, None), (plot, (".png",)), inputs=compare or ())
     console = console_for(json)
@@ -153,7 +155,7 @@ def _candidates(
     threads: int,
     aperture: float = 1.0,
 ) -> "list[Candidate]":
-    from benchmarks.candidate import Candidate
+    from deeplens.benchmarks.candidate import Candidate
 
     found = []
     for variant, runtime, own in chosen:
@@ -167,10 +169,10 @@ def _speed(
     candidates: "list[Candidate]", items: list[str], size: tuple[int, int], effort: "Effort", console: "Console"
 ) -> dict[str, Any]:
     """Measure times and print them."""
-    from benchmarks import machine, measure
-    from benchmarks import report as reports
-    from benchmarks.roofline import roofline
-    from benchmarks.state import State, read_state
+    from deeplens.benchmarks import machine, measure
+    from deeplens.benchmarks import report as reports
+    from deeplens.benchmarks.roofline import roofline
+    from deeplens.benchmarks.state import State, read_state
 
     threads = candidates[0].threads
     load = machine.load_average()
@@ -217,8 +219,8 @@ def _speed(
 
 
 def _write(report: dict[str, Any], markdown: Path | None, plot: Path | None) -> None:
-    from benchmarks import report as reports
-    from runtimes.image_file import replacing
+    from deeplens.benchmarks import report as reports
+    from deeplens.console.files import replacing
 
     if markdown is not None:
         with replacing(markdown) as file:
@@ -228,7 +230,7 @@ def _write(report: dict[str, Any], markdown: Path | None, plot: Path | None) -> 
 
 
 def _compare(before: Path, after: Path, console: "Console") -> None:
-    from benchmarks import report as reports
+    from deeplens.benchmarks import report as reports
 
     rows, doubts = reports.compare(reports.read(before), reports.read(after))
     console.print(table(f"{before} → {after}", reports.COMPARED, rows))
@@ -238,8 +240,8 @@ def _compare(before: Path, after: Path, console: "Console") -> None:
 
 def _memory(candidates: "list[Candidate]", sizes: list[tuple[int, int]], console: "Console") -> dict[str, Any]:
     """Measure peak memory and print it; with several sizes also the exponent of time over pixels."""
-    from benchmarks import machine
-    from benchmarks.memory import exponent, measure
+    from deeplens.benchmarks import machine
+    from deeplens.benchmarks.memory import exponent, measure
 
     load = machine.load_average()
     rows = []
@@ -265,7 +267,7 @@ def _memory(candidates: "list[Candidate]", sizes: list[tuple[int, int]], console
 
 def _profile(candidates: "list[Candidate]", size: tuple[int, int], console: "Console") -> dict[str, Any]:
     """Time by operation of the ONNX artefacts."""
-    from benchmarks import machine, profile
+    from deeplens.benchmarks import machine, profile
 
     rate = max(machine.sgemm(threads=1).values())
     rows = [row for candidate in candidates for row in profile.measure(candidate, *size, gflops=rate)]
@@ -284,21 +286,9 @@ def _profile(candidates: "list[Candidate]", size: tuple[int, int], console: "Con
     return {"sgemm_gflops": rate, "results": rows, "machine": machine.describe(threads=1)}
 
 
-def parse_size(text: str) -> tuple[int, int]:
-    """ "2048x1536" → (2048, 1536): width and height.
-
-    Raises:
-        InputError: not two whole numbers from 1 up.
-    """
-    match = re.fullmatch(r"([1-9]\d*)[x×]([1-9]\d*)", text)
-    if match is None:
-        raise InputError(f"size '{text}' is not WxH: give two whole numbers, such as {SPEED_SIZE}")
-    return int(match[1]), int(match[2])
-
-
 def weights_of(variant: str) -> Literal["shipped", "initial"]:
     """Shipped weights where all networks have them, else initial ones: the speed is the same."""
-    from model.contract import NETWORKS
+    from deeplens.model.contract import NETWORKS
 
-    files = [inventory.WEIGHTS / f"{variant}_{network}.safetensors" for network in NETWORKS]
+    files = [WEIGHTS / f"{variant}_{network}.safetensors" for network in NETWORKS]
     return "shipped" if all(path.is_file() for path in files) else "initial"

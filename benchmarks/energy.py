@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 
-from benchmarks.nvml import Nvml
+from deeplens.benchmarks.nvml import Nvml
 
 INTERVAL = 0.01
 """Seconds between two readings of a sensor that tells power, not energy."""

@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 
-import deeplens
-from benchmarks.state import State
-from deeplens.inventory import processor, version
-from runtimes.ort import core_count
+from deeplens.benchmarks.state import State
+from deeplens.console.machine import core_count, processor, version
+from deeplens.console.package import VERSION
 
 BUSY = 0.5
 """A load average above this, before the work begins, means that something else is running."""
@@ -71,7 +70,7 @@ def describe(*, threads: int) -> dict[str, Any]:
         "threads": threads,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "deeplens": deeplens.__version__,
+        "deeplens": VERSION,
         "versions": {library: version(library) for library in LIBRARIES},
     }
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from statistics import median
 from typing import Any
 
-from benchmarks import worker
-from benchmarks.candidate import Candidate
-from benchmarks.energy import NOT_TOLD, Meter, meter
-from benchmarks.metered import Level, Runs
-from benchmarks.statistics import Summary, paired_ratio
-from benchmarks.worker import AGAIN, LOOPS, REFOCUS, Run
+from deeplens.benchmarks import worker
+from deeplens.benchmarks.candidate import Candidate
+from deeplens.benchmarks.energy import NOT_TOLD, Meter, meter
+from deeplens.benchmarks.metered import Level, Runs
+from deeplens.benchmarks.statistics import Summary, paired_ratio
+from deeplens.benchmarks.worker import AGAIN, LOOPS, REFOCUS, Run
 
 PAUSE = 0.1
 """Seconds between two turns: threads of the last one that wait actively go to sleep."""

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.candidate import Candidate
-from benchmarks.worker import ramp, synthetic_photo
-from model.errors import DeepLensError
-from runtimes.disparity import write_disparity
-from runtimes.harness import N_MIN
-from runtimes.photo import write_photo
+from deeplens.benchmarks.candidate import Candidate
+from deeplens.benchmarks.worker import ramp, synthetic_photo
+from deeplens.console.errors import DeepLensError
+from deeplens.runtimes.disparity import write_disparity
+from deeplens.runtimes.harness import N_MIN
+from deeplens.runtimes.photo import write_photo
 
 MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024
 """Bytes in one unit of `ru_maxrss`."""

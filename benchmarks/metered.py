@@ -9,9 +9,9 @@ from time import perf_counter
 
 import numpy as np
 
-from model.contract import Contract
-from runtimes.contract import Arrays, Closing, Runtime, Session, lanes, photo_features, run, takes
-from runtimes.pyramid import Geometry
+from deeplens.model.contract import Contract
+from deeplens.runtimes.contract import Arrays, Closing, Runtime, Session, lanes, photo_features, run, takes
+from deeplens.runtimes.pyramid import Geometry
 
 Runs = Counter[tuple[str, int, int]]
 """(network, low-resolution height, width) → how often it ran."""
@@ -121,6 +121,6 @@ def multiplications(variant: str, runs: Runs) -> int:
 
 @lru_cache(maxsize=256)
 def _cost(variant: str, network: str, height: int, width: int) -> int:
-    from model.cost import cost
+    from deeplens.model.cost import cost
 
     return int(cost(variant, network, height, width)["multiplications"])

@@ -6,11 +6,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.candidate import Candidate
-from benchmarks.worker import Worker, random_inputs
-from export import manifest
-from model.contract import NETWORKS
-from model.errors import InputError
+from deeplens.benchmarks.candidate import Candidate
+from deeplens.benchmarks.worker import Worker, random_inputs
+from deeplens.console.errors import InputError
+from deeplens.model.contract import NETWORKS
+from deeplens.runtimes import manifest
 
 RUNS = 30
 """Of a network; each operation counts with its median."""
@@ -32,7 +32,7 @@ def measure(candidate: Candidate, width: int, height: int, *, gflops: float) -> 
     """
     if candidate.runtime != "onnx":
         raise InputError(f"--profile is of runtime 'onnx', not '{candidate.runtime}'")
-    from benchmarks.roofline import work
+    from deeplens.benchmarks.roofline import work
 
     worker = Worker(candidate, width, height)
     rows = []
@@ -67,7 +67,7 @@ def _nodes(candidate: Candidate, network: str, size: tuple[int, int]) -> dict[st
     """Node → its kind and its median seconds, of the graph as ONNX Runtime has optimised it."""
     import onnxruntime
 
-    from runtimes.ort import session_options
+    from deeplens.runtimes.ort import session_options
 
     folder = candidate.artifacts or manifest.DEFAULT_FOLDER
     entry = manifest.find(

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from model.errors import InputError, MissingError
+from deeplens.console.errors import InputError, MissingError
+from deeplens.console.package import pip_install
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -42,7 +43,7 @@ def tables(report: dict[str, Any]) -> list[tuple[str, tuple[str, ...], Rows]]:
 
 def console_tables(report: dict[str, Any]) -> "list[Table]":
     """The same for the terminal."""
-    from deeplens.report import table
+    from deeplens.console.report import table
 
     return [table(title, columns, rows) for title, columns, rows in tables(report)]
 
@@ -79,7 +80,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingError(f"a plot needs matplotlib ({error}): pip install 'deeplens[train]'") from error
+        raise MissingError(f"a plot needs matplotlib ({error}): {pip_install('train')}") from error
     rows = report["results"]
     items = list(rows[0]["items"])
     loops = [row for row in rows if row["items"].get("refocus", {}).get("levels")]
@@ -100,7 +101,7 @@ def plot(report: dict[str, Any], path: Path) -> None:
         axes[-1].set(title="levels of a refocus, p50", xlabel="ms", yticks=range(len(loops)))
         axes[-1].set_yticklabels([row["name"] for row in loops])
         axes[-1].legend(fontsize="small")
-    from runtimes.image_file import replacing
+    from deeplens.console.files import replacing
 
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=120)

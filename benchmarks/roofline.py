@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from model.contract import CONTRACTS
+from deeplens.model.contract import CONTRACTS
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +70,7 @@ def work(variant: str, network: str, height: int, width: int) -> Work:
     from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import flop_registry
 
-    from model.build import build
+    from deeplens.model.build import build
 
     operations: list[Operation] = []
 

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from deeplens.options import JsonTarget
-from deeplens.refocus import check_outputs
-from deeplens.report import console_for, table, write_json
-from model.errors import InputError
+from deeplens.console.errors import InputError
+from deeplens.console.files import check_outputs
+from deeplens.console.options import JsonTarget
+from deeplens.console.report import console_for, table, write_json
 
 LEAST = 10
 """Photos that a measured run must have, so that its start counts for little."""
@@ -48,7 +48,7 @@ def estimate(
     """What a run of a folder says about many photos.
 
     Args:
-        measured: as `deeplens.folder.refocus_folder`, with the threads that it had.
+        measured: as `commands.folder.refocus_folder`, with the threads that it had.
         price: of a core's hour; storage: of a GB for a month.
         efficiency: of a core among many, relative to one of the measured ones.
 

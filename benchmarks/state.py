@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.nvml import Nvml
+from deeplens.benchmarks.nvml import Nvml
 
 KINDS = ("cpu_mhz", "governor", "power_mode", "celsius", "throttled", "gpu")
 """What is asked for."""

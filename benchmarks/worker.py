@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from benchmarks.candidate import Candidate
-from benchmarks.metered import Level, MeteredRuntime
-from model.contract import CONTRACTS, DEPTH_SIZE, HALO, NETWORKS
-from runtimes.contract import lanes
-from runtimes.harness import Harness
-from runtimes.pyramid import geometry
-from runtimes.refocuser import Refocuser
-from runtimes.tiling import plan
+from deeplens.benchmarks.candidate import Candidate
+from deeplens.benchmarks.metered import Level, MeteredRuntime
+from deeplens.model.contract import CONTRACTS, DEPTH_SIZE, HALO, NETWORKS
+from deeplens.runtimes.contract import lanes
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.pyramid import geometry
+from deeplens.runtimes.refocuser import Refocuser
+from deeplens.runtimes.tiling import plan
 
 REFOCUS, AGAIN = "refocus", "again"
 """A refocus of a photo from pixels to pixels, its depth given; and one more of the same photo, focus changed."""

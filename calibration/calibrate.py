@@ -7,27 +7,27 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from calibration import inputs, scales, statistics
-from calibration.calibrators import CALIBRATORS
-from calibration.layers import REST, Layer, layers, rest_operations
-from calibration.photos import Photo, set_sha256
-from calibration.plan import Choice, Plan
-from calibration.quality import Judge, decibels
-from calibration.scales import Pair, Scales, Source
-from calibration.search import Assignment, Costs, Search, cheapest, costs, ordered
-from calibration.sensitivity import Notebook, Unit, measure
-from export import manifest
-from export.planned import planned_graph
-from export.trt_graph import fp32
-from model.contract import NETWORKS
-from model.errors import InputError
-from runtimes.image_file import replacing
-from runtimes.ort import OnnxRuntime
+from deeplens.calibration import inputs, scales, statistics
+from deeplens.calibration.calibrators import CALIBRATORS
+from deeplens.calibration.photos import Photo, set_sha256
+from deeplens.calibration.quality import Judge, decibels
+from deeplens.calibration.scales import Scales
+from deeplens.calibration.search import Assignment, Costs, Search, cheapest, costs, ordered
+from deeplens.calibration.sensitivity import Notebook, Unit, measure
+from deeplens.console.errors import InputError
+from deeplens.console.files import replacing
+from deeplens.export.layers import REST, Layer, layers, rest_operations
+from deeplens.export.planned import planned_graph
+from deeplens.export.precision_plan import Choice, Pair, Plan, Source
+from deeplens.export.trt_graph import fp32
+from deeplens.model.contract import NETWORKS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.ort import OnnxRuntime
 
 if TYPE_CHECKING:
     import onnx
 
-    from model.build import Weights
+    from deeplens.model.build import Weights
 
 Report = Callable[[str], None]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from calibration.histogram import EDGES, FIRST_INFINITE, Histogram
-from export.int8 import LEVELS
-from model.errors import InputError
+from deeplens.calibration.histogram import EDGES, FIRST_INFINITE, Histogram
+from deeplens.console.errors import InputError
+from deeplens.export.int8 import LEVELS
 
 PERCENTILE = 99.99
 

@@ -10,9 +10,10 @@ from typing import Annotated, Any
 
 import typer
 
-from deeplens.options import JsonTarget, Variant, Weights, weights_from
-from deeplens.report import console_for, table, write_json
-from export import manifest
+from deeplens.console.options import JsonTarget
+from deeplens.console.report import console_for, table, write_json
+from deeplens.runtimes import manifest
+from deeplens.runtimes.options import Variant, Weights, weights_from
 
 SIZE = 1024
 
@@ -49,9 +50,9 @@ def calibrate(
 
     Inputs, scales and sensitivities are kept: an interrupted run goes on where it was.
     """
-    from calibration import calibrate as steps
-    from calibration import inputs
-    from calibration import photos as photo_sets
+    from deeplens.calibration import calibrate as steps
+    from deeplens.calibration import inputs
+    from deeplens.calibration import photos as photo_sets
 
     work = work or out / "calibration"
     start = perf_counter()
@@ -78,7 +79,7 @@ def calibrate(
             opened.statistics(report)
             write_json(json, answer)
             return
-        from calibration import page, pareto
+        from deeplens.calibration import page, pareto
 
         goal = steps.Goal(floor=floor, fp16_floor=fp16_floor, judges=judges, longest=size)
         search = steps.searched(opened, found, goal, report)

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export.int8 import quantised_weight, weight_scales
+from deeplens.export.int8 import quantised_weight, weight_scales
 
 if TYPE_CHECKING:
     import onnx
 
-    from calibration.layers import Layer
-    from calibration.statistics import Statistics
+    from deeplens.calibration.statistics import Statistics
+    from deeplens.export.layers import Layer
 
 
 def shift(weight: np.ndarray, means: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
 """INT8 beside FP32 on photos that nothing was calibrated on: the picture, the files, the time.
 
-    python -m calibration.held_out PHOTO… [--precision P] [--size N] [--sheet FILE] [--json FILE]
+    python -m deeplens.calibration.held_out PHOTO… [--precision P] [--size N] [--sheet FILE] [--json FILE]
 
 Both run on ONNX Runtime, each on its own depth map, focused on the middle with the aperture fully open. A photo passes
 with more than `FLOOR` dB after the last step. Status 5 where one fails.
@@ -18,16 +18,17 @@ import numpy as np
 import typer
 from PIL import Image, ImageDraw, ImageFont
 
-from calibration.photos import photo as calibration_photo
-from calibration.quality import CEILING, refocused
-from deeplens.guard import guarded
-from deeplens.options import Artifacts, JsonTarget, Threads, Variant
-from deeplens.report import console_for, table, write_json
-from export import manifest
-from model.contract import NETWORKS
-from model.errors import MismatchError
-from runtimes.harness import Harness
-from runtimes.ort import OnnxRuntime
+from deeplens.calibration.photos import photo as calibration_photo
+from deeplens.calibration.quality import CEILING, refocused
+from deeplens.console.errors import MismatchError
+from deeplens.console.guard import guarded
+from deeplens.console.options import JsonTarget, Threads
+from deeplens.console.report import console_for, table, write_json
+from deeplens.model.contract import NETWORKS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.options import Artifacts, Variant
+from deeplens.runtimes.ort import OnnxRuntime
 
 FLOOR = 40.0
 """dB after the last step that every photo has to pass."""
@@ -203,7 +204,7 @@ def _cells(row: Row) -> tuple[object, ...]:
 
 def _write(path: Path, strips: Sequence[np.ndarray]) -> None:
     """Strips in two columns."""
-    from runtimes.image_file import replacing
+    from deeplens.console.files import replacing
 
     columns = [strips[0::2], strips[1::2]]
     height = max(sum(each.shape[0] for each in column) for column in columns)

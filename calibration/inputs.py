@@ -15,12 +15,12 @@ from pathlib import Path
 
 import numpy as np
 
-from calibration.photos import Photo
-from calibration.substituted import Substituted
-from model.contract import ALIGNMENT, CONTRACTS, Contract
-from runtimes.contract import Arrays, Runtime, Session
-from runtimes.harness import Harness, focal_disparity_at
-from runtimes.image_file import replacing
+from deeplens.calibration.photos import Photo
+from deeplens.calibration.substituted import Substituted
+from deeplens.console.files import replacing
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, Contract
+from deeplens.runtimes.contract import Arrays, Runtime, Session
+from deeplens.runtimes.harness import Harness, focal_disparity_at
 
 FORMAT = 1
 """Of the files; part of their names."""

@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.calibrate import Calibration, Found
-from calibration.histogram import FP16_LARGEST, FP16_NORMAL
-from calibration.pareto import Point
-from calibration.quality import decibels
-from calibration.statistics import Statistics, magnitudes
-from model.errors import MissingError
-from runtimes.image_file import replacing
+from deeplens.calibration.calibrate import Calibration, Found
+from deeplens.calibration.histogram import FP16_LARGEST, FP16_NORMAL
+from deeplens.calibration.pareto import Point
+from deeplens.calibration.quality import decibels
+from deeplens.calibration.statistics import Statistics, magnitudes
+from deeplens.console.errors import MissingError
+from deeplens.console.files import replacing
+from deeplens.console.package import pip_install
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,7 +47,7 @@ def write(
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise MissingError(f"the page of plots lacks a library ({error}): pip install 'deeplens[train]'") from error
+        raise MissingError(f"the page of plots lacks a library ({error}): {pip_install('train')}") from error
     parts = [f"<h1>Calibration of {html.escape(calibration.variant)}</h1>"]
     source = calibration.source
     parts.append(

@@ -7,13 +7,13 @@ from statistics import median
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from calibration.calibrate import Calibration, Found
-from calibration.plan import Choice
-from calibration.quality import decibels, in_memory, refocused
-from calibration.search import Assignment
-from calibration.substituted import Substituted
-from runtimes.contract import Session
-from runtimes.harness import Harness
+from deeplens.calibration.calibrate import Calibration, Found
+from deeplens.calibration.quality import decibels, in_memory, refocused
+from deeplens.calibration.search import Assignment
+from deeplens.calibration.substituted import Substituted
+from deeplens.export.precision_plan import Choice
+from deeplens.runtimes.contract import Session
+from deeplens.runtimes.harness import Harness
 
 if TYPE_CHECKING:
     import onnx

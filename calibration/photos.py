@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from model.errors import DeepLensError, InputError, MissingError
-from runtimes.photo import read_photo, to_8_bit
+from deeplens.console.errors import DeepLensError, InputError, MissingError
+from deeplens.runtimes.photo import read_photo, to_8_bit
 
 ENOUGH = 64
 """Fewer photos than this are calibrated on with a warning."""

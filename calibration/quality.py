@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.photos import Photo
-from calibration.substituted import Substituted
-from export.fp16_check import rounded
-from model.errors import InputError
-from runtimes.contract import Arrays, Runtime, Session
-from runtimes.harness import Harness, focal_disparity_at
-from runtimes.ort import OnnxRuntime, OnnxSession
+from deeplens.calibration.photos import Photo
+from deeplens.calibration.substituted import Substituted
+from deeplens.console.errors import InputError
+from deeplens.export.fp16_check import rounded
+from deeplens.runtimes.contract import Arrays, Runtime, Session
+from deeplens.runtimes.harness import Harness, focal_disparity_at
+from deeplens.runtimes.ort import OnnxRuntime, OnnxSession
 
 if TYPE_CHECKING:
     import onnx

@@ -9,64 +9,21 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.calibrators import CALIBRATORS, threshold
-from calibration.correction import shifts
-from export.int8 import LEVELS
-from model.errors import InputError, MismatchError
-from runtimes.image_file import replacing
+from deeplens.calibration.calibrators import CALIBRATORS, threshold
+from deeplens.calibration.correction import shifts
+from deeplens.console.errors import InputError
+from deeplens.console.files import replacing
+from deeplens.export.int8 import LEVELS
+from deeplens.export.precision_plan import Pair, Source
 
 if TYPE_CHECKING:
     import onnx
 
-    from calibration.histogram import Histogram
-    from calibration.layers import Layer
-    from calibration.statistics import Statistics
+    from deeplens.calibration.histogram import Histogram
+    from deeplens.calibration.statistics import Statistics
+    from deeplens.export.layers import Layer
 
 FORMAT = 1
-
-Pair = tuple[float, float]
-"""Scale of a layer's input and of its activated output: value of one step of INT8."""
-
-
-@dataclass(frozen=True)
-class Source:
-    """What scales were measured on.
-
-    Attributes:
-        photos: SHA-256 of the set (`calibration.photos.set_sha256`); `count`: how many.
-        settings: of the inputs (`calibration.inputs.Settings`).
-        weights: network → SHA-256.
-    """
-
-    photos: str
-    count: int
-    settings: Mapping[str, int]
-    weights: Mapping[str, str]
-
-    def check(self, other: "Source", *, what: str) -> None:
-        """Raise MismatchError, which names the difference, unless `other` is the same source.
-
-        Args:
-            what: a file, for the message.
-        """
-        if self.photos != other.photos:
-            raise MismatchError(
-                f"{what} was measured on other photos ({self.count}, {self.photos[:12]}…) than are given "
-                f"({other.count}, {other.photos[:12]}…): run `deeplens calibrate --recalibrate` on these"
-            )
-        if dict(self.settings) != dict(other.settings):
-            raise MismatchError(f"{what} was measured with other settings: run `deeplens calibrate --recalibrate`")
-        self.check_weights(other.weights, what=what)
-
-    def check_weights(self, weights: Mapping[str, str], *, what: str) -> None:
-        """Raise MismatchError unless these are the weights (network → SHA-256; may be of some networks only)."""
-        for network, sha256 in weights.items():
-            if self.weights.get(network) != sha256:
-                known = self.weights.get(network)
-                raise MismatchError(
-                    f"{what} is of other {network} weights ({'none' if known is None else known[:12] + '…'}) than are "
-                    f"given ({sha256[:12]}…): run `deeplens calibrate --recalibrate`"
-                )
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ floor is reached is measured, on whole graphs.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from calibration.layers import REST, Layer
-from calibration.quality import decibels
-from calibration.sensitivity import Unit
+from deeplens.calibration.quality import decibels
+from deeplens.calibration.sensitivity import Unit
+from deeplens.export.layers import REST, Layer
 
 BITS = {"fp32": 32, "fp16": 16, "int8": 8}
 

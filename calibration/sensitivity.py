@@ -10,11 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from calibration.layers import REST, Layer
-from calibration.plan import Choice
-from calibration.quality import Judge
-from calibration.scales import Pair
-from export.planned import planned_graph
+from deeplens.calibration.quality import Judge
+from deeplens.export.layers import REST, Layer
+from deeplens.export.planned import planned_graph
+from deeplens.export.precision_plan import Choice, Pair
 
 if TYPE_CHECKING:
     import onnx

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from calibration.histogram import Histogram
-from calibration.inputs import Input
+from deeplens.calibration.histogram import Histogram
+from deeplens.calibration.inputs import Input
 
 if TYPE_CHECKING:
     import onnx

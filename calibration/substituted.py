@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from runtimes.contract import Closing, Runtime, Session
+from deeplens.runtimes.contract import Closing, Runtime, Session
 
 
 class Substituted(Closing):

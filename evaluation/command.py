@@ -5,7 +5,15 @@ from typing import Annotated, Any
 
 import typer
 
-from deeplens.options import (
+from deeplens.console.errors import InputError, MissingError
+from deeplens.console.files import check_outputs, file_sha256
+from deeplens.console.machine import core_count
+from deeplens.console.options import JsonTarget
+from deeplens.console.package import pip_install
+from deeplens.console.progress import progress_bar
+from deeplens.console.report import console_for, table, write_json
+from deeplens.model.contract import VARIANTS
+from deeplens.runtimes.options import (
     Artifacts,
     DepthModelChannels,
     DepthModelFile,
@@ -13,18 +21,11 @@ from deeplens.options import (
     DepthModelOutput,
     DepthModelSize,
     DepthModelStd,
-    JsonTarget,
     Runtime,
     Weights,
     depth_model_from,
     weights_from,
 )
-from deeplens.refocus import check_outputs, progress_bar
-from deeplens.report import console_for, table, write_json
-from export.manifest import file_sha256
-from model.contract import VARIANTS
-from model.errors import InputError, MissingError
-from runtimes.ort import core_count
 
 
 def evaluate(
@@ -70,15 +71,15 @@ def evaluate(
 ) -> None:
     """PSNR and SSIM of every method beside the truth, for true, corrupted and predicted depth, overall and at edges."""
     try:
-        from evaluation.evaluate import DEPTHS, Job
-        from evaluation.evaluate import evaluate as scored
-        from evaluation.sets import SETS, open_set
-        from evaluation.sheet import contact_sheet
-        from evaluation.summary import CONDITIONS, DEPTH_HEADERS, summarise
+        from deeplens.evaluation.evaluate import DEPTHS, Job
+        from deeplens.evaluation.evaluate import evaluate as scored
+        from deeplens.evaluation.sets import SETS, open_set
+        from deeplens.evaluation.sheet import contact_sheet
+        from deeplens.evaluation.summary import CONDITIONS, DEPTH_HEADERS, summarise
     except ImportError as error:
-        raise MissingError(f"evaluation lacks a library ({error}): pip install 'deeplens[train]'") from error
-    from runtimes.image_file import replacing
-    from runtimes.photo import write_photo
+        raise MissingError(f"evaluation lacks a library ({error}): {pip_install('train')}") from error
+    from deeplens.console.files import replacing
+    from deeplens.runtimes.photo import write_photo
 
     check_outputs((json, None), (markdown, (".md",)), (sheet, (".png",)), inputs=())
     for name in on or ():

@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from runtimes.disparity import normalise_disparity
+from deeplens.runtimes.disparity import normalise_disparity
 
 KNOTS = 5
 

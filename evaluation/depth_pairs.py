@@ -16,15 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from evaluation.lens_truth import lens_truth
-from evaluation.rgbd import PICTURES
-from evaluation.stereo import stereo_pairs
-from model.errors import InputError, MissingError
-from runtimes.disparity import read_map
-from runtimes.photo import read_photo, to_8_bit
-from training.depth_sets import known_disparity, parse_sets
-from training.renderer import Array
-from training.rooms import load_room, room_files
+from deeplens.console.errors import InputError, MissingError
+from deeplens.evaluation.lens_truth import lens_truth
+from deeplens.evaluation.rgbd import PICTURES
+from deeplens.evaluation.stereo import stereo_pairs
+from deeplens.runtimes.disparity import read_map
+from deeplens.runtimes.photo import read_photo, to_8_bit
+from deeplens.scenes.renderer import Array
+from deeplens.scenes.rooms import load_room, room_files
+from deeplens.training.depth_sets import known_disparity, parse_sets
 
 LARGEST = 640
 """Pixels on the long side at which maps are compared; larger ones are made smaller, by the nearest value."""
@@ -106,7 +106,7 @@ def _own(name: str) -> Iterator[Pair]:
 def _check_there(*paths: Path) -> None:
     for path in paths:
         if not path.is_file():
-            raise MissingError(f"{path} is not there: run `make data` (python -m training.fetch --only rgbd)")
+            raise MissingError(f"{path} is not there: run `make data` (python -m deeplens.scenes.fetch --only rgbd)")
 
 
 SETS: dict[str, tuple[str, Callable[[Path], Iterator[Pair]]]] = {

@@ -13,14 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deeplens.options import DepthModelChoice
-from model.contract import VARIANTS
-from model.errors import MissingError
-from runtimes import open_runtime
-from runtimes.harness import Harness
-from training.depth_data import pseudo_disparity
-from training.mattes import SIZE, open_teacher
-from training.renderer import Array
+from deeplens.console.errors import MissingError
+from deeplens.model.contract import VARIANTS
+from deeplens.runtimes import open_runtime
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.options import DepthModelChoice
+from deeplens.scenes.mattes import SIZE, open_teacher
+from deeplens.scenes.renderer import Array
+from deeplens.training.depth_data import pseudo_disparity
 
 Source = Callable[[NDArray[np.uint8]], Array]
 

@@ -1,6 +1,6 @@
 """How far depth is from measured depth, for every source of it, on sets that no depth network here was trained on.
 
-$ python -m evaluation.depth_table [--set real] [--variant edge] [--depth-model FILE …] [--markdown FILE] [--json FILE]
+$ python -m deeplens.evaluation.depth_table [--set real] [--variant edge] [--depth-model FILE …] [--json FILE] …
 
 The error is `evaluation.depth_error`: the mean absolute error of [0, 1] after a 5-knot linear spline from the predicted
 to the true disparity, by least squares, one for each picture, where the truth is known.
@@ -15,8 +15,17 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
-from deeplens.guard import guarded
-from deeplens.options import (
+from deeplens.console.errors import MissingError
+from deeplens.console.files import check_outputs, replacing
+from deeplens.console.guard import guarded
+from deeplens.console.options import JsonTarget
+from deeplens.console.progress import progress_bar
+from deeplens.console.report import console_for, table, write_json
+from deeplens.evaluation.depth_error import depth_mae
+from deeplens.evaluation.depth_pairs import SETS, Pair, PairSet, open_pairs, smaller
+from deeplens.evaluation.depth_sources import IGNORANT, Choice, Source, open_sources, shown
+from deeplens.evaluation.summary import Estimate, estimate, markdown_table
+from deeplens.runtimes.options import (
     Artifacts,
     DepthModelChannels,
     DepthModelFile,
@@ -24,20 +33,11 @@ from deeplens.options import (
     DepthModelOutput,
     DepthModelSize,
     DepthModelStd,
-    JsonTarget,
     Runtime,
     Weights,
     depth_model_from,
     weights_from,
 )
-from deeplens.refocus import check_outputs, progress_bar
-from deeplens.report import console_for, table, write_json
-from evaluation.depth_error import depth_mae
-from evaluation.depth_pairs import SETS, Pair, PairSet, open_pairs, smaller
-from evaluation.depth_sources import IGNORANT, Choice, Source, open_sources, shown
-from evaluation.summary import Estimate, estimate, markdown_table
-from model.errors import MissingError
-from runtimes.image_file import replacing
 
 HEADERS = ("depth", "pictures", "MAE", "MAE, quantile knots", "ahead of mean depth", "of the ramp", "of the mask")
 

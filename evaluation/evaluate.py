@@ -23,20 +23,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from deeplens.options import DepthModelChoice
-from evaluation.baselines import BLURS, UPSAMPLERS, Blur, true_base, upsampled_photo
-from evaluation.depth_error import depth_mae
-from evaluation.metrics import depth_edge_band, scores
-from evaluation.sets import PictureSet, blur_radius
-from runtimes import open_runtime
-from runtimes.contract import Arrays, Runtime, Session
-from runtimes.depth_model import DepthModel
-from runtimes.harness import Harness
-from runtimes.ort import OnnxSession
-from runtimes.pyramid import geometry
-from runtimes.pytorch import TorchSession
-from training.scenes import Scene
-from training.stream import refocused
+from deeplens.evaluation.baselines import BLURS, UPSAMPLERS, Blur, true_base, upsampled_photo
+from deeplens.evaluation.depth_error import depth_mae
+from deeplens.evaluation.metrics import depth_edge_band, scores
+from deeplens.evaluation.sets import PictureSet, blur_radius
+from deeplens.runtimes import open_runtime
+from deeplens.runtimes.contract import Arrays, Runtime, Session
+from deeplens.runtimes.depth_model import DepthModel
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.options import DepthModelChoice
+from deeplens.runtimes.ort import OnnxSession
+from deeplens.runtimes.pyramid import geometry
+from deeplens.runtimes.pytorch import TorchSession
+from deeplens.scenes.planes import Scene
+from deeplens.scenes.stream import refocused
 
 UNBLURRED = ("unblurred photo", "")
 TRUE_BASE = ("true low-resolution blur, bilinear", "")
@@ -126,7 +126,7 @@ class Contest:
         self._model = job.model.open(threads=1) if job.model is not None else None
         self._blurs: dict[str, Blur] = dict(BLURS) if job.baselines else {}
         if job.direct is not None:
-            from training.direct import direct_blur
+            from deeplens.evaluation.baselines.direct import direct_blur
 
             self._blurs[DIRECT] = direct_blur(job.direct)
 
@@ -269,7 +269,7 @@ def _report(progress: Callable[[float], None] | None, share: float) -> None:
 
 def _weights_sha256(session: Session) -> Any:
     if isinstance(session, TorchSession):
-        from model.build import weights_sha256
+        from deeplens.model.build import weights_sha256
 
         return weights_sha256(session.module)
     assert isinstance(session, OnnxSession)

@@ -1,6 +1,6 @@
 """Does depth tell subject from background? On real photos with a point of each, marked by eye: `focus_picks.tsv`.
 
-$ python -m evaluation.focus_picks [--variant edge] [--depth-model FILE …] [--sheet JPG] [--json FILE]
+$ python -m deeplens.evaluation.focus_picks [--variant edge] [--depth-model FILE …] [--sheet JPG] [--json FILE]
 
 A pair of points is right when the disparity at the subject's, as a click reads it, is larger than at the background's;
 a photo counts by the share of its pairs that are. Points were set on the photos alone, not on any depth. In most photos
@@ -19,9 +19,17 @@ import numpy as np
 import typer
 from PIL import Image
 
-from deeplens.demo import as_grey, marked, sheet
-from deeplens.guard import guarded
-from deeplens.options import (
+from deeplens.console.errors import InputError, MissingError
+from deeplens.console.files import check_outputs, replacing
+from deeplens.console.guard import guarded
+from deeplens.console.options import JsonTarget
+from deeplens.console.progress import progress_bar
+from deeplens.console.report import console_for, table, write_json
+from deeplens.evaluation.contact_sheet import as_grey, marked, sheet
+from deeplens.evaluation.depth_sources import Choice, open_sources, shown
+from deeplens.evaluation.summary import estimate, markdown_table
+from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity
+from deeplens.runtimes.options import (
     Artifacts,
     DepthModelChannels,
     DepthModelFile,
@@ -29,21 +37,13 @@ from deeplens.options import (
     DepthModelOutput,
     DepthModelSize,
     DepthModelStd,
-    JsonTarget,
     Runtime,
     Weights,
     depth_model_from,
     weights_from,
 )
-from deeplens.refocus import check_outputs, progress_bar
-from deeplens.report import console_for, table, write_json
-from evaluation.depth_sources import Choice, open_sources, shown
-from evaluation.summary import estimate, markdown_table
-from model.errors import InputError, MissingError
-from runtimes.disparity import focal_disparity_at, normalise_disparity
-from runtimes.image_file import replacing
-from runtimes.photo import read_photo, to_8_bit, write_photo
-from training.sources import read_table
+from deeplens.runtimes.photo import read_photo, to_8_bit, write_photo
+from deeplens.scenes.sources import read_table
 
 TABLE = Path(__file__).with_name("focus_picks.tsv")
 

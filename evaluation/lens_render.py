@@ -16,10 +16,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.lens_shapes import Mesh, Surface
-from evaluation.lens_textures import FOV, LONG
-from model.errors import MissingError
-from training.renderer import Array
+from deeplens.console.errors import MissingError
+from deeplens.console.package import pip_install
+from deeplens.evaluation.lens_shapes import Mesh, Surface
+from deeplens.evaluation.lens_textures import FOV, LONG
+from deeplens.scenes.renderer import Array
 
 VECTORISED, PLAIN = "llvm_ad_rgb", "scalar_rgb"
 """Mitsuba's variants that are used: the first, two to four times faster, needs the LLVM library, the second nothing."""
@@ -184,7 +185,7 @@ def _mitsuba(variant: str) -> Any:
     try:
         import mitsuba
     except ImportError as error:
-        raise MissingError(f"Mitsuba can't be loaded ({error}): pip install 'deeplens[truth]'") from error
+        raise MissingError(f"Mitsuba can't be loaded ({error}): {pip_install('truth')}") from error
     if mitsuba.variant() != variant:
         mitsuba.set_variant(variant)
     mitsuba.set_log_level(mitsuba.LogLevel.Error)

@@ -13,10 +13,10 @@ from itertools import pairwise
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from evaluation import lens_shapes as shapes
-from evaluation.lens_shapes import Mesh, Surface, board, grid, level, levels, merged, painted, receding, shade
-from evaluation.lens_textures import LONG, SHORT, Textures
-from training.renderer import Array
+from deeplens.evaluation import lens_shapes as shapes
+from deeplens.evaluation.lens_shapes import Mesh, Surface, board, grid, level, levels, merged, painted, receding, shade
+from deeplens.evaluation.lens_textures import LONG, SHORT, Textures
+from deeplens.scenes.renderer import Array
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import zoom
 
-from training.renderer import Array, srgb_to_linear
+from deeplens.scenes.renderer import Array, srgb_to_linear
 
 Window = tuple[float, float, float, float]
 """The part of a texture that a shape shows: left, top, right, bottom, as fractions. Past 0…1 it is mirrored."""

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from evaluation.lens_shapes import WHOLE, Surface, Window, linear, silhouette
-from model.errors import MissingError
-from training.renderer import Array
-from training.sources import Sources, load_background, load_cutout
+from deeplens.console.errors import MissingError
+from deeplens.evaluation.lens_shapes import WHOLE, Surface, Window, linear, silhouette
+from deeplens.scenes.renderer import Array
+from deeplens.scenes.sources import Sources, load_background, load_cutout
 
 FOV = 45.0
 """Angle of view along the long side, in degrees."""

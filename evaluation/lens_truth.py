@@ -1,6 +1,7 @@
 """Shallow depth-of-field pictures by another program: Mitsuba 3's thin lens, over the scenes of `lens_scenes`.
 
-`python -m evaluation.lens_truth --out data/lens` renders them (extra `truth`), `lens_truth` reads them (no Mitsuba).
+`python -m deeplens.evaluation.lens_truth --out data/lens` renders them (extra `truth`).
+`lens_truth` reads them; it needs no Mitsuba.
 
 The optics, once for all scenes. A point at depth z (along the axis) is seen through the lens's points u, |u| ≤ A, by
 rays that meet on the plane in focus, z_f. In the picture, whose scale is that plane's, it lies at
@@ -35,17 +36,17 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import grey_dilation, grey_erosion
 
-from deeplens.guard import guarded
-from deeplens.report import console_for, table
-from evaluation.lens_scenes import SCENES, LensScene, surfaces
-from evaluation.lens_textures import FOV, LONG, Textures, folder_textures, split_textures
-from evaluation.metrics import depth_edge_band, psnr
-from model.contract import BASE_LONG_SIDE, R_MAX
-from model.errors import InputError, MissingError
-from runtimes.image_file import replacing
-from training.renderer import Array, linear_to_srgb
-from training.scenes import Scene
-from training.sources import shipped
+from deeplens.console.errors import InputError, MissingError
+from deeplens.console.files import replacing
+from deeplens.console.guard import guarded
+from deeplens.console.report import console_for, table
+from deeplens.evaluation.lens_scenes import SCENES, LensScene, surfaces
+from deeplens.evaluation.lens_textures import FOV, LONG, Textures, folder_textures, split_textures
+from deeplens.evaluation.metrics import depth_edge_band, psnr
+from deeplens.model.contract import BASE_LONG_SIDE, R_MAX
+from deeplens.scenes.planes import Scene
+from deeplens.scenes.renderer import Array, linear_to_srgb
+from deeplens.scenes.sources import shipped
 
 SHARE = R_MAX / BASE_LONG_SIDE
 """Radius of the largest circle of confusion, as a fraction of the long side."""
@@ -110,7 +111,7 @@ def lens_truth(folder: Path) -> Iterator[tuple[str, Scene]]:
     described = [folder / name for name in SCENES if (folder / name / "scene.json").is_file()]
     targets = {place: sorted(place.glob("focus*.npz")) for place in described}
     if not any(targets.values()):
-        raise MissingError(f"{folder} holds no pictures: python -m evaluation.lens_truth --out {folder}")
+        raise MissingError(f"{folder} holds no pictures: python -m deeplens.evaluation.lens_truth --out {folder}")
     for place, paths in targets.items():
         if not paths:
             continue
@@ -163,7 +164,7 @@ class Truth:
         Raises:
             MissingError: a texture, or Mitsuba, is not there.
         """
-        from evaluation.lens_render import Renderer
+        from deeplens.evaluation.lens_render import Renderer
 
         self.scene, self.place, self._settings = SCENES[name], out / name, settings
         parts = surfaces(name, textures)
@@ -282,7 +283,7 @@ def main(
     ] = 0,
 ) -> None:
     """Render the lens truth: 14 scenes, 3 focal planes, 3 apertures."""
-    from evaluation.lens_render import PLAIN, VECTORISED, best_variant, use_threads
+    from deeplens.evaluation.lens_render import PLAIN, VECTORISED, best_variant, use_threads
 
     names, wanted = list(scene or list(SCENES)[:scenes]), list(picture or picture_names())
     allowed = (names, list(SCENES)), (wanted, picture_names()), ([variant], ["auto", VECTORISED, PLAIN])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from model.contract import R_MAX
+from deeplens.model.contract import R_MAX
 
 Picture = NDArray[np.floating]
 Mask = NDArray[np.bool_]

@@ -1,13 +1,13 @@
 """Real photos with measured depth, and their shallow depth of field by the exact renderer. Evaluation only.
 
-$ python -m evaluation.rgbd [--data data]      writes data/rgbd/scenes/PHOTO/FOCUS-APERTURE.npz
+$ python -m deeplens.evaluation.rgbd [--data data]      writes data/rgbd/scenes/PHOTO/FOCUS-APERTURE.npz
 
 Two pictures that public packages hold (`sources.tsv`, kind rgbd): Motorcycle of the Middlebury 2014 stereo set, and an
 iPhone photo of a dog with the disparity map that the phone stored in it; reading that one needs pillow-heif.
 
 What lies behind a foreground is not in a photo, so that no picture of it is the truth; this is the closest to it. The
 disparity is cut into `LAYERS` planes that face the camera. Each continues behind nearer ones by the nearest of its own
-colours, as far as their blur can uncover it. The rest is `training.renderer.render_exact`, done faster.
+colours, as far as their blur can uncover it. The rest is `scenes.renderer.render_exact`, done faster.
 """
 
 import sys
@@ -25,14 +25,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, grey_dilation, grey_erosion, maximum_filter
 
-from deeplens.guard import guarded
-from model.errors import MissingError
-from runtimes.disparity import focal_disparity_at, normalise_disparity
-from runtimes.photo import read_photo, to_8_bit
-from runtimes.portrait import embedded_map
-from training.renderer import Array, Plane, disc_points, linear_to_srgb, srgb_to_linear
-from training.scenes import TEST_CONFIG, Scene
-from training.stream import load_scene, save_scene
+from deeplens.console.errors import MissingError
+from deeplens.console.guard import guarded
+from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity
+from deeplens.runtimes.photo import read_photo, to_8_bit
+from deeplens.runtimes.portrait import embedded_map
+from deeplens.scenes.planes import TEST_CONFIG, Scene
+from deeplens.scenes.renderer import Array, Plane, disc_points, linear_to_srgb, srgb_to_linear
+from deeplens.scenes.stream import load_scene, save_scene
 
 LAYERS = 48
 """Planes that the disparities from 0 to 1 are cut into: their radii are at most a third of a pixel apart."""
@@ -126,7 +126,7 @@ def layers(light: Array, disparity: Array, *, focal: float, radius: float, parts
         parts: how many equal parts [0, 1] is cut into; those without a pixel are left out.
 
     Each has the mean disparity of its pixels, or the focal one where its disc is less than half a pixel in radius: that
-    is a single pixel, as for `training.renderer.disc`. Composited in focus they are the picture.
+    is a single pixel, as for `scenes.renderer.disc`. Composited in focus they are the picture.
     """
     index = np.minimum((disparity * parts).astype(int), parts - 1)
     rim = maximum_filter(index, 2 * RIM + 1) > index + 2  # beside a nearer object, and perhaps of mixed colours
@@ -249,7 +249,7 @@ def planned_scenes(root: Path) -> Iterator[tuple[str, Callable[[], Scene]]]:
         paths = [root / file for file in picture.files]
         for path in paths:
             if not path.is_file():
-                raise MissingError(f"{path} is not there: run `make data` (python -m training.fetch --only rgbd)")
+                raise MissingError(f"{path} is missing: run `make data` (python -m deeplens.scenes.fetch --only rgbd)")
         pixels, measured = picture.read(*paths)
         known = normalise_disparity(fill_from_behind(measured))
         pixels, disparity = resized(pixels, known, TEST_CONFIG.size + 2 * margin(radius))
@@ -264,14 +264,16 @@ def planned_scenes(root: Path) -> Iterator[tuple[str, Callable[[], Scene]]]:
 
 
 def rgbd_scenes(root: Path) -> Iterator[tuple[str, Scene]]:
-    """Name and scene, in order of the names, as `python -m evaluation.rgbd` left them under the folder `root`.
+    """Name and scene, in order of the names, as `python -m deeplens.evaluation.rgbd` left them under the folder `root`.
 
     A name is PHOTO/FOCUS-APERTURE. 640 px on the long side; target and disparities rounded to 16 bits. Raises
     MissingError if there is none.
     """
     paths = sorted((root / "scenes").glob("*/*.npz"))
     if not paths:
-        raise MissingError(f"{root / 'scenes'} holds no scenes: run `make data`, then `python -m evaluation.rgbd`")
+        raise MissingError(
+            f"{root / 'scenes'} holds no scenes: run `make data`, then `python -m deeplens.evaluation.rgbd`"
+        )
     for path in paths:
         yield f"{path.parent.name}/{path.stem}", load_scene(path)
 

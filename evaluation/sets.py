@@ -1,6 +1,6 @@
 """The sets of pictures that methods are judged on, each a fixed row of named scenes.
 
-- `synthetic`, `large`: the test split of our own three-plane scenes, 640 and 1280 px (`training.scenes`);
+- `synthetic`, `large`: the test split of our own three-plane scenes, 640 and 1280 px (`scenes.planes`);
 - `lens`: Mitsuba's thin lens, over scenes of any shape (`evaluation.lens_truth`); `highlights`: those of its scenes
   that hold more light than an 8-bit photo can say;
 - `rgbd`: real photos with measured depth, blurred by the exact renderer (`evaluation.rgbd`).
@@ -12,10 +12,10 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from model.contract import BASE_LONG_SIDE, R_MAX
-from training import scenes
-from training.scenes import PhotoConfig, Scene
-from training.sources import Sources
+from deeplens.model.contract import BASE_LONG_SIDE, R_MAX
+from deeplens.scenes import planes as scenes
+from deeplens.scenes.planes import PhotoConfig, Scene
+from deeplens.scenes.sources import Sources
 
 SETS = ("synthetic", "large", "lens", "highlights", "rgbd")
 
@@ -86,10 +86,10 @@ def open_set(name: str, *, data: Path, count: int) -> PictureSet:
         title = "Mitsuba's thin lens, 640 px" + (", clipped highlights" if name == "highlights" else "")
         return stored(name, title, partial(_lens, name == "highlights"), data / "lens")
     if name == "rgbd":
-        from evaluation.rgbd import rgbd_scenes
+        from deeplens.evaluation.rgbd import rgbd_scenes
 
         return stored(name, "Real photos with measured depth, exact renderer, 640 px", rgbd_scenes, data / "rgbd")
-    from training.sources import shipped
+    from deeplens.scenes.sources import shipped
 
     config = scenes.LARGE_TEST_CONFIG if name == "large" else scenes.TEST_CONFIG
     return synthetic(shipped("test", data), count=count, config=config, name=name)
@@ -102,8 +102,8 @@ def _synthetic(sources: Sources, config: PhotoConfig, count: int, start: int, st
 
 
 def _lens(highlights: bool, folder: Path) -> Iterator[tuple[str, Scene]]:
-    from evaluation.lens_scenes import SCENES
-    from evaluation.lens_truth import lens_truth
+    from deeplens.evaluation.lens_scenes import SCENES
+    from deeplens.evaluation.lens_truth import lens_truth
 
     return (each for each in lens_truth(folder) if SCENES[setting(each[0])].highlights == highlights)
 

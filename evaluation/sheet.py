@@ -7,12 +7,12 @@ import numpy as np
 from PIL import Image
 from scipy.ndimage import uniform_filter
 
-from deeplens.demo import sheet
-from evaluation.baselines import BLURS
-from evaluation.evaluate import DIRECT, Contest, Job, own_base
-from evaluation.metrics import depth_edge_band
-from evaluation.sets import PictureSet
-from training.scenes import Scene
+from deeplens.evaluation.baselines import BLURS
+from deeplens.evaluation.contact_sheet import sheet
+from deeplens.evaluation.evaluate import DIRECT, Contest, Job, own_base
+from deeplens.evaluation.metrics import depth_edge_band
+from deeplens.evaluation.sets import PictureSet
+from deeplens.scenes.planes import Scene
 
 CELL = 320
 """Long side of a picture on the sheet, in pixels."""

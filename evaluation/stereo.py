@@ -1,6 +1,8 @@
 """Disparity of rectified stereo pairs by semi-global matching (Hirschmüller 2008), where it holds. Evaluation only.
 
-$ python -m evaluation.stereo [--data data]      writes data/rgbd/stereo/NAME.npz for the 12 indoor pairs of stereodemo
+$ python -m deeplens.evaluation.stereo [--data data]
+
+writes data/rgbd/stereo/NAME.npz for the 12 indoor pairs of stereodemo.
 
 Costs are distances of census transforms (7×7), summed along eight paths. A pixel's disparity is kept where the right
 picture agrees, where the best cost is clearly the least, and where enough neighbours have nearly the same: what is
@@ -18,12 +20,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import label, median_filter
 
-from deeplens.guard import guarded
-from model.errors import MissingError
-from runtimes.disparity import read_map
-from runtimes.image_file import replacing
-from runtimes.photo import read_photo, to_8_bit
-from training.renderer import Array
+from deeplens.console.errors import MissingError
+from deeplens.console.files import replacing
+from deeplens.console.guard import guarded
+from deeplens.runtimes.disparity import read_map
+from deeplens.runtimes.photo import read_photo, to_8_bit
+from deeplens.scenes.renderer import Array
 
 STRAY = 0.01
 """Share of the matched pixels at either end of the disparities that is not taken at its word."""
@@ -153,7 +155,7 @@ def stereo_pairs(data: Path) -> Iterator[tuple[str, NDArray[np.uint8], Array]]:
     for name in NAMES:
         path = data / "rgbd" / "stereo" / f"{name}.npz"
         if not path.is_file():
-            raise MissingError(f"{path} is not there: run `make data`, then `python -m evaluation.stereo`")
+            raise MissingError(f"{path} is not there: run `make data`, then `python -m deeplens.evaluation.stereo`")
         with np.load(path) as stored:
             disparity = stored["disparity"][SHOWN]
         known = disparity[np.isfinite(disparity)]
@@ -164,7 +166,7 @@ def stereo_pairs(data: Path) -> Iterator[tuple[str, NDArray[np.uint8], Array]]:
 def _file(data: Path, name: str, side: str) -> Path:
     path = data / "rgbd" / f"stereo_{name}_{side}.png"
     if not path.is_file():
-        raise MissingError(f"{path} is not there: run `make data` (python -m training.fetch --only rgbd)")
+        raise MissingError(f"{path} is not there: run `make data` (python -m deeplens.scenes.fetch --only rgbd)")
     return path
 
 
@@ -172,7 +174,7 @@ def check(data: Path) -> tuple[float, float]:
     """On Motorcycle, whose disparity is known: the share of pixels that hold, and of those that are off by > 1 px."""
     paths = [data / "rgbd" / f"motorcycle_{side}.png" for side in ("left", "right")]
     if not all(path.is_file() for path in paths):
-        raise MissingError(f"{paths[1]} is not there: run `make data` (python -m training.fetch --only rgbd)")
+        raise MissingError(f"{paths[1]} is not there: run `make data` (python -m deeplens.scenes.fetch --only rgbd)")
     left, right = (np.asarray(Image.open(path).convert("L")) for path in paths)
     found, truth = match(left, right), read_map(data / "rgbd" / "motorcycle_disp.npz")
     both = np.isfinite(found) & np.isfinite(truth)

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean, stdev
 from typing import Any
 
-from evaluation.evaluate import Name, SceneScores
-from evaluation.sets import PictureSet, setting
+from deeplens.evaluation.evaluate import Name, SceneScores
+from deeplens.evaluation.sets import PictureSet, setting
 
 METRICS = {
     "psnr": ("PSNR, dB", 2),

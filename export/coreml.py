@@ -16,30 +16,32 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-if __name__ == "__main__":  # run as a file: the folder of this file is first on the path; the root belongs there
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 import typer
 
-from calibration.plan import Plan, planned_variants, plans_for
-from deeplens.guard import guarded
-from deeplens.options import JsonTarget, PlanFile, weights_from
-from deeplens.report import console_for, table, write_json
-from export import coreml_report, manifest
-from export import golden as golden_vectors
-from export.coreml_check import compare
-from export.coreml_package import IMAGES, PRECISIONS, SHAPES, TARGETS, Recipe, save
-from export.onnx_graph import FIXED_SHAPES, check_choice, checked_shape, parse_shape
-from export.placement import UNITS
-from model.contract import CONTRACTS, NETWORKS, VARIANTS
-from model.errors import InputError, MissingError
-from runtimes.coreml.program import import_coremltools
-from runtimes.pyramid import geometry
+from deeplens.console.errors import InputError, MissingError
+from deeplens.console.files import file_sha256
+from deeplens.console.guard import guarded
+from deeplens.console.options import JsonTarget
+from deeplens.console.package import pip_install
+from deeplens.console.parsing import parse_size
+from deeplens.console.report import console_for, table, write_json
+from deeplens.export import coreml_report
+from deeplens.export import golden as golden_vectors
+from deeplens.export.coreml_check import compare
+from deeplens.export.coreml_package import IMAGES, PRECISIONS, SHAPES, TARGETS, Recipe, save
+from deeplens.export.onnx_graph import FIXED_SHAPES, check_choice, checked_shape
+from deeplens.export.placement import UNITS
+from deeplens.export.precision_plan import Plan, planned_variants, plans_for
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.coreml.program import import_coremltools
+from deeplens.runtimes.options import PlanFile, weights_from
+from deeplens.runtimes.pyramid import geometry
 
 if TYPE_CHECKING:
     import torch
 
-    from model.build import Weights
+    from deeplens.model.build import Weights
 
 PHOTO_SIZE = "2048x1536"
 """Width and height of the photo whose levels enumerated and multifunction packages hold unless told otherwise."""
@@ -76,7 +78,7 @@ def export(variant: str, network: str, recipe: Recipe, *, out: Path, weights: "W
     check_choice("variant", variant, VARIANTS)
     check_choice("network", network, NETWORKS)
     _import_libraries()
-    from model import build
+    from deeplens.model import build
 
     module = build.load(variant, network, weights)
     named = weights if isinstance(weights, str) else weights.name
@@ -91,7 +93,7 @@ def export_module(
     Args:
         weights: where they come from, for the manifest.
     """
-    from model.build import weights_sha256
+    from deeplens.model.build import weights_sha256
 
     contract = CONTRACTS[network]
     recipe.check(contract)
@@ -120,7 +122,7 @@ def export_module(
             runtime="coreml",
             precision=recipe.precision,
             path=path.relative_to(out).as_posix(),
-            sha256=manifest.file_sha256(staged),
+            sha256=file_sha256(staged),
             weights_sha256=sha256,
             inputs=inputs,
             outputs=outputs,
@@ -217,7 +219,7 @@ def export_all(jobs: Sequence[Job], *, out: Path, report: Callable[[str], None])
     if not jobs:
         raise InputError("no package to export: enumerated and multifunction shapes need iOS18 and several sizes")
     _import_libraries()
-    from model import build
+    from deeplens.model import build
 
     for job in jobs:
         build.weights_file(job.variant, job.network, job.weights)
@@ -236,13 +238,13 @@ def _import_libraries() -> None:
         import sklearn
         import torch
     except ImportError as error:
-        raise MissingError(f"Core ML export lacks a library ({error}): pip install 'deeplens[coreml]'") from error
+        raise MissingError(f"Core ML export lacks a library ({error}): {pip_install('coreml')}") from error
     del sklearn, torch
 
 
 def _default_weights(variant: str, network: str) -> "Weights":
     """Shipped weights, or initial ones where none are shipped."""
-    from model import build
+    from deeplens.model import build
 
     try:
         build.weights_file(variant, network)
@@ -267,10 +269,11 @@ def command(
     shapes: Annotated[
         list[str] | None, typer.Option(help=f"{', '.join(SHAPES)}; may be repeated. (default: all)")
     ] = None,
-    shape: Annotated[
-        list[str] | None, typer.Option(help="HxW of a low-resolution fixed shape; may be repeated. (default: 256x256)")
+    size: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WxH", help="A fixed low-resolution size; may be repeated.", show_default="256x256"),
     ] = None,
-    photo_size: Annotated[
+    photo: Annotated[
         str, typer.Option(metavar="WxH", help="Photo whose levels are enumerated, or get a function each.")
     ] = PHOTO_SIZE,
     image: Annotated[
@@ -281,7 +284,6 @@ def command(
     json: JsonTarget = None,
 ) -> None:
     """Export the networks to Core ML; print size and operations of each package."""
-    from benchmarks.command import parse_size
 
     for kind, given, known in (
         ("shapes", shapes, SHAPES),
@@ -291,7 +293,7 @@ def command(
         for each in given or ():
             check_choice(kind, each, known)
     check_choice("compute units", compute_units, tuple(UNITS))
-    width, height = parse_size(photo_size)
+    width, height = parse_size(photo)
     by_default = variant is None and weights is None
     planned = "mixed" if "mixed" in (precision or ()) else ""
     variants = variant or planned_variants(planned, plan)
@@ -304,7 +306,7 @@ def command(
             asked = recipes(
                 name,
                 shapes=shapes or SHAPES,
-                fixed=[parse_shape(one) for one in shape] if shape else FIXED_SHAPES,
+                fixed=[parse_size(one)[::-1] for one in size] if size else FIXED_SHAPES,
                 photo_size=(height, width),
                 targets=target or TARGETS,
                 precisions=precision or ("fp16",),

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import numpy as np
 
-from export.coreml_package import IMAGES, Recipe
-from export.golden import GATES, Golden, agreement
-from model.contract import Contract
-from model.errors import MismatchError
+from deeplens.console.errors import MismatchError
+from deeplens.export.coreml_package import IMAGES, Recipe
+from deeplens.export.golden import GATES, Golden, agreement
+from deeplens.model.contract import Contract
 
 TOLERANCE = 1e-5
 """Largest |executor − PyTorch| of an FP32 package, as a share of the output's spread."""
@@ -25,8 +25,8 @@ def compare(package: Path, contract: Contract, recipe: Recipe, golden: Golden) -
     Raises:
         MismatchError: the package is outside these bounds, or can't be run.
     """
-    from runtimes.coreml.executor import Executor
-    from runtimes.coreml.program import load
+    from deeplens.runtimes.coreml.executor import Executor
+    from deeplens.runtimes.coreml.program import load
 
     images = IMAGES[contract.network] if recipe.images else ()
     inputs = {name: array * np.float32(255) if name in images else array for name, array in golden.inputs.items()}

@@ -16,22 +16,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-if __name__ == "__main__":  # run as a file: the folder of this file is first on the path; the root belongs there
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 import numpy as np
 import typer
 
-from deeplens.guard import guarded
-from deeplens.options import Artifacts, JsonTarget
-from deeplens.report import console_for, table, write_json
-from export import golden as golden_vectors
-from export import manifest
-from export.coreml_package import recipe_of
-from export.golden import GATES, Golden, agreement
-from export.placement import UNITS, devices
-from model.errors import InputError, MismatchError, MissingError
-from runtimes.coreml.program import import_coremltools
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.guard import guarded
+from deeplens.console.options import JsonTarget
+from deeplens.console.report import console_for, table, write_json
+from deeplens.export import golden as golden_vectors
+from deeplens.export.coreml_package import recipe_of
+from deeplens.export.golden import GATES, Golden, agreement
+from deeplens.export.placement import UNITS, devices
+from deeplens.runtimes import manifest
+from deeplens.runtimes.coreml.program import import_coremltools
+from deeplens.runtimes.options import Artifacts
 
 if TYPE_CHECKING:
     from coremltools.models.ml_program.experimental.async_wrapper import MLModelAsyncWrapper

@@ -13,18 +13,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import deeplens
-from export import coreml_plan
-from export.manifest import Entry, TensorEntry
-from export.placement import UNITS
-from model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
-from model.errors import InputError, MismatchError
-from runtimes.coreml.program import import_coremltools
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.console.package import VERSION
+from deeplens.export import coreml_plan
+from deeplens.export.placement import UNITS
+from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
+from deeplens.runtimes.coreml.program import import_coremltools
+from deeplens.runtimes.manifest import Entry, TensorEntry
 
 if TYPE_CHECKING:
     import torch
 
-    from calibration.plan import Plan
+    from deeplens.export.precision_plan import Plan
 
 TARGETS = ("iOS17", "iOS18")
 SHAPES = ("fixed", "enumerated", "multifunction")
@@ -96,7 +96,7 @@ class Recipe:
             if self.target == "iOS17":  # enumerated shapes for more than one input came with iOS 18, too
                 raise InputError(f"{self.shapes} shapes of {network} need --target iOS18")
             if len(set(self.sizes)) < 2:
-                raise InputError(f"{self.shapes} shapes are for two sizes or more: give a larger --photo-size")
+                raise InputError(f"{self.shapes} shapes are for two sizes or more: give a larger --photo")
         elif len(self.sizes) != 1:
             raise InputError(f"fixed shapes are for one size, not {len(self.sizes)}")
         for height, width in self.sizes:
@@ -189,7 +189,7 @@ def save(
                 model = ct.models.MLModel(str(merged), skip_model_load=True)
             else:
                 model = _converted(module, contract, recipe, recipe.functions[MAIN])
-            model.author, model.license, model.version = AUTHOR, LICENCE, deeplens.__version__
+            model.author, model.license, model.version = AUTHOR, LICENCE, VERSION
             model.short_description = PURPOSES[contract.network]
             model.user_defined_metadata.update({**notes, "contract": json.dumps(asdict(contract))})
             model.save(str(path))

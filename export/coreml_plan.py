@@ -7,8 +7,8 @@ and FP16 activations here, and its scales of activations are not used.
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from calibration.layers import REST
-from calibration.plan import Choice
+from deeplens.export.layers import REST
+from deeplens.export.precision_plan import Choice
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ def prepared(module: "torch.nn.Module", choices: Mapping[str, Choice]) -> "torch
     says so."""
     import torch
 
-    from calibration.fake_quant import folded
+    from deeplens.export.fake_quant import folded
 
     result = folded(module)
     with torch.no_grad():

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from export.manifest import Entry
-from runtimes.coreml.program import import_coremltools
+from deeplens.runtimes.coreml.program import import_coremltools
+from deeplens.runtimes.manifest import Entry
 
 COLUMNS = ("package", "kB", "weights, kB", "dB to PyTorch", "functions", "operations", "kinds")
 

@@ -1,10 +1,10 @@
 """FP32 graph → FP16 graph with explicit types: every cast is a node of the graph, so that strong typing needs no flag.
 
 Weights and activations become FP16. Inputs and outputs keep FP32 (with a cast behind or before them) unless asked.
-What FP16 can't hold well stays in FP32 by a rule that has a name (`RULES`); the names stand in the manifest.
+A tensor can be kept in FP32 by its name.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,33 +14,26 @@ from uuid import uuid4
 
 import numpy as np
 
-from export import manifest
-from export.onnx_check import tensor_entries
-from model.errors import MismatchError
+from deeplens.console.errors import MismatchError
+from deeplens.console.files import file_sha256
+from deeplens.export.fp16_check import LARGEST, check
+from deeplens.export.onnx_check import tensor_entries
+from deeplens.runtimes import manifest
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
-LARGEST = 65504.0
-"""The largest FP16 number."""
-
 FP32_INPUTS: Mapping[str, frozenset[int]] = {"Resize": frozenset({1, 2})}
 """Operation → positions of inputs that ONNX defines as FP32 whatever the type of the data."""
 
 
-def convert(
-    model: "onnx.ModelProto", *, rules: Collection[str] = (), keep: Collection[str] = (), fp16_io: bool = False
-) -> tuple["onnx.ModelProto", dict[str, list[str]]]:
+def convert(model: "onnx.ModelProto", *, keep: Collection[str] = (), fp16_io: bool = False) -> "onnx.ModelProto":
     """The FP16 graph of an FP32 graph, which is not changed.
 
     Args:
-        rules: names in `RULES`.
-        keep: tensors that are computed in FP32 beside those of the rules.
+        keep: tensors that are computed in FP32.
         fp16_io: inputs and outputs are FP16 too.
-
-    Returns:
-        the graph, and rule → the tensors that it kept in FP32 (rules that found none are left out).
 
     Raises:
         MismatchError: a weight is larger than FP16 can hold; the message names it.
@@ -49,11 +42,9 @@ def convert(
 
     half = onnx.ModelProto()
     half.CopyFrom(model)
-    found = {name: sorted(rule(half.graph)) for name, rule in RULES.items() if name in rules}
-    kept = {name: tensors for name, tensors in found.items() if tensors}
-    _Conversion(half, {tensor for tensors in kept.values() for tensor in tensors}.union(keep), fp16_io).run()
+    _Conversion(half, set(keep), fp16_io).run()
     onnx.checker.check_model(half, full_check=True)
-    return half, kept
+    return half
 
 
 class _Conversion:
@@ -136,21 +127,6 @@ def _float_tensors(model: "onnx.ModelProto") -> set[str]:
     return names | {each.name for each in graph.initializer if each.data_type == single}
 
 
-Rule = Callable[["onnx.GraphProto"], set[str]]
-
-
-def every_tensor(graph: "onnx.GraphProto") -> set[str]:
-    """All that the nodes give: the network is computed in FP32 from end to end."""
-    return {name for node in graph.node for name in node.output}
-
-
-RULES: Mapping[str, Rule] = {"every_tensor": every_tensor}
-"""Name → the tensors of a graph that are computed in FP32."""
-
-KEPT: Mapping[tuple[str, str], tuple[str, ...]] = {}
-"""(variant, network) → the rules that it needs, each found by measuring: none, with the weights that are shipped."""
-
-
 def export(
     entry: manifest.Entry, *, out: Path, module: "torch.nn.Module | None" = None, fp16_io: bool = False
 ) -> manifest.Entry:
@@ -167,20 +143,17 @@ def export(
     """
     import onnx
 
-    from export.fp16_check import check
-
     name = Path(entry.path).stem + ("_fp16io" if fp16_io else "_fp16") + ".onnx"
     path = out / Path(entry.path).with_name(name)
-    made_from = {"made_from": entry.sha256, "rules": list(KEPT.get((entry.variant, entry.network), ()))}
+    made_from = {"made_from": entry.sha256}
     for other in manifest.read(out):
         if other.path == path.relative_to(out).as_posix() and made_from.items() <= other.more.items():
             manifest.verify(out, other)
             return other
     model = onnx.load(manifest.verify(out, entry))
-    half, kept = convert(model, rules=made_from["rules"], fp16_io=fp16_io)
+    half = convert(model, fp16_io=fp16_io)
     half.metadata_props.add(key="precision", value="fp16")
-    fp32 = [name for names in kept.values() for name in names]
-    figures = check(model, half, network=entry.network, module=module, kept=fp32)
+    figures = check(model, half, network=entry.network, module=module)
     staged = path.with_name(f".{name}.{uuid4().hex[:8]}.tmp")
     try:
         onnx.save(half, staged)
@@ -188,12 +161,12 @@ def export(
             entry,
             precision="fp16",
             path=path.relative_to(out).as_posix(),
-            sha256=manifest.file_sha256(staged),
+            sha256=file_sha256(staged),
             inputs=tensor_entries(half.graph.input),
             outputs=tensor_entries(half.graph.output),
             tools={**entry.tools, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
-            more={**made_from, "kept_fp32": kept, "fp16_check": figures},
+            more={**made_from, "fp16_check": figures},
         )
         manifest.add(out, made, staged=staged)
     finally:

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export.fp16 import LARGEST
-from export.onnx_check import CHECK_SIZES, random_inputs
-from model.contract import CONTRACTS, Contract
-from model.errors import MismatchError
+from deeplens.console.errors import MismatchError
+from deeplens.export.onnx_check import CHECK_SIZES, random_inputs
+from deeplens.model.contract import CONTRACTS, Contract
 
 if TYPE_CHECKING:
     import onnx
     import torch
+
+LARGEST = 65504.0
+"""The largest FP16 number."""
 
 SMALLEST_NORMAL = 2.0**-14
 """FP16 numbers below this lose digits: they are subnormal."""
@@ -107,7 +109,7 @@ def check_ranges(ranges: Sequence[Range], *, what: str, kept: Iterable[str] = ()
         if each.tensor not in kept and not each.largest <= LARGEST:
             raise MismatchError(
                 f"{what}: the tensor {each.tensor} ({each.operation}) reaches {each.largest:.3g}, FP16 ends at "
-                f"{LARGEST:.0f}: keep it in FP32 by a rule in export/fp16.py, or scale it down in the network"
+                f"{LARGEST:.0f}: scale it down in the network, or keep it in FP32 by `--precision mixed`"
             )
 
 

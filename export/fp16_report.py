@@ -11,23 +11,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
-if __name__ == "__main__":  # run as a file: the folder of this file is first on the path; the root belongs there
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 import numpy as np
 import typer
 from PIL import Image
 
-from deeplens.guard import guarded
-from deeplens.options import Artifacts, JsonTarget, Variant
-from deeplens.report import console_for, table, write_json
-from export import manifest
-from export.fp16 import KEPT, LARGEST, RULES
-from export.fp16_check import Meter, Range, check_ranges
-from model.contract import NETWORKS, Contract
-from runtimes.contract import Arrays, Closing, Runtime, Session
-from runtimes.harness import Harness, focal_disparity_at
-from runtimes.photo import read_photo, to_8_bit
+from deeplens.console.guard import guarded
+from deeplens.console.options import JsonTarget
+from deeplens.console.report import console_for, table, write_json
+from deeplens.export.fp16_check import LARGEST, Meter, Range, check_ranges
+from deeplens.model.contract import NETWORKS, Contract
+from deeplens.runtimes import manifest
+from deeplens.runtimes.contract import Arrays, Closing, Runtime, Session
+from deeplens.runtimes.harness import Harness, focal_disparity_at
+from deeplens.runtimes.options import Artifacts, Variant
+from deeplens.runtimes.photo import read_photo, to_8_bit
 
 EVERY = 4
 """Of the tiles of a photo every fourth is measured."""
@@ -51,7 +48,7 @@ def measure(variant: str, photos: Sequence[Path], *, artifacts: Path, size: int)
     """
     import onnx
 
-    from runtimes.ort import OnnxRuntime
+    from deeplens.runtimes.ort import OnnxRuntime
 
     with OnnxRuntime(variant=variant, artifacts=artifacts) as runtime:
         meters = {
@@ -111,31 +108,23 @@ def command(
     json: JsonTarget = None,
 ) -> None:
     """Measure the largest magnitude of each tensor against FP16's range, and the shares that FP16 would lose."""
-    import onnx
-
     folder = artifacts or manifest.DEFAULT_FOLDER
     found = measure(variant, photo, artifacts=folder, size=size)
     console = console_for(json)
-    kept: dict[str, set[str]] = {}
     for network, ranges in found.items():
-        entry = manifest.find(folder, network=network, variant=variant, runtime="onnx")
-        graph = onnx.load(folder / entry.path).graph
-        kept[network] = set().union(*(RULES[rule](graph) for rule in KEPT.get((variant, network), ())))
         shown = sorted(ranges, key=lambda each: -each.largest)[:SHOWN]
         shown += [each for each in sorted(ranges, key=lambda each: -each.subnormal)[:SHOWN] if each not in shown]
-        columns = ("tensor", "operation", "largest", "of 65,504", "subnormal", "become 0", "computed in")
+        columns = ("tensor", "operation", "largest", "of 65,504", "subnormal", "become 0")
         cells = [
             (each.tensor, each.operation, f"{each.largest:.4g}", f"{100 * each.largest / LARGEST:.2g} %",
-             f"{100 * each.subnormal:.2g} %", f"{100 * each.zeroed:.2g} %",
-             "FP32" if each.tensor in kept[network] else "FP16")
+             f"{100 * each.subnormal:.2g} %", f"{100 * each.zeroed:.2g} %")
             for each in shown
         ]  # fmt: skip
         console.print(table(f"{variant} {network}: {len(ranges)} tensors, {len(photo)} photos", columns, cells))
     plain = {network: [asdict(each) for each in ranges] for network, ranges in found.items()}
-    names = {network: sorted(tensors) for network, tensors in kept.items()}
-    write_json(json, {"variant": variant, "photos": [path.name for path in photo], "kept": names, "ranges": plain})
+    write_json(json, {"variant": variant, "photos": [path.name for path in photo], "ranges": plain})
     for network, ranges in found.items():
-        check_ranges(ranges, what=f"{variant} {network}", kept=kept[network])
+        check_ranges(ranges, what=f"{variant} {network}")
 
 
 if __name__ == "__main__":

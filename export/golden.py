@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import deeplens
-from export.golden_inputs import GENERATOR, SEED, golden_inputs
-from export.manifest import file_sha256
-from model.contract import CONTRACTS, Contract
-from model.errors import InputError, MismatchError, MissingError
-from runtimes.image_file import replacing
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.files import file_sha256, replacing
+from deeplens.console.package import VERSION
+from deeplens.export.golden_inputs import GENERATOR, SEED, golden_inputs
+from deeplens.model.contract import CONTRACTS, Contract
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +95,7 @@ def write(
         items.append(described(name, array, file=path.name))
     text = {
         "format": FORMAT,
-        "release": deeplens.__version__,
+        "release": VERSION,
         "network": contract.network,
         "variant": variant,
         "weights_sha256": sha256,

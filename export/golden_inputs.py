@@ -16,7 +16,7 @@ as white noise does not.
 
 import numpy as np
 
-from model.contract import ALIGNMENT, Contract
+from deeplens.model.contract import ALIGNMENT, Contract
 
 GENERATOR = "cells-1"
 """Its name in the files; another rule gets another name."""

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.errors import MismatchError
+from deeplens.console.errors import MismatchError
 
 if TYPE_CHECKING:
     import onnx
 
-    from calibration.layers import Layer
+    from deeplens.export.layers import Layer
 
 LEVELS = 127
 """The largest quantised magnitude: symmetric, so that −128 is not used."""
@@ -59,7 +59,7 @@ def quantise(
     """The graph with the layers in `scales` in INT8; `model` is not changed.
 
     Args:
-        layers: all of the graph (`calibration.layers.layers`).
+        layers: all of the graph (`export.layers.layers`).
         scales: path of a layer → scale of its input and of its (activated) output.
         biases: path → what is added to the bias of that layer (`calibration.correction`).
 

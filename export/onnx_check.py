@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export.manifest import TensorEntry
-from model.contract import ALIGNMENT, Contract
-from model.errors import MismatchError
+from deeplens.console.errors import MismatchError
+from deeplens.model.contract import ALIGNMENT, Contract
+from deeplens.runtimes.manifest import TensorEntry
 
 if TYPE_CHECKING:
     import onnx

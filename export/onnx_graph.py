@@ -1,6 +1,6 @@
 """PyTorch → ONNX: each network alone, simplified, checked and compared with PyTorch before it takes its place.
 
-    python export/onnx_graph.py [--variant V] [--network N] [--shape HxW] [--weights W] [--out DIR]
+    python export/onnx_graph.py [--variant V] [--network N] [--size WxH] [--weights W] [--out DIR]
 
 does the same as `deeplens export onnx`. A network gets a file with free height and width (multiples of
 `model.contract.ALIGNMENT`, the high picture exactly twice) and one for each fixed shape. Depth has one size only.
@@ -19,26 +19,26 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-if __name__ == "__main__":  # run as a file: the folder of this file is first on the path; the root belongs there
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 import typer
 
-from calibration.plan import plans_for
-from deeplens.guard import guarded
-from deeplens.options import PlanFile
-from export import manifest
-from export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
-from export.onnx_rewrite import rewrite
-from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, NETWORKS, VARIANTS, Contract
-from model.errors import InputError, MissingError
-from runtimes.depth_model import PREFIX
+from deeplens.console.errors import InputError, MissingError
+from deeplens.console.files import file_sha256
+from deeplens.console.guard import guarded
+from deeplens.console.package import pip_install
+from deeplens.console.parsing import parse_size
+from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
+from deeplens.export.onnx_rewrite import rewrite
+from deeplens.export.precision_plan import plans_for
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, NETWORKS, VARIANTS, Contract
+from deeplens.runtimes import manifest
+from deeplens.runtimes.depth_model import PREFIX
+from deeplens.runtimes.options import PlanFile
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
-    from model.build import Weights
+    from deeplens.model.build import Weights
 
 OPSET = 20
 """At least 18, where the exporter's own operations begin; 18 and 20 give the same operations for these networks."""
@@ -73,7 +73,7 @@ def export(
     check_choice("variant", variant, VARIANTS)
     check_choice("network", network, NETWORKS)
     _import_libraries()
-    from model import build
+    from deeplens.model import build
 
     module = build.load(variant, network, weights)
     return export_module(module, variant=variant, network=network, out=out, shape=shape)
@@ -85,7 +85,7 @@ def export_module(
     """Export `module`, which keeps the contract of `network`, as `export` does."""
     import onnx
 
-    from model.build import weights_sha256
+    from deeplens.model.build import weights_sha256
 
     contract = CONTRACTS[network]
     size = contract.fixed_size if shape is None else checked_shape(contract, shape)
@@ -110,7 +110,7 @@ def export_module(
             runtime="onnx",
             precision="fp32",
             path=path.relative_to(out).as_posix(),
-            sha256=manifest.file_sha256(staged),
+            sha256=file_sha256(staged),
             weights_sha256=sha256,
             inputs=tensor_entries(model.graph.input),
             outputs=tensor_entries(model.graph.output),
@@ -154,7 +154,7 @@ def export_all(
             fixed = () if contract.fixed_size else shapes
             jobs += [(variant, network, shape) for shape in (None, *(checked_shape(contract, each) for each in fixed))]
     _import_libraries()
-    from model import build
+    from deeplens.model import build
 
     for variant, network, _ in jobs:
         build.weights_file(variant, network, weights)  # all must be there before the first is exported
@@ -165,14 +165,6 @@ def export_all(
         size = "free sizes" if entry.size is None else f"{entry.size[0]}x{entry.size[1]}"
         report(f"{out / entry.path}  {size}  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
     return entries
-
-
-def parse_shape(text: str) -> tuple[int, int]:
-    """(256, 320), height first, from "256x320"; InputError when it is not that."""
-    height, _, width = text.partition("x")
-    if not (height.isdecimal() and width.isdecimal()):
-        raise InputError(f"shape '{text}' is not HEIGHTxWIDTH, such as 256x256")
-    return int(height), int(width)
 
 
 def _traced(module: "torch.nn.Module", contract: Contract, size: tuple[int, int] | None) -> "onnx.ModelProto":
@@ -254,7 +246,7 @@ def _import_libraries() -> None:
         import onnxsim
         import torch
     except ImportError as error:
-        raise MissingError(f"ONNX export lacks a library ({error}): pip install 'deeplens[export]'") from error
+        raise MissingError(f"ONNX export lacks a library ({error}): {pip_install('export')}") from error
     del onnx, onnxruntime, onnxscript, onnxsim, torch
 
 
@@ -286,8 +278,9 @@ def command(
     weights: Annotated[
         str, typer.Option(help="shipped, initial (untrained), a safetensors file or folder.")
     ] = "shipped",
-    shape: Annotated[
-        list[str] | None, typer.Option(help="HxW of a low-resolution fixed shape; may be repeated. (default: 256x256)")
+    size: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WxH", help="A fixed low-resolution size; may be repeated.", show_default="256x256"),
     ] = None,
     precision: Annotated[
         str, typer.Option(help=f"{', '.join(PRECISIONS)}; other than fp32: beside the FP32 graphs.")
@@ -307,13 +300,13 @@ def command(
         networks=network or NETWORKS,
         out=out,
         weights=_weights_from(weights),
-        shapes=[parse_shape(each) for each in shape] if shape else FIXED_SHAPES,
+        shapes=[parse_size(each)[::-1] for each in size] if size else FIXED_SHAPES,
         report=typer.echo,
     )
     if precision == "fp32":
         return
-    from export import fp16, planned
-    from model import build
+    from deeplens.export import fp16, planned
+    from deeplens.model import build
 
     for entry in entries:
         module = build.load(entry.variant, entry.network, _weights_from(weights))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export.onnx_taps import weigh_slices
+from deeplens.export.onnx_taps import weigh_slices
 
 if TYPE_CHECKING:
     import onnx

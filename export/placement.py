@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from export.placement_checks import Operation, Shape
-from export.placement_rules import CHIPS, RULES, VERDICTS, Rule, Verdict
-from model.errors import InputError, MismatchError, MissingError
-from runtimes.coreml import program
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.export.placement_checks import Operation, Shape
+from deeplens.export.placement_rules import CHIPS, RULES, VERDICTS, Rule, Verdict
+from deeplens.runtimes.coreml import program
 
 if TYPE_CHECKING:
     from coremltools import ComputeUnit

@@ -9,8 +9,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from export import placement_checks as ask
-from export.placement_checks import Operation, Question
+from deeplens.export import placement_checks as ask
+from deeplens.export.placement_checks import Operation, Question
 
 Verdict = Literal["engine", "uncertain", "not"]
 VERDICTS: tuple[Verdict, ...] = ("engine", "uncertain", "not")

@@ -10,14 +10,16 @@ from uuid import uuid4
 
 import numpy as np
 
-from calibration.layers import REST, Layer, layers
-from calibration.plan import PRECISIONS, Choice, Plan
-from export import fp16, manifest
-from export.fp16_check import check_sizes, rounded, session
-from export.int8 import quantise
-from export.onnx_check import random_inputs, tensor_entries
-from model.contract import CONTRACTS
-from model.errors import MismatchError
+from deeplens.console.errors import MismatchError
+from deeplens.console.files import file_sha256
+from deeplens.export import fp16
+from deeplens.export.fp16_check import check_sizes, rounded, session
+from deeplens.export.int8 import quantise
+from deeplens.export.layers import REST, Layer, layers
+from deeplens.export.onnx_check import random_inputs, tensor_entries
+from deeplens.export.precision_plan import PRECISIONS, Choice, Plan
+from deeplens.model.contract import CONTRACTS
+from deeplens.runtimes import manifest
 
 if TYPE_CHECKING:
     import onnx
@@ -55,7 +57,7 @@ def planned_graph(model: "onnx.ModelProto", network: str, choices: Mapping[str, 
     half = frozenset(path for path, each in choices.items() if each.precision == "fp16")
     if not half:
         return result
-    return fp16.convert(result, keep=kept_fp32(result, own, half))[0]
+    return fp16.convert(result, keep=kept_fp32(result, own, half))
 
 
 def kept_fp32(model: "onnx.ModelProto", own: "list[Layer]", half: frozenset[str]) -> set[str]:
@@ -79,7 +81,7 @@ def export(
 
     Args:
         entry: of the FP32 graph, in the manifest of `out`.
-        kind: one of `calibration.plan.PLANNED`; the precision of the artefact.
+        kind: one of `export.precision_plan.PLANNED`; the precision of the artefact.
         module: the network in PyTorch, to check against; None, where PyTorch is not installed: it is not checked.
 
     Raises:
@@ -107,7 +109,7 @@ def export(
             entry,
             precision=kind,
             path=path.relative_to(out).as_posix(),
-            sha256=manifest.file_sha256(staged),
+            sha256=file_sha256(staged),
             inputs=tensor_entries(model.graph.input),
             outputs=tensor_entries(model.graph.output),
             tools={**entry.tools, "onnx": version("onnx")},
@@ -137,7 +139,7 @@ def check(model: "onnx.ModelProto", module: "torch.nn.Module", network: str, pla
     """
     import torch
 
-    from calibration.fake_quant import planned
+    from deeplens.export.fake_quant import planned
 
     choices = plan.layers[network] if kind == "mixed" else plan.int8(network)
     twin = planned(module, choices)

@@ -18,28 +18,26 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 from uuid import uuid4
 
-if __name__ == "__main__":  # run as a file: the folder of this file is first on the path; the root belongs there
-    sys.path[0] = str(Path(__file__).resolve().parent.parent)
-
 import typer
 
-from benchmarks.command import parse_size
-from calibration.plan import Plan, planned_variants, plans_for
-from deeplens.guard import guarded
-from deeplens.options import PlanFile
-from export import manifest
-from export.onnx_graph import check_choice, checked_shape, parse_shape
-from export.trt_build import Options, TimingCache, build
-from export.trt_graph import chosen_weights, graph
-from export.trt_plan import TARGETS, Job, jobs
-from model.contract import CONTRACTS, NETWORKS, VARIANTS
-from model.errors import MismatchError, MissingError
-from runtimes.cuda import JETSON_RELEASE, Cuda
-from runtimes.engine_key import EngineKey, Machine, to_more
-from runtimes.trt_api import TensorRt
+from deeplens.console.errors import MismatchError, MissingError
+from deeplens.console.files import file_sha256
+from deeplens.console.guard import guarded
+from deeplens.console.parsing import parse_size
+from deeplens.export.onnx_graph import check_choice, checked_shape
+from deeplens.export.precision_plan import Plan, planned_variants, plans_for
+from deeplens.export.trt_build import Options, TimingCache, build
+from deeplens.export.trt_graph import chosen_weights, graph
+from deeplens.export.trt_plan import TARGETS, Job, jobs
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.cuda import JETSON_RELEASE, Cuda
+from deeplens.runtimes.engine_key import EngineKey, Machine, to_more
+from deeplens.runtimes.options import PlanFile
+from deeplens.runtimes.trt_api import TensorRt
 
 if TYPE_CHECKING:
-    from model.build import Weights
+    from deeplens.model.build import Weights
 
 FOLDER = "trt"
 """Below the root of the artefacts."""
@@ -152,7 +150,7 @@ def export(
             runtime="trt",
             precision=job.precision,
             path=path.relative_to(out).as_posix(),
-            sha256=manifest.file_sha256(staged),
+            sha256=file_sha256(staged),
             tools={**source.tools, machine.library: machine.version},
             created=datetime.now(UTC).isoformat(timespec="seconds"),
             more={
@@ -160,7 +158,6 @@ def export(
                 "target": job.target,
                 "bytes": len(data),
                 "seconds": round(seconds, 2),
-                "kept_fp32": source.more.get("kept_fp32", {}),
             },
         )
         manifest.add(out, entry, staged=staged)
@@ -236,7 +233,10 @@ def command(
         typer.Option(metavar="WxH", help=f"A photo whose levels get static profiles. (default: {DEFAULT_PHOTO})"),
     ] = None,
     tile: Annotated[int, typer.Option(min=0, help="As in refocus; 0: levels are run whole.")] = 256,
-    shape: Annotated[list[str] | None, typer.Option(metavar="HxW", help="A low-resolution size, static.")] = None,
+    size: Annotated[
+        list[str] | None,
+        typer.Option(metavar="WxH", help="A low-resolution size that gets a static profile; may be repeated."),
+    ] = None,
     dynamic: Annotated[bool, typer.Option(help="Add a profile for all other sizes.")] = True,
     compute_capability: Annotated[
         list[str] | None, typer.Option(metavar="X.Y", help="For rtx: what to build for; may be repeated.")
@@ -265,7 +265,7 @@ def command(
         precision=precision,
         photos=[parse_size(each)[::-1] for each in photo or [DEFAULT_PHOTO]],
         tile=tile or None,
-        shapes=[checked_shape(CONTRACTS["upsample"], parse_shape(each)) for each in shape or ()],
+        shapes=[checked_shape(CONTRACTS["upsample"], parse_size(each)[::-1]) for each in size or ()],
         dynamic=dynamic,
         compute_capabilities=compute_capability or (),
         workspace=workspace,

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from model.contract import Contract
-from model.errors import InputError, MismatchError
-from runtimes.engine_key import VERSION_COMPATIBLE, Machine, Profile
-from runtimes.image_file import replacing
-from runtimes.trt_api import TensorRt
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.console.files import replacing
+from deeplens.model.contract import Contract
+from deeplens.runtimes.engine_key import VERSION_COMPATIBLE, Machine, Profile
+from deeplens.runtimes.trt_api import TensorRt
 
 MEBIBYTE = 1 << 20
 

@@ -4,15 +4,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export import manifest
-from model.contract import CONTRACTS
-from model.errors import MismatchError, MissingError
+from deeplens.console.errors import MismatchError, MissingError
+from deeplens.model.contract import CONTRACTS
+from deeplens.runtimes import manifest
 
 if TYPE_CHECKING:
     import torch
 
-    from calibration.plan import Plan
-    from model.build import Weights
+    from deeplens.export.precision_plan import Plan
+    from deeplens.model.build import Weights
 
 
 def graph(
@@ -40,10 +40,10 @@ def graph(
     if precision == "fp32":
         return entry
     if plan is not None:
-        from export import planned
+        from deeplens.export import planned
 
         return planned.export(entry, plan, out=out, kind=precision, module=module)
-    from export import fp16
+    from deeplens.export import fp16
 
     return fp16.export(entry, out=out, module=module, fp16_io=fp16_io)
 
@@ -53,12 +53,12 @@ def fp32(
 ) -> "tuple[torch.nn.Module | None, manifest.Entry]":
     """The network in PyTorch, where that is installed, and its FP32 graph, which computes the same."""
     try:
-        from model import build
+        from deeplens.model import build
     except ImportError:
         entry = manifest.find(out, network=network, variant=variant, runtime="onnx")
         manifest.verify(out, entry)
         return None, entry
-    from export import onnx_check, onnx_graph
+    from deeplens.export import onnx_check, onnx_graph
 
     module = build.load(variant, network, weights)
     contract = CONTRACTS[network]
@@ -77,7 +77,7 @@ def chosen_weights(
     text: str | None, *, all_variants: bool, report: Callable[[str], None]
 ) -> "Callable[[str, str], Weights]":
     """What `--weights` means: untrained only where asked, or where all variants are built and none are shipped."""
-    from export.onnx_graph import _weights_from
+    from deeplens.export.onnx_graph import _weights_from
 
     def choose(variant: str, network: str) -> "Weights":
         if text is not None:
@@ -85,7 +85,7 @@ def chosen_weights(
         if not all_variants:
             return "shipped"
         try:
-            from model import build
+            from deeplens.model import build
 
             build.weights_file(variant, network)
         except ImportError:

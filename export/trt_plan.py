@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from export.trt_build import Options
-from model.contract import CONTRACTS, HALO, MIN_SIZE
-from model.errors import InputError
-from runtimes.engine_key import Profile, Size
-from runtimes.pyramid import geometry
-from runtimes.tiling import plan
-from runtimes.trt_api import Library
+from deeplens.console.errors import InputError
+from deeplens.export.trt_build import Options
+from deeplens.model.contract import CONTRACTS, HALO, MIN_SIZE
+from deeplens.runtimes.engine_key import Profile, Size
+from deeplens.runtimes.pyramid import geometry
+from deeplens.runtimes.tiling import plan
+from deeplens.runtimes.trt_api import Library
 
 PRECISIONS = ("fp32", "fp16", "int8", "mixed")
 

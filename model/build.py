@@ -7,11 +7,11 @@ from typing import Literal
 import torch
 from torch import nn
 
-from model.contract import NETWORKS, VARIANTS
-from model.depth import EdgeDepth, PaperDepth
-from model.errors import InputError, MismatchError, MissingError
-from model.lens_blur import EdgeLensBlur, PaperLensBlur
-from model.upsampler import EdgeUpsampler, PaperUpsampler
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.model.contract import NETWORKS, VARIANTS
+from deeplens.model.depth import EdgeDepth, PaperDepth
+from deeplens.model.lens_blur import EdgeLensBlur, PaperLensBlur
+from deeplens.model.upsampler import EdgeUpsampler, PaperUpsampler
 
 Weights = Path | Literal["shipped", "initial"]
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.build import build
-from model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.model.build import build
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 
 DEFAULT_SIZES = ((192, 256), (384, 512), (768, 1024))
 """Low-resolution sizes (height, width) of the three steps of a 2048×1536 photo."""

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.layers import ConvBNReLU, upsample_2x
+from deeplens.model.layers import ConvBNReLU, upsample_2x
 
 RESNET_STAGES = ((64, 3, 1, 1), (128, 4, 2, 1), (256, 6, 1, 2))
 """ResNet-50's first residual stages: (middle channels, blocks, stride, dilation); res4 keeps stride 8."""

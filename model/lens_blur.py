@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.contract import R_MAX
-from model.layers import (
+from deeplens.model.contract import R_MAX
+from deeplens.model.layers import (
     Bottleneck,
     ConvBNReLU,
     FoldedConv,

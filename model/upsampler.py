@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.contract import R_MAX
-from model.layers import ConvBNReLU, FoldedConv, FrozenNorm, TripleFeatures, upsample_2x
+from deeplens.model.contract import R_MAX
+from deeplens.model.layers import ConvBNReLU, FoldedConv, FrozenNorm, TripleFeatures, upsample_2x
 
 
 class PaperUpsampler(nn.Module):

@@ -5,15 +5,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from export import manifest
-from export.manifest import Entry
-from model.contract import CONTRACTS, NETWORKS
-from model.errors import DeepLensError, MissingError
-from parity_tests.candidates import PRECISIONS
+from deeplens.console.errors import DeepLensError, MissingError
+from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.parity_tests.candidates import PRECISIONS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.manifest import Entry
 
 if TYPE_CHECKING:
-    from parity_tests.cases import Size
-    from parity_tests.run import Request
+    from deeplens.parity_tests.cases import Size
+    from deeplens.parity_tests.run import Request
 
 
 def make_missing(request: "Request") -> None:
@@ -46,7 +46,7 @@ def make_missing(request: "Request") -> None:
 
 
 def _weights_sha256(request: "Request", variant: str, network: str) -> str | None:
-    from model import build
+    from deeplens.model import build
 
     try:
         return build.weights_sha256(build.load(variant, network, request.weights))
@@ -63,9 +63,9 @@ def _graphs(
     sha256: str,
     precisions: Collection[str],
 ) -> None:
-    from calibration.plan import for_variant
-    from export import fp16, onnx_graph, planned
-    from model import build
+    from deeplens.export import fp16, onnx_graph, planned
+    from deeplens.export.precision_plan import for_variant
+    from deeplens.model import build
 
     def find(precision: str) -> Entry:
         return manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=precision, shape=shape)
@@ -104,8 +104,8 @@ def _package(
     if _fits(folder, find, sha256):
         return
     try:
-        from export import coreml
-        from export.coreml_package import Recipe
+        from deeplens.export import coreml
+        from deeplens.export.coreml_package import Recipe
 
         request.report(f"{variant} {network}: Core ML {_size(size)} in {precision}")
         recipe = Recipe(precision=precision, sizes=(size,))

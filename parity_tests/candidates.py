@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from model.errors import InputError
-from parity_tests.cases import Case, LoopCase, NetworkCase, Size
-from parity_tests.produce import Opener, artefact_opener
-from runtimes import RUNTIMES
+from deeplens.console.errors import InputError
+from deeplens.parity_tests.cases import Case, LoopCase, NetworkCase, Size
+from deeplens.parity_tests.produce import Opener, artefact_opener
+from deeplens.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
-    from model.build import Weights
-    from runtimes.coreml.executor import Mode
+    from deeplens.model.build import Weights
+    from deeplens.runtimes.coreml.executor import Mode
 
 REFERENCE = "torch"
 
@@ -76,7 +76,7 @@ class Candidate:
     def opener(self, variant: str, *, artifacts: Path | None, weights: "Weights", fixed_size: Size) -> Opener:
         """See `parity_tests.produce`."""
         if self.runtime == REFERENCE:
-            from parity_tests.captured import captured_opener
+            from deeplens.parity_tests.captured import captured_opener
 
             return captured_opener(variant, weights=weights, fixed_size=fixed_size)
         return artefact_opener(

@@ -5,16 +5,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.contract import ALIGNMENT, MIN_SIZE, Contract
-from parity_tests.cases import Graph, Size
-from parity_tests.produce import Opener
-from parity_tests.wrapped import WrappedRuntime, WrappedSession, with_fixed_size
-from runtimes.contract import Arrays, Runtime, Session, check_inputs
+from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract
+from deeplens.parity_tests.cases import Graph, Size
+from deeplens.parity_tests.produce import Opener
+from deeplens.parity_tests.wrapped import WrappedRuntime, WrappedSession, with_fixed_size
+from deeplens.runtimes.contract import Arrays, Runtime, Session, check_inputs
 
 if TYPE_CHECKING:
     import torch
 
-    from model.build import Weights
+    from deeplens.model.build import Weights
 
 TRACE_SIZE = (64, 96)
 """Low-resolution size at which a graph with free sizes is traced."""
@@ -43,7 +43,7 @@ def captured_opener(variant: str, *, weights: "Weights", fixed_size: Size) -> Op
     """Opens what was captured of PyTorch: with free sizes, or of one size."""
 
     def open_captured(graph: Graph) -> Runtime:
-        from runtimes.pytorch import TorchRuntime, TorchSession
+        from deeplens.runtimes.pytorch import TorchRuntime, TorchSession
 
         def wrap(_network: str, session: Session) -> Session:
             import torch

@@ -11,13 +11,13 @@ from typing import Literal
 import numpy as np
 from PIL import Image
 
-from export.onnx_check import random_inputs
-from export.onnx_graph import FIXED_SHAPES
-from model.contract import CONTRACTS, DEPTH_SIZE, NETWORKS, Contract
-from parity_tests.wrapped import recording
-from runtimes.contract import Arrays, Runtime
-from runtimes.harness import Harness, focal_disparity_at
-from runtimes.pyramid import pad_to
+from deeplens.export.onnx_check import random_inputs
+from deeplens.export.onnx_graph import FIXED_SHAPES
+from deeplens.model.contract import CONTRACTS, DEPTH_SIZE, NETWORKS, Contract
+from deeplens.parity_tests.wrapped import recording
+from deeplens.runtimes.contract import Arrays, Runtime
+from deeplens.runtimes.harness import Harness, focal_disparity_at
+from deeplens.runtimes.pyramid import pad_to
 
 Graph = Literal["dynamic", "fixed"]
 Size = tuple[int, int]

@@ -14,13 +14,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from export.manifest import file_sha256
-from model.errors import InputError, MismatchError, MissingError
-from parity_tests.cases import Case, LoopCase, NetworkCase, case_sha256
-from parity_tests.compare import NETWORK, Row
-from parity_tests.outputs import Outputs
-from runtimes.contract import Arrays
-from runtimes.image_file import replacing
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.files import file_sha256, replacing
+from deeplens.parity_tests.cases import Case, LoopCase, NetworkCase, case_sha256
+from deeplens.parity_tests.compare import NETWORK, Row
+from deeplens.parity_tests.outputs import Outputs
+from deeplens.runtimes.contract import Arrays
 
 FORMAT = 1
 """Of `collection.json`; another one is refused."""

@@ -12,9 +12,9 @@ from typing import Literal
 
 import numpy as np
 
-from model.errors import MismatchError
-from parity_tests.cases import Case, NetworkCase, Size
-from parity_tests.metrics import (
+from deeplens.console.errors import MismatchError
+from deeplens.parity_tests.cases import Case, NetworkCase, Size
+from deeplens.parity_tests.metrics import (
     Shares,
     Ulps,
     cosine,
@@ -26,7 +26,7 @@ from parity_tests.metrics import (
     ssim_8_bit,
     ulps,
 )
-from parity_tests.outputs import EIGHT_BIT, Outputs
+from deeplens.parity_tests.outputs import EIGHT_BIT, Outputs
 
 Status = Literal["passed", "failed", "stale", "not run", "compiles"]
 

@@ -3,17 +3,17 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from export import manifest
-from export.manifest import DEFAULT_FOLDER
-from export.trt_build import Options, build
-from export.trt_plan import TARGETS, profiles
-from model.contract import CONTRACTS, NETWORKS
-from model.errors import InputError, MismatchError, MissingError
-from parity_tests.compare import NETWORK, Row
-from runtimes.trt_api import TensorRt
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.export.trt_build import Options, build
+from deeplens.export.trt_plan import TARGETS, profiles
+from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.parity_tests.compare import NETWORK, Row
+from deeplens.runtimes import manifest
+from deeplens.runtimes.manifest import DEFAULT_FOLDER
+from deeplens.runtimes.trt_api import TensorRt
 
 if TYPE_CHECKING:
-    from parity_tests.run import Request
+    from deeplens.parity_tests.request import Request
 
 NUMBERS = "numbers not run: needs an NVIDIA GPU"
 

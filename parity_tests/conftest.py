@@ -9,16 +9,16 @@ import pytest
 from PIL import Image
 from safetensors.torch import save_file
 
-from export.onnx_graph import export
-from model import build
-from model.contract import CONTRACTS, NETWORKS, VARIANTS
-from model.errors import MissingError
-from parity_tests.cases import Case, Plan, photo_cases, random_cases
-from parity_tests.lively import lively
-from parity_tests.outputs import Outputs
-from parity_tests.produce import produce, torch_opener
-from parity_tests.report import Report
-from parity_tests.run import Request, run
+from deeplens.console.errors import MissingError
+from deeplens.export.onnx_graph import export
+from deeplens.model import build
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.parity_tests.cases import Case, Plan, photo_cases, random_cases
+from deeplens.parity_tests.lively import lively
+from deeplens.parity_tests.outputs import Outputs
+from deeplens.parity_tests.produce import produce, torch_opener
+from deeplens.parity_tests.report import Report
+from deeplens.parity_tests.run import Request, run
 
 PHOTO = Path(__file__).parent.parent / "samples" / "stream.jpg"
 """2048×1364."""

@@ -1,6 +1,6 @@
 """A second opinion by Apple: each network in the Core AI format, run by Apple's own compiler and kernels on the CPU.
 
-    python -m parity_tests.coreai [--variant V] [--network N] [--precision P] [--json FILE]
+    python -m deeplens.parity_tests.coreai [--variant V] [--network N] [--precision P] [--json FILE]
 
 Core AI is the successor of Core ML's model format; its packages (the extra `coreai`) also run on Linux. It shares no
 code with coremltools, ONNX or PyTorch's kernels, so agreement says that the networks mean what PyTorch computes. It
@@ -19,20 +19,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from deeplens.guard import guarded
-from deeplens.options import JsonTarget, Weights, weights_from
-from deeplens.report import console_for, table, write_json
-from export.onnx_graph import check_choice
-from model.contract import CONTRACTS, NETWORKS, VARIANTS
-from model.errors import MismatchError, MissingError
-from parity_tests.cases import plausible_inputs
-from parity_tests.compare import NETWORK, Measured, measure
-from runtimes.contract import Arrays
+from deeplens.console.errors import MismatchError, MissingError
+from deeplens.console.guard import guarded
+from deeplens.console.options import JsonTarget
+from deeplens.console.package import pip_install
+from deeplens.console.report import console_for, table, write_json
+from deeplens.export.onnx_graph import check_choice
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.parity_tests.cases import plausible_inputs
+from deeplens.parity_tests.compare import NETWORK, Measured, measure
+from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.options import Weights, weights_from
 
 if TYPE_CHECKING:
     import torch
 
-    from model import build
+    from deeplens.model import build
 
 SIZE = (48, 64)
 """Low-resolution height and width at which networks with free sizes are compared: the CPU kernels are slow."""
@@ -81,7 +83,7 @@ def opinion(
     require()
     import torch
 
-    from model import build
+    from deeplens.model import build
 
     contract = CONTRACTS[network]
     size = contract.fixed_size or SIZE
@@ -106,7 +108,7 @@ def require() -> None:
             warnings.simplefilter("ignore")  # it warns of a CPU build of the very PyTorch that it was tested with
             import coreai_torch  # noqa: F401
     except ImportError as error:
-        raise MissingError(f"Core AI can't be imported ({error}): pip install 'deeplens[coreai]'") from error
+        raise MissingError(f"Core AI can't be imported ({error}): {pip_install('coreai')}") from error
 
 
 def in_torch(module: "torch.nn.Module", inputs: Arrays, dtype: "torch.dtype") -> np.ndarray:
@@ -194,4 +196,4 @@ def _row(each: Opinion) -> Iterator[Any]:
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False)
     app.command()(command)
-    sys.exit(guarded(lambda: app(prog_name="python -m parity_tests.coreai", standalone_mode=False)))
+    sys.exit(guarded(lambda: app(prog_name="python -m deeplens.parity_tests.coreai", standalone_mode=False)))

@@ -9,22 +9,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export import manifest
-from export.manifest import Entry
-from model.contract import CONTRACTS, NETWORKS
-from parity_tests.cases import Case, LoopCase, NetworkCase, plausible_inputs
-from parity_tests.compare import compare
-from parity_tests.locate import Reference, Verdict
-from parity_tests.locate.loop import Around, judge_loop
-from parity_tests.outputs import Outputs
-from parity_tests.produce import Opener, artefact_opener, produce, torch_opener
-from runtimes.contract import Arrays
+from deeplens.console.files import file_sha256
+from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.parity_tests.cases import Case, LoopCase, NetworkCase, plausible_inputs
+from deeplens.parity_tests.compare import compare
+from deeplens.parity_tests.locate import Reference, Verdict
+from deeplens.parity_tests.locate.loop import Around, judge_loop
+from deeplens.parity_tests.outputs import Outputs
+from deeplens.parity_tests.produce import Opener, artefact_opener, produce, torch_opener
+from deeplens.runtimes import manifest
+from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.manifest import Entry
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
-    from model.build import Weights
+    from deeplens.model.build import Weights
 
 SIZE = (48, 72)
 """Low-resolution size at which graphs of free sizes run."""
@@ -67,7 +68,7 @@ class Bench:
     def _lively(self) -> Path:
         from safetensors.torch import save_file
 
-        from parity_tests.lively import lively
+        from deeplens.parity_tests.lively import lively
 
         folder = self.folder / "weights"
         folder.mkdir(parents=True)
@@ -78,22 +79,22 @@ class Bench:
 
     def module(self, variant: str = "edge") -> "torch.nn.Module":
         """The step in PyTorch, to be altered."""
-        from model import build
+        from deeplens.model import build
 
         return build.load(variant, "upsample", self.weights)
 
     @cached_property
     def graph(self) -> Entry:
         """The step's ONNX graph of free sizes."""
-        from export.onnx_graph import export_module
+        from deeplens.export.onnx_graph import export_module
 
         return export_module(self.module(), variant="edge", network="upsample", out=self.folder / "onnx")
 
     @cached_property
     def package(self) -> Entry:
         """The step's FP32 package of one size."""
-        from export.coreml import export_module
-        from export.coreml_package import Recipe
+        from deeplens.export.coreml import export_module
+        from deeplens.export.coreml_package import Recipe
 
         recipe = Recipe(precision="fp32", sizes=(FIXED,))
         out = self.folder / "coreml"
@@ -153,7 +154,7 @@ class Bench:
         path = out / self.graph.path
         path.parent.mkdir(parents=True)
         onnx.save(model, path)
-        manifest.add(out, replace(self.graph, sha256=manifest.file_sha256(path)))
+        manifest.add(out, replace(self.graph, sha256=file_sha256(path)))
         return out, model
 
     def opener(self, folder: Path, precision: str = "fp32", variant: str = "edge") -> Opener:

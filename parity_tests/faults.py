@@ -1,6 +1,6 @@
 """Twelve faults, each planted in a real artefact or in the loop: is it caught, and is the right module named?
 
-    python -m parity_tests.faults [--weights W] [--json FILE]
+    python -m deeplens.parity_tests.faults [--weights W] [--json FILE]
 
 Status 5 unless all are caught and `DUE` of them located. Weights are lively ones (`parity_tests.lively`), under which
 every layer shows, unless others are given.
@@ -15,12 +15,13 @@ from typing import Annotated
 
 import typer
 
-from deeplens.guard import guarded
-from deeplens.options import JsonTarget, weights_from
-from deeplens.report import console_for, table, write_json
-from model.errors import MismatchError
-from parity_tests.fault_bench import Bench, Found
-from parity_tests.planted import FAULTS, Fault
+from deeplens.console.errors import MismatchError
+from deeplens.console.guard import guarded
+from deeplens.console.options import JsonTarget
+from deeplens.console.report import console_for, table, write_json
+from deeplens.parity_tests.fault_bench import Bench, Found
+from deeplens.parity_tests.planted import FAULTS, Fault
+from deeplens.runtimes.options import weights_from
 
 DUE = 10
 """Faults of the twelve whose module has to be named."""
@@ -91,4 +92,4 @@ def command(
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False)
     app.command()(command)
-    sys.exit(guarded(lambda: app(prog_name="python -m parity_tests.faults", standalone_mode=False)))
+    sys.exit(guarded(lambda: app(prog_name="python -m deeplens.parity_tests.faults", standalone_mode=False)))

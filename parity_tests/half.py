@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from parity_tests.wrapped import WrappedRuntime, WrappedSession
-from runtimes.contract import Arrays, Runtime, Session
+from deeplens.parity_tests.wrapped import WrappedRuntime, WrappedSession
+from deeplens.runtimes.contract import Arrays, Runtime, Session
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +22,7 @@ def in_half(runtime: Runtime) -> Runtime:
 
     It rounds the weights of its modules in place: give it a runtime of its own.
     """
-    from runtimes.pytorch import TorchSession
+    from deeplens.runtimes.pytorch import TorchSession
 
     rounding = rounding_mode()
 

@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from model.errors import MissingError
-from runtimes.ort import OnnxRuntime
+from deeplens.console.errors import MissingError
+from deeplens.console.package import pip_install
+from deeplens.runtimes.ort import OnnxRuntime
 
 
 @dataclass(frozen=True)
@@ -59,7 +60,7 @@ class OpenVinoRuntime(OnnxRuntime):
         try:
             import openvino
         except ImportError as error:
-            raise MissingError(f"OpenVINO can't be imported ({error}): pip install 'deeplens[interop]'") from error
+            raise MissingError(f"OpenVINO can't be imported ({error}): {pip_install('interop')}") from error
         core = openvino.Core()
         core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
         compiled = core.compile_model(
@@ -85,7 +86,7 @@ class ReferenceEvaluatorRuntime(OnnxRuntime):
         try:
             from onnx.reference import ReferenceEvaluator
         except ImportError as error:
-            raise MissingError(f"onnx can't be imported ({error}): pip install 'deeplens[export]'") from error
+            raise MissingError(f"onnx can't be imported ({error}): {pip_install('export')}") from error
         del threads  # it has one
         evaluator = ReferenceEvaluator(
             graph if isinstance(graph, bytes) else str(graph), new_ops=[grouped_transposes()]

@@ -3,7 +3,7 @@
 import re
 from xml.etree import ElementTree
 
-from parity_tests.report import Report, numbers, size_of
+from deeplens.parity_tests.report import Report, numbers, size_of
 
 
 def junit(report: Report) -> bytes:

@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from export.onnx_check import random_inputs
-from model import build
-from model.contract import CONTRACTS
-from model.depth import ResNetBlock
-from model.layers import Bottleneck
+from deeplens.export.onnx_check import random_inputs
+from deeplens.model import build
+from deeplens.model.contract import CONTRACTS
+from deeplens.model.depth import ResNetBlock
+from deeplens.model.layers import Bottleneck
 
 SIZE = (96, 128)
 """Low-resolution size of the inputs on which the layers are scaled."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from runtimes.contract import Arrays
+from deeplens.runtimes.contract import Arrays
 
 DEPTH_MAP = "depth map"
 EIGHT_BIT = "8-bit picture"

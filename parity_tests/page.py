@@ -9,12 +9,12 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from PIL import Image
 
-from model.errors import MissingError
-from parity_tests import plot
-from parity_tests.compare import Row
-from parity_tests.metrics import Ulps
-from parity_tests.report import GAIN, Report, size_of
-from parity_tests.tables import COLUMNS, DIGEST, LEGEND, cells, digest
+from deeplens.console.errors import MissingError
+from deeplens.parity_tests import plot
+from deeplens.parity_tests.compare import Row
+from deeplens.parity_tests.metrics import Ulps
+from deeplens.parity_tests.report import GAIN, Report, size_of
+from deeplens.parity_tests.tables import COLUMNS, DIGEST, LEGEND, cells, digest
 
 STYLE = """
 body { font: 14px/1.45 system-ui, sans-serif; margin: 2em auto; max-width: 110em; padding: 0 1em; color: #1d2125 }

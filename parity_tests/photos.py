@@ -1,6 +1,6 @@
 """A runtime against PyTorch float32 on whole photos: each level of the loop, and the 8-bit picture.
 
-    python -m parity_tests.photos PHOTO… [--runtime R] [--precision P] [--variant V] [--size N] [--json FILE]
+    python -m deeplens.parity_tests.photos PHOTO… [--runtime R] [--precision P] [--variant V] [--size N] [--json FILE]
 
 Each side works on its own depth map, or both on PyTorch's with --depth given. The gates are those of a precision below
 FP32: more than `PSNR` dB after the last step, and at most `MORE` of the pixels off by more than one
@@ -17,17 +17,18 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from deeplens.guard import guarded
-from deeplens.options import Artifacts, JsonTarget, Weights, weights_from
-from deeplens.report import console_for, table, write_json
-from model.errors import InputError, MismatchError
-from parity_tests.cases import Graph, resized
-from parity_tests.compare import MORE, PSNR
-from parity_tests.metrics import Shares, max_abs, pixel_shares, psnr
-from parity_tests.produce import artefact_opener, torch_opener
-from runtimes.contract import Arrays, Runtime
-from runtimes.harness import Harness, focal_disparity_at
-from runtimes.photo import read_photo, to_8_bit
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.console.guard import guarded
+from deeplens.console.options import JsonTarget
+from deeplens.console.report import console_for, table, write_json
+from deeplens.parity_tests.cases import Graph, resized
+from deeplens.parity_tests.compare import MORE, PSNR
+from deeplens.parity_tests.metrics import Shares, max_abs, pixel_shares, psnr
+from deeplens.parity_tests.produce import artefact_opener, torch_opener
+from deeplens.runtimes.contract import Arrays, Runtime
+from deeplens.runtimes.harness import Harness, focal_disparity_at
+from deeplens.runtimes.options import Artifacts, Weights, weights_from
+from deeplens.runtimes.photo import read_photo, to_8_bit
 
 POINT, APERTURE = (0.5, 0.5), 1.0
 

@@ -6,17 +6,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from export import manifest
-from parity_tests.fault_bench import FIXED, STEP, Bench, Found, executed, first_failure, named
-from parity_tests.locate.capture import judge_module
-from parity_tests.locate.graph import judge_graph
-from parity_tests.locate.program import judge_program
-from parity_tests.produce import TorchKind, produce, torch_opener
-from parity_tests.wrapped import WrappedRuntime, WrappedSession
-from runtimes.contract import Arrays, Runtime, Session
-from runtimes.coreml.executor import Executor
-from runtimes.coreml.program import Constant, Function, load
-from runtimes.harness import Harness
+from deeplens.console.files import file_sha256
+from deeplens.parity_tests.fault_bench import FIXED, STEP, Bench, Found, executed, first_failure, named
+from deeplens.parity_tests.locate.capture import judge_module
+from deeplens.parity_tests.locate.graph import judge_graph
+from deeplens.parity_tests.locate.program import judge_program
+from deeplens.parity_tests.produce import TorchKind, produce, torch_opener
+from deeplens.parity_tests.wrapped import WrappedRuntime, WrappedSession
+from deeplens.runtimes import manifest
+from deeplens.runtimes.contract import Arrays, Runtime, Session
+from deeplens.runtimes.coreml.executor import Executor
+from deeplens.runtimes.coreml.program import Constant, Function, load
+from deeplens.runtimes.harness import Harness
 
 if TYPE_CHECKING:
     import onnx
@@ -97,9 +98,9 @@ def half_overflow(bench: Bench) -> Found:
     import torch
     from safetensors.torch import save_file
 
-    from export.fp16 import convert
-    from export.fp16_check import rounded
-    from export.onnx_graph import export_module
+    from deeplens.export.fp16 import convert
+    from deeplens.export.fp16_check import rounded
+    from deeplens.export.onnx_graph import export_module
 
     module = bench.module()
     with torch.no_grad():
@@ -112,11 +113,11 @@ def half_overflow(bench: Bench) -> Found:
     save_file(module.state_dict(), weights / "edge_upsample.safetensors")
     folder = bench.folder / "overflow"
     entry = export_module(module, variant="edge", network="upsample", out=folder)
-    half, _ = convert(onnx.load(manifest.verify(folder, entry)))
+    half = convert(onnx.load(manifest.verify(folder, entry)))
     path = folder / "onnx" / "edge_upsample_fp16.onnx"
     onnx.save(half, path)
     name = path.relative_to(folder).as_posix()
-    manifest.add(folder, replace(entry, precision="fp16", path=name, sha256=manifest.file_sha256(path)))
+    manifest.add(folder, replace(entry, precision="fp16", path=name, sha256=file_sha256(path)))
     case = bench.case()
     kinds: tuple[TorchKind, ...] = ("float32", "float64")
     reference, judge = (
@@ -132,7 +133,7 @@ def norm_epsilon(bench: Bench) -> Found:
     """Batch norm's ε, which no state dict holds: PyTorch's default in one place of the network where another is due."""
     import onnx
 
-    from export.onnx_graph import export_module
+    from deeplens.export.onnx_graph import export_module
 
     module = bench.module("paper")
     module.down1[1].eps = 1e-2  # type: ignore[index, union-attr]
@@ -148,7 +149,7 @@ def old_artefact(bench: Bench) -> Found:
     """The weights went on, the artefact did not, and says so."""
     import torch
 
-    from export.onnx_graph import export_module
+    from deeplens.export.onnx_graph import export_module
 
     module = bench.module()
     with torch.no_grad():

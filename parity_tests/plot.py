@@ -6,10 +6,11 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from model.errors import MissingError
-from parity_tests.compare import Row
-from parity_tests.outputs import DEPTH_MAP
-from parity_tests.report import Report, size_of
+from deeplens.console.errors import MissingError
+from deeplens.console.package import pip_install
+from deeplens.parity_tests.compare import Row
+from deeplens.parity_tests.outputs import DEPTH_MAP
+from deeplens.parity_tests.report import Report, size_of
 
 FLOOR = 1e-9
 """What a difference of 0 is drawn at."""
@@ -75,7 +76,7 @@ def png(report: Report) -> bytes | None:
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise MissingError(f"matplotlib can't be imported ({error}): pip install 'deeplens[train]'") from error
+        raise MissingError(f"matplotlib can't be imported ({error}): {pip_install('train')}") from error
     panels = list(dict.fromkeys((each.variant, each.loop) for each in drawn))
     columns = min(3, len(panels))
     lines = -(-len(panels) // columns)

@@ -1,6 +1,6 @@
 """Golden vectors in the files that NVIDIA's Polygraphy takes, so that its own tool runs and compares the graphs.
 
-    python -m parity_tests.polygraphy_files artifacts/golden/edge_upsample_64x64.json --out DIR
+    python -m deeplens.parity_tests.polygraphy_files artifacts/golden/edge_upsample_64x64.json --out DIR
     polygraphy run artifacts/onnx/edge_upsample.onnx --onnxrt --load-inputs DIR/edge_upsample_64x64.inputs.json \
         --load-outputs DIR/edge_upsample_64x64.outputs.json --atol 1e-5 --rtol 0
 
@@ -13,9 +13,10 @@ from typing import Annotated
 
 import typer
 
-from deeplens.guard import guarded
-from export import golden
-from model.errors import MissingError
+from deeplens.console.errors import MissingError
+from deeplens.console.guard import guarded
+from deeplens.console.package import pip_install
+from deeplens.export import golden
 
 
 def write(vectors: Path, out: Path) -> tuple[Path, Path]:
@@ -29,7 +30,7 @@ def write(vectors: Path, out: Path) -> tuple[Path, Path]:
         from polygraphy.comparator import IterationResult, RunResults
         from polygraphy.json import save_json
     except ImportError as error:
-        raise MissingError(f"Polygraphy can't be imported ({error}): pip install 'deeplens[interop]'") from error
+        raise MissingError(f"Polygraphy can't be imported ({error}): {pip_install('interop')}") from error
     found = golden.read(vectors)
     out.mkdir(parents=True, exist_ok=True)
     inputs, outputs = (out / f"{vectors.stem}.{side}.json" for side in ("inputs", "outputs"))
@@ -52,4 +53,4 @@ def command(
 if __name__ == "__main__":
     app = typer.Typer(add_completion=False)
     app.command()(command)
-    sys.exit(guarded(lambda: app(prog_name="python -m parity_tests.polygraphy_files", standalone_mode=False)))
+    sys.exit(guarded(lambda: app(prog_name="python -m deeplens.parity_tests.polygraphy_files", standalone_mode=False)))

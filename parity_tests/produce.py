@@ -4,18 +4,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from model.errors import MismatchError, MissingError
-from parity_tests.cases import Case, Graph, LoopCase, NetworkCase, Size
-from parity_tests.outputs import DEPTH_MAP, EIGHT_BIT, Outputs
-from parity_tests.wrapped import WrappedSession, with_fixed_size
-from runtimes import open_runtime
-from runtimes.contract import Arrays, Runtime, Session
-from runtimes.harness import Harness, focal_disparity_at
+from deeplens.console.errors import MismatchError, MissingError
+from deeplens.parity_tests.cases import Case, Graph, LoopCase, NetworkCase, Size
+from deeplens.parity_tests.outputs import DEPTH_MAP, EIGHT_BIT, Outputs
+from deeplens.parity_tests.wrapped import WrappedSession, with_fixed_size
+from deeplens.runtimes import open_runtime
+from deeplens.runtimes.contract import Arrays, Runtime, Session
+from deeplens.runtimes.harness import Harness, focal_disparity_at
 
 if TYPE_CHECKING:
-    from export.manifest import Entry
-    from model.build import Weights
-    from runtimes.coreml.executor import Mode
+    from deeplens.model.build import Weights
+    from deeplens.runtimes.coreml.executor import Mode
+    from deeplens.runtimes.manifest import Entry
 
 Opener = Callable[[Graph], Runtime]
 """Opens a runtime for graphs with free sizes or with a fixed shape."""
@@ -89,7 +89,7 @@ def weights_of(session: Session) -> str:
     entry = entry_of(session)
     if entry is not None:
         return entry.weights_sha256
-    from model.build import weights_sha256
+    from deeplens.model.build import weights_sha256
 
     return weights_sha256(_innermost(session).module)  # type: ignore[attr-defined]  # no artefact: PyTorch's
 
@@ -114,10 +114,10 @@ def torch_opener(variant: str, *, weights: "Weights", fixed_size: Size, dtype: T
     """
 
     def open_torch(graph: Graph) -> Runtime:
-        from runtimes.pytorch import TorchRuntime
+        from deeplens.runtimes.pytorch import TorchRuntime
 
         if dtype == "float16":
-            from parity_tests.half import in_half
+            from deeplens.parity_tests.half import in_half
 
             runtime = in_half(TorchRuntime(variant=variant, weights=weights))
         else:
@@ -147,20 +147,20 @@ def artefact_opener(
 
     def open_artefacts(graph: Graph) -> Runtime:
         if name == "coreml":
-            from runtimes.coreml.runtime import CoreMLRuntime
+            from deeplens.runtimes.coreml.runtime import CoreMLRuntime
 
             if graph == "dynamic":
                 raise MissingError("a graph with free sizes, which Core ML packages for the Neural Engine are not")
             return CoreMLRuntime(variant=variant, artifacts=artifacts, precision=precision, size=fixed_size, mode=mode)
         shapes: Literal["dynamic"] | Size = "dynamic" if graph == "dynamic" else fixed_size
         if name == "onnx":
-            from parity_tests.rounded import RoundedOnnxRuntime
-            from runtimes.ort import OnnxRuntime
+            from deeplens.parity_tests.rounded import RoundedOnnxRuntime
+            from deeplens.runtimes.ort import OnnxRuntime
 
             kind = RoundedOnnxRuntime if precision == "fp16" else OnnxRuntime
             return kind(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)
         if name in ("openvino", "onnx-reference"):
-            from parity_tests.interop import interop_runtime
+            from deeplens.parity_tests.interop import interop_runtime
 
             return interop_runtime(name, variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)
         runtime = open_runtime(name, variant=variant, artifacts=artifacts, precision=precision)

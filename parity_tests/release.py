@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export import golden
-from export.golden_inputs import golden_inputs
-from model.contract import CONTRACTS, NETWORKS
-from model.errors import MissingError
-from parity_tests.candidates import REFERENCE, Candidate
-from parity_tests.cases import NetworkCase
-from parity_tests.compare import GATES, measure, narrowed, stale
-from parity_tests.metrics import max_abs
-from parity_tests.produce import TorchKind, produce, torch_opener
+from deeplens.console.errors import MissingError
+from deeplens.export import golden
+from deeplens.export.golden_inputs import golden_inputs
+from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.parity_tests.candidates import REFERENCE, Candidate
+from deeplens.parity_tests.cases import NetworkCase
+from deeplens.parity_tests.compare import GATES, measure, narrowed, stale
+from deeplens.parity_tests.metrics import max_abs
+from deeplens.parity_tests.produce import TorchKind, produce, torch_opener
 
 if TYPE_CHECKING:
-    from model.build import Weights
+    from deeplens.model.build import Weights
 
 SIZE = (64, 64)
 """Low-resolution height and width, but for the network that has one size."""
@@ -92,7 +92,7 @@ def _made(folder: Path, variant: str, network: str, weights: "Weights") -> Path:
     sides = [produce(torch_opener(variant, weights=weights, fixed_size=size, dtype=kind), [case]) for kind in kinds]
     if case.name in sides[0].missing:
         raise MissingError(sides[0].missing[case.name])
-    from model import build
+    from deeplens.model import build
 
     reference, judge, half = (side.arrays[case.name] for side in sides)
     measured = measure(reference, reference, judge, half)

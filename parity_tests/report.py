@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from model.errors import MismatchError, MissingError
-from parity_tests.cases import Case, LoopCase
-from parity_tests.compare import Measured, Row
-from parity_tests.metrics import difference
-from parity_tests.outputs import EIGHT_BIT, Outputs
+from deeplens.console.errors import MismatchError, MissingError
+from deeplens.parity_tests.cases import Case, LoopCase
+from deeplens.parity_tests.compare import Measured, Row
+from deeplens.parity_tests.metrics import difference
+from deeplens.parity_tests.outputs import EIGHT_BIT, Outputs
 
 GAIN = 64
 """How many times the differences of 8-bit pictures are amplified to be seen."""

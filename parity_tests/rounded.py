@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from runtimes.ort import OnnxRuntime
+from deeplens.runtimes.ort import OnnxRuntime
 
 
 class RoundedOnnxRuntime(OnnxRuntime):
@@ -15,6 +15,6 @@ class RoundedOnnxRuntime(OnnxRuntime):
     def _graph(self, path: Path) -> bytes:
         import onnx
 
-        from export.fp16_check import rounded
+        from deeplens.export.fp16_check import rounded
 
         return rounded(onnx.load(path)).SerializeToString()

@@ -1,85 +1,29 @@
 """Cases → producers → rows: all in one go, or collected into a folder here and compared elsewhere."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from model.contract import NETWORKS, VARIANTS
-from model.errors import InputError, MismatchError, MissingError
-from parity_tests import collection as folders
-from parity_tests.candidates import COMPARED, Candidate, candidates
-from parity_tests.cases import PLANS, Case, Plan, made_depth, photo_cases, random_cases, resized, whole_photos
-from parity_tests.collection import Collection, Produced, Role
-from parity_tests.compare import NETWORK, Row, compare
-from parity_tests.machine import machine, tools
-from parity_tests.outputs import Outputs
-from parity_tests.produce import Opener, TorchKind, produce, torch_opener
-from parity_tests.report import Report, looks_of
-from runtimes.contract import Runtime
-from runtimes.photo import read_photo, to_8_bit
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.model.contract import NETWORKS
+from deeplens.parity_tests import collection as folders
+from deeplens.parity_tests.candidates import Candidate
+from deeplens.parity_tests.cases import Case, made_depth, photo_cases, random_cases, whole_photos
+from deeplens.parity_tests.collection import Collection, Produced, Role
+from deeplens.parity_tests.compare import NETWORK, Row, compare
+from deeplens.parity_tests.machine import machine, tools
+from deeplens.parity_tests.outputs import Outputs
+from deeplens.parity_tests.produce import Opener, TorchKind, produce, torch_opener
+from deeplens.parity_tests.report import Report, looks_of
+from deeplens.parity_tests.request import Request
+from deeplens.runtimes.contract import Runtime
 
 if TYPE_CHECKING:
-    from model.build import Weights
-
-Say = Callable[[str], None]
+    pass
 
 ROLES: dict[Role, TorchKind] = {"reference": "float32", "judge": "float64", "half": "float16"}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What is asked for.
-
-    Attributes:
-        runtimes: of `parity_tests.candidates.COMPARED`.
-        precisions: of `parity_tests.candidates.PRECISIONS`; None: all that each runtime has.
-        artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`.
-        weights: PyTorch's, as in `model.build.load`. An artefact made from others is stale, and no number is compared.
-        photo: for real inputs and the loop; None: these rows are not run.
-        size: pixels that the photo's long side is brought down to; None: as it is.
-        plan: which cases; None: that of the variant in `parity_tests.cases.PLANS`.
-        compiles: whether TensorRT for RTX compiles the graphs, for rows of its own.
-        report: gets a line before each long piece of work.
-    """
-
-    variants: Sequence[str]
-    runtimes: Sequence[str] = COMPARED
-    precisions: Sequence[str] | None = None
-    artifacts: Path | None = None
-    weights: "Weights" = "shipped"
-    photo: Path | None = None
-    size: int | None = None
-    plan: Plan | None = None
-    compiles: bool = False
-    report: Say = lambda _: None
-
-    def plan_for(self, variant: str) -> Plan:
-        return self.plan or PLANS[variant]
-
-    def pixels(self) -> np.ndarray | None:
-        """The photo, H×W×3, uint8; None where there is none.
-
-        Raises:
-            InputError: it can't be read.
-        """
-        if self.photo is None:
-            return None
-        return resized(to_8_bit(read_photo(self.photo).pixels), self.size)
-
-    def candidates(self) -> list[Candidate]:
-        """In the order of the table.
-
-        Raises:
-            InputError: an unknown variant, runtime or precision.
-        """
-        for name in self.variants:
-            if name not in VARIANTS:
-                raise InputError(f"unknown variant '{name}': choose {' or '.join(VARIANTS)}")
-        return candidates(self.runtimes, self.precisions)
 
 
 def run(request: Request) -> Report:
@@ -107,7 +51,7 @@ def run(request: Request) -> Report:
                 note = not_run(variant, each.label, "real inputs and the loop", "a photo: --photo FILE")
                 report = replace(report, rows=(*report.rows, note))
         if request.compiles:
-            from parity_tests.compiles import compile_rows
+            from deeplens.parity_tests.compiles import compile_rows
 
             report = replace(report, rows=report.rows + tuple(compile_rows(request, variant)))
     return report
@@ -143,7 +87,7 @@ def collect(request: Request, folder: Path, *, inputs: Path | None = None) -> Co
     photo = request.photo.name if request.photo else earlier.photo if earlier else None
     compiled: list[Row] = []
     if request.compiles:
-        from parity_tests.compiles import compile_rows
+        from deeplens.parity_tests.compiles import compile_rows
 
         compiled = [row for variant in request.variants for row in compile_rows(request, variant)]
     made = Collection(all_cases, produced, photo, machine(), tools(), compiled)

@@ -5,9 +5,9 @@ from collections import Counter
 
 from rich.table import Table
 
-from deeplens.report import table
-from parity_tests.compare import FACTORS, GATES, Row
-from parity_tests.report import Report, size_of
+from deeplens.console.report import table
+from deeplens.parity_tests.compare import FACTORS, GATES, Row
+from deeplens.parity_tests.report import Report, size_of
 
 COLUMNS = (
     "variant",

@@ -6,12 +6,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from export import manifest
-from model.errors import MismatchError, MissingError
-from parity_tests.artefacts import make_missing
-from parity_tests.conftest import SMALL
-from parity_tests.lively import lively
-from parity_tests.run import Request
+from deeplens.console.errors import MismatchError, MissingError
+from deeplens.parity_tests.artefacts import make_missing
+from deeplens.parity_tests.conftest import SMALL
+from deeplens.parity_tests.lively import lively
+from deeplens.parity_tests.run import Request
+from deeplens.runtimes import manifest
 
 
 def _overflowing(folder: Path) -> Path:
@@ -54,7 +54,7 @@ def test_fp32_that_can_not_be_made_ends_it(tmp_path: Path, monkeypatch: pytest.M
     def refuse(*_: object, **__: object) -> None:
         raise MismatchError("another result")
 
-    monkeypatch.setattr("export.onnx_graph.export", refuse)
+    monkeypatch.setattr("deeplens.export.onnx_graph.export", refuse)
     weights = _overflowing(tmp_path / "weights")
     request = Request(variants=["edge"], runtimes=["onnx"], artifacts=tmp_path, weights=weights, plan=SMALL)
     with pytest.raises(MismatchError, match="another result"):

@@ -8,16 +8,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from model import build
-from model.contract import ALIGNMENT, DEPTH_SIZE, HALO, NETWORKS, VARIANTS
-from model.errors import InputError, MismatchError
-from parity_tests.cases import PLANS, LoopCase, case_sha256, made_depth, reduced
-from parity_tests.collection import Collection, read, write
-from parity_tests.conftest import SMALL
-from parity_tests.report import Report
-from parity_tests.run import Request, collect, compare_collections, run
-from runtimes.pyramid import geometry
-from runtimes.tiling import plan
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.model import build
+from deeplens.model.contract import ALIGNMENT, DEPTH_SIZE, HALO, NETWORKS, VARIANTS
+from deeplens.parity_tests.cases import PLANS, LoopCase, case_sha256, made_depth, reduced
+from deeplens.parity_tests.collection import Collection, read, write
+from deeplens.parity_tests.conftest import SMALL
+from deeplens.parity_tests.report import Report
+from deeplens.parity_tests.run import Request, collect, compare_collections, run
+from deeplens.runtimes.pyramid import geometry
+from deeplens.runtimes.tiling import plan
 
 sides = st.integers(1, 4096)
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.contract import CONTRACTS
-from model.errors import InputError, MismatchError, MissingError
-from parity_tests.cases import Case, LoopCase, NetworkCase, case_sha256
-from parity_tests.collection import Collection, Produced, Role, read, write
-from parity_tests.outputs import Outputs
-from parity_tests.run import compare_collections
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.model.contract import CONTRACTS
+from deeplens.parity_tests.cases import Case, LoopCase, NetworkCase, case_sha256
+from deeplens.parity_tests.collection import Collection, Produced, Role, read, write
+from deeplens.parity_tests.outputs import Outputs
+from deeplens.parity_tests.run import compare_collections
 
 STEP = CONTRACTS["upsample"]
 SIZE = (32, 40)

@@ -6,12 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model import build
-from model.contract import CONTRACTS, NETWORKS
-from model.errors import InputError, MissingError
-from parity_tests import coreai
-from parity_tests.cases import plausible_inputs
-from parity_tests.compare import NETWORK, measure
+from deeplens.console.errors import InputError, MissingError
+from deeplens.model import build
+from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.parity_tests import coreai
+from deeplens.parity_tests.cases import plausible_inputs
+from deeplens.parity_tests.compare import NETWORK, measure
 
 try:
     coreai.require()
@@ -63,7 +63,7 @@ def test_a_weight_off_by_a_hundredth_and_swapped_inputs_show(tmp_path: Path, wei
 
 def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coreai_torch", None)
-    with pytest.raises(MissingError, match=r"pip install 'deeplens\[coreai\]'"):
+    with pytest.raises(MissingError, match=r"pip install 'deeplens-edge\[coreai\]'"):
         coreai.opinion("edge", "upsample")
 
 

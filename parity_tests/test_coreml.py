@@ -13,17 +13,17 @@ import pytest
 import torch
 from PIL import Image
 
-from export.coreml import export_module
-from export.coreml_package import Recipe
-from model.contract import CONTRACTS, NETWORKS
-from parity_tests.cases import LoopCase, NetworkCase, plausible_inputs
-from parity_tests.compare import GATES, compare, measure
-from parity_tests.lively import lively
-from parity_tests.metrics import relative_to_spread
-from parity_tests.produce import TorchKind, artefact_opener, produce, torch_opener
-from runtimes.contract import Arrays
-from runtimes.coreml.executor import Executor, Mode
-from runtimes.coreml.program import Constant, Function, load
+from deeplens.export.coreml import export_module
+from deeplens.export.coreml_package import Recipe
+from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.parity_tests.cases import LoopCase, NetworkCase, plausible_inputs
+from deeplens.parity_tests.compare import GATES, compare, measure
+from deeplens.parity_tests.lively import lively
+from deeplens.parity_tests.metrics import relative_to_spread
+from deeplens.parity_tests.produce import TorchKind, artefact_opener, produce, torch_opener
+from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.coreml.executor import Executor, Mode
+from deeplens.runtimes.coreml.program import Constant, Function, load
 
 FP32 = 1e-5
 """Largest difference from PyTorch float32 that an FP32 package may have, over the output's spread."""

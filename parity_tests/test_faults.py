@@ -9,20 +9,20 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 
-from export import manifest
-from export.onnx_graph import export_module
-from model import build
-from model.contract import CONTRACTS, NETWORKS, VARIANTS
-from model.errors import MismatchError
-from parity_tests.cases import NetworkCase, random_cases
-from parity_tests.compare import NETWORK, Row, compare, measure
-from parity_tests.conftest import SMALL, Compared
-from parity_tests.lively import lively
-from parity_tests.outputs import Outputs
-from parity_tests.produce import Opener, artefact_opener, produce, torch_opener
-from parity_tests.report import Report
-from parity_tests.wrapped import WrappedRuntime, WrappedSession
-from runtimes.contract import Arrays, Session
+from deeplens.console.errors import MismatchError
+from deeplens.export.onnx_graph import export_module
+from deeplens.model import build
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.parity_tests.cases import NetworkCase, random_cases
+from deeplens.parity_tests.compare import NETWORK, Row, compare, measure
+from deeplens.parity_tests.conftest import SMALL, Compared
+from deeplens.parity_tests.lively import lively
+from deeplens.parity_tests.outputs import Outputs
+from deeplens.parity_tests.produce import Opener, artefact_opener, produce, torch_opener
+from deeplens.parity_tests.report import Report
+from deeplens.parity_tests.wrapped import WrappedRuntime, WrappedSession
+from deeplens.runtimes import manifest
+from deeplens.runtimes.contract import Arrays, Session
 
 Small = Callable[[str], Compared]
 Change = Callable[[Session, Mapping[str, np.ndarray]], Arrays]

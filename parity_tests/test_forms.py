@@ -9,13 +9,13 @@ from xml.etree import ElementTree
 import numpy as np
 from PIL import Image
 
-from parity_tests.cases import LoopCase
-from parity_tests.compare import NETWORK, Row, Status, measure
-from parity_tests.junit import junit
-from parity_tests.outputs import Outputs
-from parity_tests.page import page
-from parity_tests.plot import curves, png
-from parity_tests.report import GAIN, Located, Look, Report, looks_of
+from deeplens.parity_tests.cases import LoopCase
+from deeplens.parity_tests.compare import NETWORK, Row, Status, measure
+from deeplens.parity_tests.junit import junit
+from deeplens.parity_tests.outputs import Outputs
+from deeplens.parity_tests.page import page
+from deeplens.parity_tests.plot import curves, png
+from deeplens.parity_tests.report import GAIN, Located, Look, Report, looks_of
 
 ARRAY = np.linspace(0, 1, 48).reshape(1, 3, 4, 4)
 

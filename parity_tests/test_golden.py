@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import golden
-from export.golden_inputs import Bytes, golden_inputs
-from export.onnx_graph import export_module
-from model.contract import CONTRACTS, NETWORKS
-from model.errors import MismatchError
-from parity_tests.candidates import Candidate
-from parity_tests.lively import lively
-from parity_tests.release import check, make
+from deeplens.console.errors import MismatchError
+from deeplens.export import golden
+from deeplens.export.golden_inputs import Bytes, golden_inputs
+from deeplens.export.onnx_graph import export_module
+from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.parity_tests.candidates import Candidate
+from deeplens.parity_tests.lively import lively
+from deeplens.parity_tests.release import check, make
 
 ONNX = Candidate("onnx", "fp32")
 

@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from model import build
-from model.contract import CONTRACTS
-from parity_tests.cases import plausible_inputs
-from parity_tests.half import in_half
-from runtimes.pytorch import TorchRuntime
+from deeplens.model import build
+from deeplens.model.contract import CONTRACTS
+from deeplens.parity_tests.cases import plausible_inputs
+from deeplens.parity_tests.half import in_half
+from deeplens.runtimes.pytorch import TorchRuntime
 
 
 def test_it_loses_what_native_half_precision_loses(lively_weights: Path) -> None:

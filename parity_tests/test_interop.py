@@ -13,23 +13,23 @@ import torch.nn.functional as F
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
-from export.onnx_graph import export_module
-from model.contract import CONTRACTS
-from model.errors import MissingError
-from parity_tests.cases import NetworkCase, plausible_inputs
-from parity_tests.compare import compare
-from parity_tests.interop import grouped_transposes
-from parity_tests.lively import lively
-from parity_tests.polygraphy_files import write
-from parity_tests.produce import TorchKind, artefact_opener, produce, torch_opener
-from parity_tests.release import make
+from deeplens.console.errors import MissingError
+from deeplens.export.onnx_graph import export_module
+from deeplens.model.contract import CONTRACTS
+from deeplens.parity_tests.cases import NetworkCase, plausible_inputs
+from deeplens.parity_tests.compare import compare
+from deeplens.parity_tests.interop import grouped_transposes
+from deeplens.parity_tests.lively import lively
+from deeplens.parity_tests.polygraphy_files import write
+from deeplens.parity_tests.produce import TorchKind, artefact_opener, produce, torch_opener
+from deeplens.parity_tests.release import make
 
 SIZE = (32, 40)
 
 
 def needs(library: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(
-        importlib.util.find_spec(library) is None, reason=f"{library} is missing: pip install 'deeplens[interop]'"
+        importlib.util.find_spec(library) is None, reason=f"{library} is missing: pip install 'deeplens-edge[interop]'"
     )
 
 
@@ -63,9 +63,9 @@ def test_what_is_missing_is_named(step: Path, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setitem(sys.modules, "polygraphy.comparator", None)
     runtime = artefact_opener("openvino", "edge", artifacts=step, fixed_size=SIZE)("dynamic")
-    with pytest.raises(MissingError, match=r"deeplens\[interop\]"):
+    with pytest.raises(MissingError, match=r"deeplens-edge\[interop\]"):
         runtime.open("upsample")
-    with pytest.raises(MissingError, match=r"deeplens\[interop\]"):
+    with pytest.raises(MissingError, match=r"deeplens-edge\[interop\]"):
         write(tmp_path / "none.json", tmp_path)
 
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,16 @@ import onnx
 import pytest
 from safetensors.torch import load_file
 
-from deeplens.app import main
-from export import manifest
-from model.errors import MismatchError
-from parity_tests.cases import PLANS, Graph
-from parity_tests.conftest import SMALL
-from runtimes.contract import Arrays
-from runtimes.ort import OnnxSession
+from deeplens.console.errors import MismatchError
+from deeplens.console.files import file_sha256
+from deeplens.parity_tests.cases import PLANS, Graph
+from deeplens.parity_tests.conftest import SMALL
+from deeplens.runtimes import manifest
+from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.ort import OnnxSession
+
+(COMMAND,) = metadata.entry_points(group="console_scripts", name="deeplens")
+main = COMMAND.load()
 
 Say = Callable[..., tuple[int, str, str]]
 
@@ -57,7 +61,7 @@ def _copy(made: Path, out: Path, network: str, runtime: str, change: Callable[[P
     shutil.copytree(made, out)
     entry = manifest.find(out, network=network, variant="edge", runtime=runtime, precision="fp32", **where)  # type: ignore[arg-type]
     change(out / entry.path)
-    manifest.add(out, replace(entry, sha256=manifest.file_sha256(out / entry.path)))
+    manifest.add(out, replace(entry, sha256=file_sha256(out / entry.path)))
     return out
 
 

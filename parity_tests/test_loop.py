@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from parity_tests.compare import FACTORS, LEVEL, PICTURE
-from parity_tests.conftest import PHOTO, PLANS, Artifacts
-from parity_tests.report import Report
-from runtimes.harness import Harness
-from runtimes.ort import OnnxRuntime
-from runtimes.pytorch import TorchRuntime
+from deeplens.parity_tests.compare import FACTORS, LEVEL, PICTURE
+from deeplens.parity_tests.conftest import PHOTO, PLANS, Artifacts
+from deeplens.parity_tests.report import Report
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.ort import OnnxRuntime
+from deeplens.runtimes.pytorch import TorchRuntime
 
 LOOPS = [
     ("edge", "dynamic", (1364, 2048), 3),

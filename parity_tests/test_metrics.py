@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from scipy.spatial import distance
 
-from model.errors import MismatchError
-from parity_tests.compare import FACTORS, GATES, NETWORK, PICTURE, Gate, measure, narrowed
-from parity_tests.metrics import (
+from deeplens.console.errors import MismatchError
+from deeplens.parity_tests.compare import FACTORS, GATES, NETWORK, PICTURE, Gate, measure, narrowed
+from deeplens.parity_tests.metrics import (
     Shares,
     cosine,
     max_abs,

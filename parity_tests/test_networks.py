@@ -8,14 +8,14 @@ import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
-from model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, NETWORKS, VARIANTS
-from parity_tests.cases import plausible_inputs
-from parity_tests.compare import NETWORK, Row, measure
-from parity_tests.conftest import PLANS, Artifacts
-from parity_tests.report import Report
-from runtimes.contract import Runtime
-from runtimes.ort import OnnxRuntime
-from runtimes.pytorch import TorchRuntime
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, NETWORKS, VARIANTS
+from deeplens.parity_tests.cases import plausible_inputs
+from deeplens.parity_tests.compare import NETWORK, Row, measure
+from deeplens.parity_tests.conftest import PLANS, Artifacts
+from deeplens.parity_tests.report import Report
+from deeplens.runtimes.contract import Runtime
+from deeplens.runtimes.ort import OnnxRuntime
+from deeplens.runtimes.pytorch import TorchRuntime
 
 
 @pytest.fixture(params=VARIANTS)

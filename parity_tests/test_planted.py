@@ -7,18 +7,18 @@ import numpy as np
 import onnx
 import pytest
 
-from export import manifest
-from export.coreml import export_module
-from export.coreml_package import Recipe
-from model.contract import CONTRACTS
-from parity_tests.cases import plausible_inputs
-from parity_tests.fault_bench import Bench, named
-from parity_tests.locate.graph import Cutter, judge_graph
-from parity_tests.locate.program import judge_program
-from parity_tests.locate.reference import Reference
-from parity_tests.planted import FAULTS, Fault
-from runtimes.coreml.executor import Executor
-from runtimes.coreml.program import load
+from deeplens.export.coreml import export_module
+from deeplens.export.coreml_package import Recipe
+from deeplens.model.contract import CONTRACTS
+from deeplens.parity_tests.cases import plausible_inputs
+from deeplens.parity_tests.fault_bench import Bench, named
+from deeplens.parity_tests.locate.graph import Cutter, judge_graph
+from deeplens.parity_tests.locate.program import judge_program
+from deeplens.parity_tests.locate.reference import Reference
+from deeplens.parity_tests.planted import FAULTS, Fault
+from deeplens.runtimes import manifest
+from deeplens.runtimes.coreml.executor import Executor
+from deeplens.runtimes.coreml.program import load
 
 REWRITTEN = re.compile(r"_(at_\d_\d|(weight|total|product|sum|quotient)_\d+|rows|max|lowered|exp|of_channels)$")
 """Names of tensors between the operations that `export.onnx_rewrite` makes of one."""

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from model.errors import InputError, MismatchError, MissingError
-from parity_tests import tables
-from parity_tests.cases import NetworkCase, Plan, random_cases
-from parity_tests.compare import NETWORK, PICTURE, Row, Status, compare, measure
-from parity_tests.outputs import Outputs
-from parity_tests.produce import artefact_opener, produce
-from parity_tests.report import Report
-from parity_tests.run import Request, run
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.parity_tests import tables
+from deeplens.parity_tests.cases import NetworkCase, Plan, random_cases
+from deeplens.parity_tests.compare import NETWORK, PICTURE, Row, Status, compare, measure
+from deeplens.parity_tests.outputs import Outputs
+from deeplens.parity_tests.produce import artefact_opener, produce
+from deeplens.parity_tests.report import Report
+from deeplens.parity_tests.run import Request, run
 
 ARRAY = np.array([[[[0.0, 0.5], [1.0, 0.25]]]])
 

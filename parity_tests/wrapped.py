@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from model.contract import Contract
-from runtimes.contract import Arrays, Closing, Runtime, Session
+from deeplens.model.contract import Contract
+from deeplens.runtimes.contract import Arrays, Closing, Runtime, Session
 
 Run = Callable[[Mapping[str, np.ndarray]], Arrays]
 

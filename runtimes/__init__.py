@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Literal
 
-from model.contract import VARIANTS
-from model.errors import InputError
-from runtimes.contract import Runtime
+from deeplens.console.errors import InputError
+from deeplens.model.contract import VARIANTS
+from deeplens.runtimes.contract import Runtime
 
 RUNTIMES = ("torch", "onnx", "trt", "coreml")
 
@@ -24,10 +24,10 @@ def open_runtime(
     Args:
         name: one of `RUNTIMES`.
         variant: one of `model.contract.VARIANTS`.
-        artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`. Not used by "torch".
+        artifacts: the folder with `manifest.json`; None: `runtimes.manifest.DEFAULT_FOLDER`. Not used by "torch".
         weights: as in `model.build.load`. Used by "torch" only: an artefact carries the weights it was made from.
         threads: for one operation; None: as many as the library chooses. Not used by "trt" and "coreml".
-        precision: of the artefact: see `export.manifest.Entry`. "torch" has only "fp32".
+        precision: of the artefact: see `runtimes.manifest.Entry`. "torch" has only "fp32".
 
     Raises:
         InputError: an unknown runtime or variant, or another precision than "fp32" of "torch".
@@ -40,17 +40,17 @@ def open_runtime(
     if name == "torch":
         if precision != "fp32":
             raise InputError(f"runtime 'torch' computes in fp32, not '{precision}': choose another runtime")
-        from runtimes.pytorch import TorchRuntime
+        from deeplens.runtimes.pytorch import TorchRuntime
 
         return TorchRuntime(variant=variant, weights=weights, threads=threads)
     if name == "trt":
-        from runtimes.trt import TrtRuntime
+        from deeplens.runtimes.trt import TrtRuntime
 
         return TrtRuntime(variant=variant, artifacts=artifacts, precision=precision)
     if name == "coreml":
-        from runtimes.coreml.runtime import CoreMLRuntime
+        from deeplens.runtimes.coreml.runtime import CoreMLRuntime
 
         return CoreMLRuntime(variant=variant, artifacts=artifacts, precision=precision)
-    from runtimes.ort import OnnxRuntime
+    from deeplens.runtimes.ort import OnnxRuntime
 
     return OnnxRuntime(variant=variant, artifacts=artifacts, threads=threads, precision=precision)

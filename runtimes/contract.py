@@ -7,8 +7,8 @@ from typing import Generic, Protocol, Self, TypeVar
 
 import numpy as np
 
-from model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, Contract, Tensor
-from model.errors import InputError
+from deeplens.console.errors import InputError
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, Contract, Tensor
 
 Arrays = dict[str, np.ndarray]
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from model.errors import MissingError
+from deeplens.console.errors import MissingError
+from deeplens.console.package import pip_install
 
 JETSON_RELEASE = Path("/etc/nv_tegra_release")
 """Jetson Linux says here which release it is; its first line has the numbers."""
@@ -229,7 +230,7 @@ def _import_cudart() -> ModuleType:
         from cuda.bindings import runtime
     except ImportError as error:
         raise MissingError(
-            f"CUDA's Python bindings can't be imported ({error}): pip install 'deeplens[tensorrt]' or 'deeplens[rtx]'"
+            f"CUDA's Python bindings can't be imported ({error}): {pip_install('tensorrt')} or {pip_install('rtx')}"
         ) from error
     module: ModuleType = runtime
     return module

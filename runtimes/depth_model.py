@@ -2,7 +2,7 @@
 
 What a model takes and gives is written in its metadata (`metadata_props`), or told; what is told comes first:
 
-- deeplens.depth.size: HEIGHTxWIDTH that the photo is resized to, aspect ignored. Else the graph's own fixed size.
+- deeplens.depth.size: WIDTHxHEIGHT that the photo is resized to, aspect ignored. Else the graph's own fixed size.
 - deeplens.depth.mean, deeplens.depth.std: three numbers each. The model gets (pixel / 255 − mean) / std; where neither
   is known, 0 and 1, with a note.
 - deeplens.depth.channels: rgb (else) or bgr, the order of the input's channels, of mean and std too.
@@ -18,11 +18,16 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from model.errors import InputError
-from runtimes.disparity import normalise_disparity
-from runtimes.image_file import check_file
-from runtimes.ort import core_count, import_onnxruntime
-from runtimes.photo import to_8_bit
+from deeplens.console.errors import InputError
+from deeplens.console.machine import core_count
+from deeplens.console.parsing import parse_size
+from deeplens.runtimes.disparity import normalise_disparity
+from deeplens.runtimes.image_file import check_file
+from deeplens.runtimes.ort import import_onnxruntime
+from deeplens.runtimes.photo import to_8_bit
+
+LONGEST = 8192
+"""Largest side of a depth model's input, in pixels."""
 
 PREFIX = "deeplens.depth."
 OUTPUTS = ("disparity", "depth")
@@ -206,10 +211,10 @@ def _in_aspect(disparity: np.ndarray, aspect: float) -> np.ndarray:
 def _size(text: str | None) -> tuple[int, int] | None:
     if text is None:
         return None
-    parts = text.lower().split("x")
-    if len(parts) > 2 or not all(part.strip().isdigit() and 2 <= int(part) <= 8192 for part in parts):
-        raise InputError(f"a depth model's size '{text}' is not HEIGHTxWIDTH, such as 384x512, or one number for both")
-    return int(parts[0]), int(parts[-1])
+    width, height = parse_size(text)
+    if not (2 <= width <= LONGEST and 2 <= height <= LONGEST):
+        raise InputError(f"a depth model's input size is from 2x2 to {LONGEST}x{LONGEST}, not {text}")
+    return height, width
 
 
 def _three(text: str | None) -> tuple[float, float, float] | None:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from model.errors import InputError
-from runtimes.image_file import MAX_PIXELS, check_file, check_pixels, opened_image, replacing
+from deeplens.console.errors import InputError
+from deeplens.console.files import replacing
+from deeplens.runtimes.image_file import MAX_PIXELS, check_file, check_pixels, opened_image
 
 EPSILON = 1e-8
 """ε of the disparity normalisation (x − min) / (max − min + ε)."""

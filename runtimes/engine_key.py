@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from export import manifest
-from model.contract import Contract
-from model.errors import InputError
+from deeplens.console.errors import InputError
+from deeplens.model.contract import Contract
+from deeplens.runtimes import manifest
 
 Size = tuple[int, int]
 

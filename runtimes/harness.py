@@ -13,14 +13,14 @@ import math
 import numpy as np
 from PIL import Image
 
-from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, HALO, MIN_SIZE
-from model.errors import InputError
-from runtimes.contract import Runtime
-from runtimes.disparity import focal_disparity_at, normalise_disparity
-from runtimes.photo import to_8_bit
-from runtimes.pyramid import read_picture
-from runtimes.refocuser import Observer, Progress, Refocuser, check_result
-from runtimes.tiling import TILE
+from deeplens.console.errors import InputError
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, HALO, MIN_SIZE
+from deeplens.runtimes.contract import Runtime
+from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity
+from deeplens.runtimes.photo import to_8_bit
+from deeplens.runtimes.pyramid import read_picture
+from deeplens.runtimes.refocuser import Observer, Progress, Refocuser, check_result
+from deeplens.runtimes.tiling import TILE
 
 __all__ = ["N_MIN", "Harness", "aperture_from_f_number", "focal_disparity_at", "normalise_disparity"]
 

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from model.errors import InputError, MissingError
+from deeplens.console.errors import InputError, MissingError
+from deeplens.console.package import pip_install
 
 BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 """Of ISO/IEC 23008-12: pictures in HEVC. A general file (mif1, msf1) is one if it is compatible with any of them."""
@@ -35,7 +36,7 @@ def import_pillow_heif() -> ModuleType:
     try:
         import pillow_heif
     except ImportError as error:
-        raise MissingError(f"HEIC photos need pillow-heif ({error}): pip install 'deeplens[heic]'") from error
+        raise MissingError(f"HEIC photos need pillow-heif ({error}): {pip_install('heic')}") from error
     return pillow_heif
 
 

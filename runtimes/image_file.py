@@ -1,20 +1,18 @@
 """Opening pictures that may be anything, and writing files whole or not at all. Pillow only."""
 
-import os
-import secrets
 import struct
 import threading
 import warnings
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
 
 from PIL import Image, UnidentifiedImageError
 
-from model.errors import InputError
-from runtimes.heic import is_heic, register
+from deeplens.console.errors import InputError
+from deeplens.console.files import one_line
+from deeplens.runtimes.heic import is_heic, register
 
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels than this are refused before they are decoded."""
@@ -34,10 +32,6 @@ DECODING_ERRORS = (
 _PILLOW_LIMIT = threading.Lock()
 
 
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
-
-
 def check_file(path: Path) -> None:
     """Raise InputError unless `path` is a file with something in it that can be read."""
     try:
@@ -50,7 +44,7 @@ def check_file(path: Path) -> None:
         with path.open("rb"):
             pass
     except (OSError, ValueError) as error:
-        raise InputError(f"{path} can't be read: {_one_line(error)}") from error
+        raise InputError(f"{path} can't be read: {one_line(error)}") from error
 
 
 def check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:
@@ -82,7 +76,7 @@ def opened_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.
         except UnidentifiedImageError as error:
             raise InputError(f"{path} is not an image in a format that is read here ({', '.join(FORMATS)})") from error
         except DECODING_ERRORS as error:
-            raise InputError(f"{path} can't be opened as an image: {_one_line(error)}") from error
+            raise InputError(f"{path} can't be opened as an image: {one_line(error)}") from error
         with image:
             check_pixels(path, *image.size, max_pixels)
             try:
@@ -90,7 +84,7 @@ def opened_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.
             except MemoryError as error:
                 raise InputError(f"{path} does not fit into memory: make it smaller") from error
             except DECODING_ERRORS as error:
-                raise InputError(f"{path} is truncated or broken: {_one_line(error)}") from error
+                raise InputError(f"{path} is truncated or broken: {one_line(error)}") from error
             yield image
 
 
@@ -119,28 +113,3 @@ def _open(path: Path) -> Image.Image:
             return Image.open(path, formats=[name for name in formats if name in Image.OPEN])
         finally:
             Image.MAX_IMAGE_PIXELS = limit
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, under a temporary name in the same folder, that takes the place of `path` on success.
-
-    On any error nothing is left and what was at `path` stays.
-
-    Raises:
-        InputError: the folder is missing or can't be written, `path` is a folder, or writing failed.
-    """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
-    try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder: name a file in it")
-        if not path.parent.is_dir():
-            raise InputError(f"the folder {path.parent} does not exist: make it first")
-        with temporary.open("xb") as file:
-            yield file
-        os.replace(temporary, path)
-    except (OSError, ValueError, struct.error) as error:  # encoders raise all three for pictures they can't hold
-        raise InputError(f"{path} can't be written: {_one_line(error)}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)

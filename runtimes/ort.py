@@ -1,6 +1,5 @@
 """ONNX Runtime on the CPU. Needs the `onnx` extra and artefacts made by `deeplens export onnx`; no torch."""
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,11 +10,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from export import manifest
-from model.contract import CONTRACTS, Contract
-from model.errors import InputError, MismatchError, MissingError
-from runtimes.contract import Arrays, OpensOnce, check_inputs
-from runtimes.photo_part import cut
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.machine import core_count
+from deeplens.console.package import pip_install
+from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.runtimes import manifest
+from deeplens.runtimes.contract import Arrays, OpensOnce, check_inputs
+from deeplens.runtimes.photo_part import cut
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
 
     Args:
         variant: one of `model.contract.VARIANTS`.
-        artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`.
+        artifacts: the folder with `manifest.json`; None: `runtimes.manifest.DEFAULT_FOLDER`.
         threads: cores to use; None: all. The step runs so many tiles at the same time, each on one core: no tile waits
             for another at every operation, as threads within an operation do. The other networks, which see one tile,
             take so many threads for one operation.
@@ -231,15 +232,10 @@ def session_options(ort: ModuleType, *, threads: int) -> Any:
     return options
 
 
-def core_count() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def import_onnxruntime() -> ModuleType:
     """The library. MissingError, naming the extra, where it is not installed."""
     try:
         import onnxruntime
     except ImportError as error:
-        raise MissingError(f"ONNX Runtime can't be imported ({error}): pip install 'deeplens[onnx]'") from error
+        raise MissingError(f"ONNX Runtime can't be imported ({error}): {pip_install('onnx')}") from error
     return onnxruntime

@@ -13,9 +13,10 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageCms, ImageOps
 
-from model.errors import InputError
-from runtimes.disparity import read_disparity, write_disparity
-from runtimes.image_file import MAX_PIXELS, frame_count, opened_image, replacing
+from deeplens.console.errors import InputError
+from deeplens.console.files import replacing
+from deeplens.runtimes.disparity import read_disparity, write_disparity
+from deeplens.runtimes.image_file import MAX_PIXELS, frame_count, opened_image
 
 __all__ = ["Photo", "read_disparity", "read_photo", "side_by_side", "to_8_bit", "write_disparity", "write_photo"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from model.errors import InputError
+from deeplens.console.errors import InputError
 
 POLL = 0.1
 """Seconds after which a waiting stage looks whether all was called off."""

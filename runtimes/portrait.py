@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from PIL import ExifTags, Image, ImageOps
 
-from model.errors import InputError
-from runtimes.disparity import normalise_disparity
-from runtimes.heic import heic_depth, heic_map, is_heic
-from runtimes.image_file import DECODING_ERRORS, MAX_PIXELS, check_file, check_pixels, opened_image
-from runtimes.xmp import Xmp
+from deeplens.console.errors import InputError
+from deeplens.runtimes.disparity import normalise_disparity
+from deeplens.runtimes.heic import heic_depth, heic_map, is_heic
+from deeplens.runtimes.image_file import DECODING_ERRORS, MAX_PIXELS, check_file, check_pixels, opened_image
+from deeplens.runtimes.xmp import Xmp
 
 GDEPTH = "http://ns.google.com/photos/1.0/depthmap/"
 DYNAMIC = "http://ns.google.com/photos/dd/1.0/depthmap/"

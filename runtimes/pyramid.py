@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from model.contract import ALIGNMENT, BASE_LONG_SIDE, MIN_SIZE
+from deeplens.model.contract import ALIGNMENT, BASE_LONG_SIDE, MIN_SIZE
 
 STRIP_PIXELS = 1 << 16
 """About as many pixels are halved at a time; keeps what is held beside input and output within a few MB."""

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from model.contract import CONTRACTS, Contract
-from model.errors import InputError, MissingError
-from runtimes.contract import Arrays, OpensOnce, check_inputs
+from deeplens.console.errors import InputError, MissingError
+from deeplens.console.package import pip_install
+from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.runtimes.contract import Arrays, OpensOnce, check_inputs
 
 if TYPE_CHECKING:
     import torch
@@ -82,7 +83,7 @@ class TorchRuntime(OpensOnce[TorchSession]):
         try:
             import torch
         except ImportError as error:
-            raise MissingError(f"PyTorch can't be imported ({error}): pip install 'deeplens[torch]'") from error
+            raise MissingError(f"PyTorch can't be imported ({error}): {pip_install('torch')}") from error
         super().__init__()
         self.variant = variant
         self._weights = weights
@@ -90,7 +91,7 @@ class TorchRuntime(OpensOnce[TorchSession]):
         self._dtype = {"float32": torch.float32, "float64": torch.float64}[dtype]
 
     def _load(self, network: str) -> TorchSession:
-        from model import build
+        from deeplens.model import build
 
         module = build.load(self.variant, network, self._weights).to(self._dtype)
         return TorchSession(module, CONTRACTS[network], self._threads)

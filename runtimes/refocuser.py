@@ -11,11 +11,11 @@ from threading import Lock
 
 import numpy as np
 
-from model.contract import CONTRACTS, DEPTH_BY_LEVEL, FINER_BASE, HALO, R_MAX, SHARP_IN_FOCUS, SOFT_RADIUS
-from model.errors import InputError, MismatchError
-from runtimes.contract import Arrays, Runtime, Session, lanes, photo_features, takes
-from runtimes.contract import run as run_session
-from runtimes.pyramid import (
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.model.contract import CONTRACTS, DEPTH_BY_LEVEL, FINER_BASE, HALO, R_MAX, SHARP_IN_FOCUS, SOFT_RADIUS
+from deeplens.runtimes.contract import Arrays, Runtime, Session, lanes, photo_features, takes
+from deeplens.runtimes.contract import run as run_session
+from deeplens.runtimes.pyramid import (
     Geometry,
     doubled,
     geometry,
@@ -27,7 +27,7 @@ from runtimes.pyramid import (
     registered_disparity,
     signed_depth_levels,
 )
-from runtimes.tiling import Span, plan
+from deeplens.runtimes.tiling import Span, plan
 
 Observer = Callable[[int, str, Arrays], None]
 Progress = Callable[[float], None]

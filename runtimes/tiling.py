@@ -8,8 +8,8 @@ shifted inward, so that an edge that touches the border is the picture's own bor
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from model.contract import ALIGNMENT, MIN_SIZE
-from model.errors import MismatchError
+from deeplens.console.errors import MismatchError
+from deeplens.model.contract import ALIGNMENT, MIN_SIZE
 
 TILE = 256
 """Largest height and width of a window unless told otherwise, in low-resolution pixels."""

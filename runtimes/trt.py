@@ -12,14 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from export import manifest
-from model.contract import CONTRACTS, Contract
-from model.errors import InputError, MismatchError, MissingError
-from runtimes.contract import Arrays, OpensOnce, check_inputs
-from runtimes.cuda import Cuda
-from runtimes.engine_key import VERSION_COMPATIBLE, EngineKey, Profile, Size, from_entry
-from runtimes.trt_api import LIBRARIES, Library, TensorRt
-from runtimes.trt_lane import Engine, Lane
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.runtimes import manifest
+from deeplens.runtimes.contract import Arrays, OpensOnce, check_inputs
+from deeplens.runtimes.cuda import Cuda
+from deeplens.runtimes.engine_key import VERSION_COMPATIBLE, EngineKey, Profile, Size, from_entry
+from deeplens.runtimes.trt_api import LIBRARIES, Library, TensorRt
+from deeplens.runtimes.trt_lane import Engine, Lane
 
 
 class Pending:
@@ -119,7 +119,7 @@ class TrtSession:
             takes = ", ".join(str(each) for each in self._engine.profiles)
             raise InputError(
                 f"{self._contract.network}: the engine takes {takes}, not {size[0]}x{size[1]}: rebuild it with "
-                f"--shape {size[0]}x{size[1]} beside `{self.entry.more['command']}`"
+                f"--size {size[1]}x{size[0]} beside `{self.entry.more['command']}`"
             )
         return size
 
@@ -137,7 +137,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
 
     Args:
         variant: one of `model.contract.VARIANTS`.
-        artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`.
+        artifacts: the folder with `manifest.json`; None: `runtimes.manifest.DEFAULT_FOLDER`.
         precision: of the engines.
         in_flight: runs of one network that the GPU may work on at once; each has buffers of its own.
         graphs: record the work of each level as a CUDA graph once its shape and addresses have come twice.

@@ -19,9 +19,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from model.errors import InputError, MismatchError, MissingError
-from runtimes.cuda import Cuda, system
-from runtimes.engine_key import ANY, Machine
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.package import pip_install
+from deeplens.runtimes.cuda import Cuda, system
+from deeplens.runtimes.engine_key import ANY, Machine
 
 Library = Literal["tensorrt", "tensorrt_rtx"]
 
@@ -187,8 +188,6 @@ def _imported(library: Library) -> ModuleType:
         else:
             import tensorrt_rtx as module
     except (ImportError, OSError) as error:
-        raise MissingError(
-            f"{library} can't be imported ({error}): pip install 'deeplens[{EXTRA[library]}]'"
-        ) from error
+        raise MissingError(f"{library} can't be imported ({error}): {pip_install(EXTRA[library])}") from error
     found: ModuleType = module
     return found

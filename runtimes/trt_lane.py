@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from model.contract import Contract, Tensor
-from model.errors import MismatchError
-from runtimes.contract import Arrays
-from runtimes.cuda import Cuda, CudaError, DeviceBuffer, Graph, HostBuffer, Stream, Timer
-from runtimes.engine_key import Profile, Size
-from runtimes.trt_api import TensorRt
+from deeplens.console.errors import MismatchError
+from deeplens.model.contract import Contract, Tensor
+from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.cuda import Cuda, CudaError, DeviceBuffer, Graph, HostBuffer, Stream, Timer
+from deeplens.runtimes.engine_key import Profile, Size
+from deeplens.runtimes.trt_api import TensorRt
 
 
 class Engine:

@@ -16,8 +16,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from deeplens.app import main
-from export import manifest
-from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE
+from deeplens.console.files import file_sha256
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE
+from deeplens.runtimes import manifest
 
 ROOT = Path(__file__).parent.parent
 
@@ -193,7 +194,7 @@ def _add_artifact(
             runtime="onnx",
             precision="fp32",
             path=path.relative_to(folder).as_posix(),
-            sha256=manifest.file_sha256(path),
+            sha256=file_sha256(path),
             weights_sha256="0" * 64,
             inputs=tuple(sides[0]),
             outputs=tuple(sides[1]),

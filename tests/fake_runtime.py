@@ -9,9 +9,19 @@ from unittest.mock import patch
 
 import numpy as np
 
-from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, FINER_BASE, HALO, MIN_SIZE, R_MAX, SOFT_RADIUS, Contract
-from runtimes.contract import Arrays
-from runtimes.pyramid import doubled
+from deeplens.model.contract import (
+    ALIGNMENT,
+    CONTRACTS,
+    DEPTH_SIZE,
+    FINER_BASE,
+    HALO,
+    MIN_SIZE,
+    R_MAX,
+    SOFT_RADIUS,
+    Contract,
+)
+from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.pyramid import doubled
 
 SOFT = SOFT_RADIUS["edge"] or 0.0
 

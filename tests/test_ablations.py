@@ -12,14 +12,12 @@ import torch.nn.functional as F
 import typer
 from typer.testing import CliRunner
 
-from evaluation.metrics import psnr
-from model.build import build
-from model.errors import InputError, MissingError
-from model.lens_blur import PaperLensBlur
-from runtimes.harness import Harness
-from tests.tiny import make_sources
-from training import ablations
-from training.ablations import (
+from deeplens.console.errors import InputError, MissingError
+from deeplens.evaluation.metrics import psnr
+from deeplens.model.build import build
+from deeplens.model.lens_blur import PaperLensBlur
+from deeplens.research import ablations
+from deeplens.research.ablations import (
     TEST_SCENES,
     TRAIN_SCENES,
     UPSAMPLING,
@@ -31,11 +29,13 @@ from training.ablations import (
     run_job,
     write_predicted,
 )
-from training.arms import ARMS, EDGE, EDGE_L1, Arm
-from training.fit_blur import BlurAndStep
-from training.loop import halve
-from training.losses import LOSSES
-from training.stream import DEPTHS, StoredScenes, refocused, write_scenes
+from deeplens.research.arms import ARMS, EDGE, EDGE_L1, Arm
+from deeplens.runtimes.harness import Harness
+from deeplens.scenes.stream import DEPTHS, StoredScenes, refocused, write_scenes
+from deeplens.training.fit_blur import BlurAndStep
+from deeplens.training.loop import halve
+from deeplens.training.losses import LOSSES
+from tests.tiny import make_sources
 
 
 class Ramp(Harness):

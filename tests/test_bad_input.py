@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError
 from tests.conftest import ROOT, Command, png
 
 INPUT, MISSING, MISMATCH, USAGE = InputError.exit_code, MissingError.exit_code, MismatchError.exit_code, 2
@@ -261,7 +261,7 @@ class TestRuntimes:
             "--artifacts", artifacts, "-o", folder / "o.png", without=[library],
         )  # fmt: skip
         assert result.status == MISSING
-        assert f"pip install 'deeplens[{runtime}]'" in result.error
+        assert f"pip install 'deeplens-edge[{runtime}]'" in result.error
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         assert any(each.startswith(library) for each in project["optional-dependencies"][runtime])
         assert list(folder.iterdir()) == []

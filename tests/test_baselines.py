@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.signal import convolve2d
 
-from evaluation.baselines import BLURS, scatter
-from evaluation.metrics import psnr
+from deeplens.evaluation.baselines import BLURS, scatter
+from deeplens.evaluation.metrics import psnr
+from deeplens.scenes.renderer import Plane, composite, linear_to_srgb, render_exact, srgb_to_linear, visible_disparity
 from tests.tiny import textured
-from training.renderer import Plane, composite, linear_to_srgb, render_exact, srgb_to_linear, visible_disparity
 
 SIZE = 64
 RADIUS = 6.0

@@ -11,24 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-import benchmarks.machine
-import benchmarks.measure
-import benchmarks.metered
-import benchmarks.worker
-from benchmarks import energy, report, roofline, state
-from benchmarks.candidate import Candidate
-from benchmarks.command import _candidates, _parts, weights_of
-from benchmarks.measure import Effort, Measured, Timing, measure, ratios, results
-from benchmarks.memory import exponent
-from benchmarks.metered import Level, MeteredRuntime, MeteredSession, multiplications, whole
-from benchmarks.state import State
-from benchmarks.worker import Run, Turn, Worker, ramp, synthetic_photo
-from model.contract import CONTRACTS
-from model.cost import cost
-from model.errors import InputError
-from runtimes import open_runtime
-from runtimes.harness import Harness
-from runtimes.pyramid import geometry
+from deeplens.benchmarks import energy, machine, metered, report, roofline, state, worker
+from deeplens.benchmarks import measure as measuring
+from deeplens.benchmarks.candidate import Candidate
+from deeplens.benchmarks.command import _candidates, _parts, weights_of
+from deeplens.benchmarks.measure import Effort, Measured, Timing, measure, ratios, results
+from deeplens.benchmarks.memory import exponent
+from deeplens.benchmarks.metered import Level, MeteredRuntime, MeteredSession, multiplications, whole
+from deeplens.benchmarks.state import State
+from deeplens.benchmarks.worker import Run, Turn, Worker, ramp, synthetic_photo
+from deeplens.console.errors import InputError
+from deeplens.model.contract import CONTRACTS
+from deeplens.model.cost import cost
+from deeplens.runtimes import open_runtime
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.pyramid import geometry
 from tests.conftest import Command
 from tests.fake_runtime import FakeRuntime, FakeSession
 from tests.test_bench_machine import SPEED, Clock
@@ -36,7 +33,7 @@ from tests.test_bench_machine import SPEED, Clock
 
 class TestMetered:
     def test_counts_levels_and_sizes(self, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(benchmarks.metered, "perf_counter", Clock())
+        monkeypatch.setattr(metered, "perf_counter", Clock())
         photo = synthetic_photo(640, 320)
         with MeteredRuntime(open_runtime("onnx", artifacts=artifacts, threads=1)) as runtime:
             Harness(runtime, tile=None).refocus(photo, ramp(), focal_disparity=0.35, aperture=1.0)
@@ -162,18 +159,18 @@ class InlinePool:
         return done
 
     def answer(self, function: Callable[..., object], candidate: Candidate, *arguments: Any) -> object:
-        if function is benchmarks.worker.turn:
+        if function is worker.turn:
             self.log.append(candidate.variant + arguments[2][0])
             return Turn([Run(2.0)])
-        return 5 if function is benchmarks.worker.memory else {}
+        return 5 if function is worker.memory else {}
 
 
 class TestMeasure:
     @pytest.fixture
     def log(self, monkeypatch: pytest.MonkeyPatch) -> list[str]:
         monkeypatch.setattr(InlinePool, "log", [], raising=False)
-        monkeypatch.setattr(benchmarks.measure, "ProcessPoolExecutor", InlinePool)
-        monkeypatch.setattr(benchmarks.measure, "PAUSE", 0.0)
+        monkeypatch.setattr(measuring, "ProcessPoolExecutor", InlinePool)
+        monkeypatch.setattr(measuring, "PAUSE", 0.0)
         return InlinePool.log
 
     def test_takes_turns(self, log: list[str]) -> None:
@@ -225,11 +222,11 @@ class TestCommand:
     @pytest.fixture
     def _here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """In this process, on a machine whose speed is made up."""
-        benchmarks.worker._worker.cache_clear()
-        monkeypatch.setattr(benchmarks.measure, "ProcessPoolExecutor", WorkingPool)
-        monkeypatch.setattr(benchmarks.measure, "PAUSE", 0.0)
-        monkeypatch.setattr(benchmarks.machine, "speed", lambda **_: SPEED)
-        monkeypatch.setattr(benchmarks.machine, "load_average", lambda: 3.0)
+        worker._worker.cache_clear()
+        monkeypatch.setattr(measuring, "ProcessPoolExecutor", WorkingPool)
+        monkeypatch.setattr(measuring, "PAUSE", 0.0)
+        monkeypatch.setattr(machine, "speed", lambda **_: SPEED)
+        monkeypatch.setattr(machine, "load_average", lambda: 3.0)
         monkeypatch.setattr(state, "read_state", lambda: State(cpu_mhz={"cpu0": 3000.0}))
 
     @pytest.mark.usefixtures("_here")
@@ -276,7 +273,7 @@ class TestCommand:
         assert 0 < entry["parts"]["refocus"] < entry["seconds"]
 
     def test_profile(self, deeplens: Command, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(benchmarks.machine, "sgemm", lambda **_: {"numpy": 100.0})
+        monkeypatch.setattr(machine, "sgemm", lambda **_: {"numpy": 100.0})
         result = deeplens("bench", "--profile", "--size", "64x48", "--artifacts", artifacts, "--json", "-")
         assert result.status == 0
         rows = {row["network"]: row for row in json.loads(result.out)["results"]}

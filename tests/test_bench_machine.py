@@ -7,13 +7,9 @@ from typing import Any
 
 import pytest
 
-import benchmarks.machine
-import benchmarks.measure
-import benchmarks.metered
-import benchmarks.worker
-from benchmarks import energy, nvml, state
-from benchmarks.machine import Speed, bandwidth, clock, remarks, sgemm
-from benchmarks.state import State
+from deeplens.benchmarks import energy, machine, nvml, state
+from deeplens.benchmarks.machine import Speed, bandwidth, clock, remarks, sgemm
+from deeplens.benchmarks.state import State
 
 
 class Clock:
@@ -36,9 +32,9 @@ def speed(*, gflops: float = 100.0, clock: float = 1500.0) -> Speed:
 
 class TestMachine:
     def test_rates_by_a_made_up_clock(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(benchmarks.machine, "perf_counter", Clock())
+        monkeypatch.setattr(machine, "perf_counter", Clock())
         # Two operations a multiplication; copy moves two arrays, add three.
-        monkeypatch.setattr(benchmarks.machine, "core_count", lambda: 2)
+        monkeypatch.setattr(machine, "core_count", lambda: 2)
         assert sgemm(threads=2, size=100, repeats=2) == {"numpy": pytest.approx(2e-3), "torch": pytest.approx(2e-3)}
         assert sgemm(threads=1, size=100, repeats=2) == {"torch": pytest.approx(2e-3)}, "NumPy would take both cores"
         assert bandwidth(threads=2, size=1000, repeats=1) == {"copy": 2e-6, "add": 3e-6}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from benchmarks.statistics import Summary, median_interval, paired_ratio
+from deeplens.benchmarks.statistics import Summary, median_interval, paired_ratio
 
 
 class TestStatistics:

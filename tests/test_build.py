@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from model import build as building
-from model.build import build, load, weights_file, weights_sha256
-from model.contract import NETWORKS, VARIANTS
-from model.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.model import build as building
+from deeplens.model.build import build, load, weights_file, weights_sha256
+from deeplens.model.contract import NETWORKS, VARIANTS
 from tests.tiny import random_inputs
 
 

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from calibration import inputs, scales
-from calibration.photos import Photo, from_folder, photo, set_sha256, shipped
-from model.contract import CONTRACTS, Contract
-from model.errors import InputError, MismatchError, MissingError
-from runtimes.contract import Arrays
+from deeplens.calibration import inputs, scales
+from deeplens.calibration.photos import Photo, from_folder, photo, set_sha256, shipped
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.export.precision_plan import Source
+from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.runtimes.contract import Arrays
 from tests.conftest import Command
 from tests.tiny import textured
 
@@ -191,7 +192,7 @@ class TestInputs:
 
 class TestScales:
     def made(self) -> scales.Scales:
-        source = scales.Source("p" * 64, 66, {"longest": 2048, "window": 64}, {"depth": "d" * 64, "upsample": "u" * 64})
+        source = Source("p" * 64, 66, {"longest": 2048, "window": 64}, {"depth": "d" * 64, "upsample": "u" * 64})
         return scales.Scales(
             "edge", source, {"depth": {"stem.0": {"mse": (0.25, 0.5)}}}, {"depth": {"stem.0": (0.125, -1.0)}}
         )

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from calibration.calibrators import CALIBRATORS, PERCENTILE, threshold
-from calibration.correction import shift
-from calibration.fake_quant import fake_quantised
-from calibration.histogram import Histogram
-from export.int8 import LEVELS, quantised_weight, weight_scales
-from model.errors import InputError
+from deeplens.calibration.calibrators import CALIBRATORS, PERCENTILE, threshold
+from deeplens.calibration.correction import shift
+from deeplens.calibration.histogram import Histogram
+from deeplens.console.errors import InputError
+from deeplens.export.fake_quant import fake_quantised
+from deeplens.export.int8 import LEVELS, quantised_weight, weight_scales
 
 ARRAYS = npst.arrays(
     np.float32,

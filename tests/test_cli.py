@@ -14,10 +14,11 @@ import pytest
 import typer
 from PIL import Image
 
-from deeplens import inventory
-from deeplens.guard import FAULT, INTERRUPTED, NO_MEMORY, SYSTEM, TERMINATED, guarded
-from model.contract import NETWORKS, VARIANTS
-from model.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.guard import FAULT, INTERRUPTED, NO_MEMORY, SYSTEM, TERMINATED, guarded
+from deeplens.console.machine import version
+from deeplens.model.contract import NETWORKS, VARIANTS
+from deeplens.model.shipped import shipped_weights
 from tests.conftest import ROOT, Command
 
 
@@ -196,7 +197,7 @@ class TestInfo:
         result = deeplens("info", "--artifacts", artifacts)
         assert (result.status, result.err) == (0, "")
         assert "edge_lens_blur.onnx" in result.out
-        assert "pip install 'deeplens[tensorrt]'" in result.out or inventory.version("tensorrt")
+        assert "pip install 'deeplens-edge[tensorrt]'" in result.out or version("tensorrt")
 
     def test_cost(self, deeplens: Command, deeplens_process: Command, tmp_path: Path) -> None:
         result = deeplens("info", "--cost", "--json", tmp_path / "info.json")
@@ -205,7 +206,7 @@ class TestInfo:
         assert {(row["variant"], row["network"]) for row in rows} == {(v, n) for v in VARIANTS for n in NETWORKS}
         assert f"{rows[0]['parameters']:,}" in result.out
         missing = deeplens_process("info", "--cost", without=["torch"])
-        assert (missing.status, "deeplens[torch]" in missing.error) == (MissingError.exit_code, True)
+        assert (missing.status, "deeplens-edge[torch]" in missing.error) == (MissingError.exit_code, True)
 
 
 class TestVerify:
@@ -224,17 +225,17 @@ class TestVerify:
     def test_weights_against_their_card(self, tmp_path: Path) -> None:
         weights, card = tmp_path / "edge_depth.safetensors", tmp_path / "edge_depth.md"
         weights.write_bytes(b"weights")
-        (shipped,) = inventory.shipped_weights(tmp_path)
+        (shipped,) = shipped_weights(tmp_path)
         with pytest.raises(MissingError, match="no card"):
             shipped.verify()
         card.write_text(f"SHA-256: {shipped.sha256}\n")
-        inventory.shipped_weights(tmp_path)[0].verify()
+        shipped_weights(tmp_path)[0].verify()
         weights.write_bytes(b"other weights")
         with pytest.raises(MismatchError, match="edge_depth"):
-            inventory.shipped_weights(tmp_path)[0].verify()
+            shipped_weights(tmp_path)[0].verify()
 
     def test_the_weights_that_are_shipped(self) -> None:
-        for shipped in inventory.shipped_weights():
+        for shipped in shipped_weights():
             shipped.verify()
 
 
@@ -330,6 +331,6 @@ class TestExport:
     def test_options_reach_the_exporter(self, deeplens: Command, tmp_path: Path) -> None:
         unknown = deeplens("export", "onnx", "--variant", "huge", "--out", tmp_path)
         assert (unknown.status, "huge" in unknown.error) == (InputError.exit_code, True)
-        shape = deeplens("export", "onnx", "--shape", "33x33", "--weights", "initial", "--out", tmp_path)
+        shape = deeplens("export", "onnx", "--size", "33x33", "--weights", "initial", "--out", tmp_path)
         assert (shape.status, "33x33" in shape.error) == (InputError.exit_code, True)
         assert list(tmp_path.iterdir()) == []

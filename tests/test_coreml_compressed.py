@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from runtimes.coreml.executor import Executor
-from runtimes.coreml.program import import_coremltools, load
+from deeplens.runtimes.coreml.executor import Executor
+from deeplens.runtimes.coreml.program import import_coremltools, load
 
 pytest.importorskip("coremltools")
 

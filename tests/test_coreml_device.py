@@ -22,12 +22,13 @@ from coremltools.models.ml_program.experimental.remote_device import (
     _DeviceCtl,
 )
 
-from export import coreml, coreml_device, manifest
-from export.coreml_device import Latency, check_all, prepared, selected
-from export.coreml_package import Recipe
-from model.errors import MismatchError, MissingError
-from runtimes.coreml.executor import Executor
-from runtimes.coreml.program import load
+from deeplens.console.errors import MismatchError, MissingError
+from deeplens.export import coreml, coreml_device
+from deeplens.export.coreml_device import Latency, check_all, prepared, selected
+from deeplens.export.coreml_package import Recipe
+from deeplens.runtimes import manifest
+from deeplens.runtimes.coreml.executor import Executor
+from deeplens.runtimes.coreml.program import load
 from tests.conftest import Command
 from tests.test_coreml_export import stand_in
 

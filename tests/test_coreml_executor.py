@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.errors import InputError, MismatchError
-from runtimes.coreml.arithmetic import Computation, Rounding
-from runtimes.coreml.executor import Executor
-from runtimes.coreml.operations import OPERATIONS
-from runtimes.coreml.program import Constant, Function, Operation, Value
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.runtimes.coreml.arithmetic import Computation, Rounding
+from deeplens.runtimes.coreml.executor import Executor
+from deeplens.runtimes.coreml.operations import OPERATIONS
+from deeplens.runtimes.coreml.program import Constant, Function, Operation, Value
 
 X = np.array([[1.0, 2.0, 4.0]], np.float32)
 

@@ -17,15 +17,16 @@ import torch
 from torch import Tensor, nn
 
 import deeplens
-from export import coreml, coreml_report, manifest
-from export import golden as vectors
-from export.coreml_check import compare
-from export.coreml_package import Recipe, recipe_of
-from model import build
-from model.contract import CONTRACTS
-from model.errors import InputError, MismatchError, MissingError
-from runtimes.coreml.executor import Executor
-from runtimes.coreml.program import load
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.export import coreml, coreml_report
+from deeplens.export import golden as vectors
+from deeplens.export.coreml_check import compare
+from deeplens.export.coreml_package import Recipe, recipe_of
+from deeplens.model import build
+from deeplens.model.contract import CONTRACTS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.coreml.executor import Executor
+from deeplens.runtimes.coreml.program import load
 from tests.conftest import Command
 from tests.test_onnx_graph import StandIn, Swapped
 
@@ -331,7 +332,7 @@ def test_agreement_is_the_ratio_of_spread_and_error() -> None:
 
 def test_without_a_library_the_extra_is_named(deeplens_process: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = deeplens_process("export", "coreml", "--variant", "edge", without=("coremltools",))
-    assert (outcome.status, "pip install 'deeplens[coreml]'" in outcome.error) == (4, True)
+    assert (outcome.status, "pip install 'deeplens-edge[coreml]'" in outcome.error) == (4, True)
     monkeypatch.setitem(sys.modules, "sklearn", None)
-    with pytest.raises(MissingError, match=r"pip install 'deeplens\[coreml\]'"):
+    with pytest.raises(MissingError, match=r"pip install 'deeplens-edge\[coreml\]'"):
         coreml.export("edge", "upsample", FULL, out=Path("unused"))

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from model.errors import MismatchError
-from runtimes.coreml.arithmetic import Rounding, half, kept
-from runtimes.coreml.operations import OPERATIONS
+from deeplens.console.errors import MismatchError
+from deeplens.runtimes.coreml.arithmetic import Rounding, half, kept
+from deeplens.runtimes.coreml.operations import OPERATIONS
 
 FAST = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from runtimes.coreml.operations.compressed import (
+from deeplens.runtimes.coreml.operations.compressed import (
     affine_dequantize,
     blockwise_shift_scale,
     constant_cast,

@@ -9,11 +9,11 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.errors import MismatchError
-from runtimes.coreml.arithmetic import half, kept
-from runtimes.coreml.operations import windows
-from runtimes.coreml.operations.resize import grid, resize_bilinear, upsample_bilinear
-from runtimes.coreml.operations.windows import avg_pool, conv, max_pool
+from deeplens.console.errors import MismatchError
+from deeplens.runtimes.coreml.arithmetic import half, kept
+from deeplens.runtimes.coreml.operations import windows
+from deeplens.runtimes.coreml.operations.resize import grid, resize_bilinear, upsample_bilinear
+from deeplens.runtimes.coreml.operations.windows import avg_pool, conv, max_pool
 
 FAST = settings(max_examples=25, deadline=None, derandomize=True, database=None)
 

@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 
-from export import coreml, manifest
-from export.coreml import Job, level_sizes, recipes
-from export.coreml_package import Recipe, recipe_of
-from model.contract import CONTRACTS
-from model.errors import InputError
-from runtimes.pyramid import geometry
+from deeplens.console.errors import InputError
+from deeplens.export import coreml
+from deeplens.export.coreml import Job, level_sizes, recipes
+from deeplens.export.coreml_package import Recipe, recipe_of
+from deeplens.model.contract import CONTRACTS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.pyramid import geometry
 from tests.conftest import ROOT, Command
 
 FIXED = Recipe(sizes=((256, 256),))
@@ -129,7 +130,7 @@ def test_the_command_makes_all_of_both_variants(deeplens: Command, jobs: list[Jo
 
 def test_the_options_reach_the_packages(deeplens: Command, jobs: list[Job]) -> None:
     outcome = deeplens(
-        "export", "coreml", "--variant", "paper", "--network", "lens_blur", "--weights", "initial", "--shape", "64x96",
+        "export", "coreml", "--variant", "paper", "--network", "lens_blur", "--weights", "initial", "--size", "96x64",
         "--shapes", "fixed", "--target", "iOS18", "--precision", "int8", "--image", "--compute-units", "cpu-and-ne",
     )  # fmt: skip
     assert (outcome.status, outcome.err) == (0, "")
@@ -149,9 +150,9 @@ def test_the_options_reach_the_packages(deeplens: Command, jobs: list[Job]) -> N
         (["--precision", "fp8"], "unknown precision 'fp8'"),
         (["--target", "iOS16"], "unknown target 'iOS16'"),
         (["--shapes", "free"], "unknown shapes 'free'"),
-        (["--shape", "256"], "not HEIGHTxWIDTH"),
-        (["--shape", "250x250"], "multiples of 8"),
-        (["--photo-size", "big"], "not WxH"),
+        (["--size", "256"], "not WxH"),
+        (["--size", "250x250"], "multiples of 8"),
+        (["--photo", "big"], "not WxH"),
         (["--compute-units", "NE"], "unknown compute units 'NE'"),
         (
             ["--variant", "edge", "--shapes", "multifunction", "--target", "iOS17", "--network", "upsample"],

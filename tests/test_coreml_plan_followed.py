@@ -6,20 +6,19 @@ import numpy as np
 import pytest
 import torch
 
-pytest.importorskip("coremltools", reason="coremltools is not installed: pip install 'deeplens[coreml]'")
+pytest.importorskip("coremltools", reason="coremltools is not installed: pip install 'deeplens-edge[coreml]'")
 
-from calibration.fake_quant import planned
-from calibration.layers import REST
-from calibration.plan import Choice, Plan
-from calibration.scales import Source
-from export import coreml
-from export.coreml_package import Recipe
-from export.coreml_plan import Precisions
-from model import build
-from model.build import weights_sha256
-from model.errors import InputError, MismatchError
-from runtimes.coreml.executor import Executor
-from runtimes.coreml.program import load
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.export import coreml
+from deeplens.export.coreml_package import Recipe
+from deeplens.export.coreml_plan import Precisions
+from deeplens.export.fake_quant import planned
+from deeplens.export.layers import REST
+from deeplens.export.precision_plan import Choice, Plan, Source
+from deeplens.model import build
+from deeplens.model.build import weights_sha256
+from deeplens.runtimes.coreml.executor import Executor
+from deeplens.runtimes.coreml.program import load
 from tests.tiny import random_inputs
 
 SIZE = (40, 48)
@@ -82,7 +81,7 @@ def test_each_layer_has_its_precision(package: Path) -> None:
 
 
 def test_its_numbers_are_those_of_pytorch(package: Path, module: torch.nn.Module) -> None:
-    from export.int8 import quantised_weight, weight_scales
+    from deeplens.export.int8 import quantised_weight, weight_scales
 
     feed = random_inputs("upsample", *SIZE)
     names = ("picture_high", "picture", "blurred", "signed_depth")

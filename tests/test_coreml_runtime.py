@@ -11,19 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from export import manifest
-from export.coreml import export_module
-from export.coreml_package import Recipe
-from export.onnx_check import random_inputs
-from model.contract import CONTRACTS
-from model.errors import DeepLensError, InputError, MismatchError, MissingError
-from parity_tests.lively import lively
-from parity_tests.metrics import psnr, relative_to_spread
-from runtimes import open_runtime
-from runtimes.contract import Arrays
-from runtimes.coreml import program
-from runtimes.coreml.executor import Mode
-from runtimes.coreml.runtime import CoreMLRuntime
+from deeplens.console.errors import DeepLensError, InputError, MismatchError, MissingError
+from deeplens.export.coreml import export_module
+from deeplens.export.coreml_package import Recipe
+from deeplens.export.onnx_check import random_inputs
+from deeplens.model.contract import CONTRACTS
+from deeplens.parity_tests.lively import lively
+from deeplens.parity_tests.metrics import psnr, relative_to_spread
+from deeplens.runtimes import manifest, open_runtime
+from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.coreml import program
+from deeplens.runtimes.coreml.executor import Mode
+from deeplens.runtimes.coreml.runtime import CoreMLRuntime
 
 ROOT = Path(__file__).resolve().parent.parent
 SIZES = ((32, 40), (40, 32))
@@ -111,7 +110,7 @@ def test_a_package_of_several_sizes(exported: Path, step: torch.nn.Module, size:
 
 
 def test_sizes_that_a_package_does_not_have(exported: Path) -> None:
-    with pytest.raises(MissingError, match=r"deeplens export coreml --variant edge --precision fp32 --shape 64x64"):
+    with pytest.raises(MissingError, match=r"deeplens export coreml --variant edge --precision fp32 --size 64x64"):
         CoreMLRuntime(artifacts=exported, precision="fp32", size=(64, 64)).open("upsample")
     with pytest.raises(
         InputError, match=r"multifunction_fp16_iOS18\.mlpackage does not take 64x64: choose 32x40, 40x32"
@@ -241,6 +240,6 @@ except MissingError as error:
     command = [sys.executable, "-W", "ignore", "-c", code, *files]
     said = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
     assert said[0] == ""
-    assert said[1].endswith("pip install 'deeplens[coreml]'")
+    assert said[1].endswith("pip install 'deeplens-edge[coreml]'")
     found = fixed(exported).open("upsample").run(inputs)["blurred_high"]
     np.testing.assert_allclose(np.load(files[2]), found, atol=1e-6, rtol=0)

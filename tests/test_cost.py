@@ -3,9 +3,9 @@
 import pytest
 from torch import nn
 
-from model.build import build
-from model.cost import cost, table
-from model.errors import InputError
+from deeplens.console.errors import InputError
+from deeplens.model.build import build
+from deeplens.model.cost import cost, table
 
 
 def test_edge_step_by_hand() -> None:

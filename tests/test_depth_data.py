@@ -8,13 +8,13 @@ import pytest
 import torch
 from PIL import Image
 
-from model.build import build
-from model.errors import MismatchError, MissingError
+from deeplens.console.errors import MismatchError, MissingError
+from deeplens.model.build import build
+from deeplens.scenes.mattes import matte_path
+from deeplens.scenes.sources import Sources
+from deeplens.training.depth_data import DepthStream, furnished, ground, normalised, pseudo_disparity, stand
+from deeplens.training.fit_depth import load_encoder, normalise, shrunk
 from tests.tiny import make_sources, textured
-from training.depth_data import DepthStream, furnished, ground, normalised, pseudo_disparity, stand
-from training.fit_depth import load_encoder, normalise, shrunk
-from training.mattes import matte_path
-from training.sources import Sources
 
 # --- Samples
 

@@ -6,8 +6,8 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy.interpolate import make_lsq_spline
 
-from evaluation.depth_error import KNOTS, depth_mae
-from model.errors import InputError
+from deeplens.console.errors import InputError
+from deeplens.evaluation.depth_error import KNOTS, depth_mae
 
 
 def smooth_map(seed: int, *, height: int = 40, width: int = 50) -> np.ndarray:

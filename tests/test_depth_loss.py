@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.build import build
-from training.fit_depth import DepthConfig, DepthWithLoss, gradient_loss, normalise
+from deeplens.model.build import build
+from deeplens.training.fit_depth import DepthConfig, DepthWithLoss, gradient_loss, normalise
 
 # --- Equation 1
 

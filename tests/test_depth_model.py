@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 from PIL import Image
 
-from export.onnx_graph import DEPTH_CONVENTION
-from model.contract import DEPTH_SIZE
-from model.errors import InputError, MissingError
-from runtimes.depth_model import PREFIX, Convention, DepthModel
-from runtimes.harness import Harness
+from deeplens.console.errors import InputError, MissingError
+from deeplens.export.onnx_graph import DEPTH_CONVENTION
+from deeplens.model.contract import DEPTH_SIZE
+from deeplens.runtimes.depth_model import PREFIX, Convention, DepthModel
+from deeplens.runtimes.harness import Harness
 from tests.conftest import Command
 
 Side = int | str
@@ -141,7 +141,7 @@ class TestAnswers:
     def test_the_harness_takes_the_map_of_any_photo(
         self, tmp_path_factory: pytest.TempPathFactory, height: int, width: int
     ) -> None:
-        from runtimes.harness import _check_disparity
+        from deeplens.runtimes.harness import _check_disparity
 
         path = tmp_path_factory.mktemp("model") / "m.onnx"
         model = DepthModel(write_model(path), told=told(size="32x32"))
@@ -182,9 +182,10 @@ class TestConvention:
     @pytest.mark.parametrize(
         ("texts", "text"),
         [
-            ({"size": "big"}, "HEIGHTxWIDTH"),
-            ({"size": "1x2x3"}, "HEIGHTxWIDTH"),
-            ({"size": "0x8"}, "HEIGHTxWIDTH"),
+            ({"size": "big"}, "WxH"),
+            ({"size": "1x2x3"}, "WxH"),
+            ({"size": "0x8"}, "WxH"),
+            ({"size": "1x8"}, "from 2x2 to 8192x8192"),
             ({"mean": "1,2"}, "three numbers"),
             ({"mean": "a"}, "three numbers"),
             ({"std": "nan"}, "three numbers"),
@@ -255,7 +256,7 @@ class TestRefusals:
     def test_without_the_library(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         path = write_model(tmp_path / "m.onnx")
         monkeypatch.setitem(__import__("sys").modules, "onnxruntime", None)
-        with pytest.raises(MissingError, match=r"deeplens\[onnx\]"):
+        with pytest.raises(MissingError, match=r"deeplens-edge\[onnx\]"):
             DepthModel(path, told=told())
 
 
@@ -304,8 +305,7 @@ class TestCommand:
 
 def test_harness_and_model_agree_on_our_own_network(artifacts: Path) -> None:
     """An artefact of our depth network, named as a depth model, gives what the harness gives."""
-    from export import manifest
-    from runtimes import open_runtime
+    from deeplens.runtimes import manifest, open_runtime
 
     entry = manifest.find(artifacts, network="depth", variant="edge", runtime="onnx", precision="fp32", shape=None)
     photo = np.random.default_rng(3).integers(0, 256, (320, 320, 3), dtype=np.uint8)

@@ -11,12 +11,10 @@ import torch
 from PIL import Image
 from torch.utils.data import Dataset, default_collate
 
-from model.errors import InputError, MissingError
-from runtimes.photo import write_photo
-from tests.conftest import ROOT
-from tests.portrait_files import write_gdepth
-from tests.tiny import textured
-from training.depth_sets import (
+from deeplens.console.errors import InputError, MissingError
+from deeplens.runtimes.photo import write_photo
+from deeplens.scenes.stream import Sample
+from deeplens.training.depth_sets import (
     Example,
     ExampleSet,
     MixedDepth,
@@ -26,7 +24,9 @@ from training.depth_sets import (
     read_calibration,
     sample_of,
 )
-from training.fit import Sample
+from tests.conftest import ROOT
+from tests.portrait_files import write_gdepth
+from tests.tiny import textured
 
 HEIGHT, WIDTH = 40, 60
 ROWS, COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH]
@@ -183,7 +183,7 @@ class TestNyu:
         with pytest.raises(InputError, match="no HDF5 file"):
             parse_sets([f"nyu:{tmp_path}"], [])
         monkeypatch.setitem(__import__("sys").modules, "h5py", None)
-        with pytest.raises(MissingError, match=r"deeplens\[rgbd\]"):
+        with pytest.raises(MissingError, match=r"deeplens-edge\[rgbd\]"):
             parse_sets([f"nyu:{tmp_path}"], [])
 
 

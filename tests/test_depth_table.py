@@ -8,20 +8,17 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import evaluation.depth_pairs
-import evaluation.depth_sources
-import evaluation.focus_picks
-from deeplens.options import DepthModelChoice
-from evaluation import depth_table, focus_picks
-from evaluation.depth_pairs import LARGEST, PairSet, open_pairs, smaller
-from evaluation.depth_sources import Choice, open_sources, shown
-from evaluation.depth_table import HEADERS, errors_of, rows_of
-from evaluation.focus_picks import Pick, margin, may_be_shown, read_picks
-from model.errors import InputError, MissingError
-from runtimes.depth_model import Convention
+from deeplens.console.errors import InputError, MissingError
+from deeplens.evaluation import depth_pairs, depth_sources, depth_table, focus_picks
+from deeplens.evaluation.depth_pairs import LARGEST, PairSet, open_pairs, smaller
+from deeplens.evaluation.depth_sources import Choice, open_sources, shown
+from deeplens.evaluation.depth_table import HEADERS, errors_of, rows_of
+from deeplens.evaluation.focus_picks import Pick, margin, may_be_shown, read_picks
+from deeplens.runtimes.depth_model import Convention
+from deeplens.runtimes.options import DepthModelChoice
+from deeplens.scenes.renderer import Array
 from tests.test_depth_model import write_model
 from tests.tiny import textured
-from training.renderer import Array
 
 ROWS, COLUMNS = np.mgrid[0:60, 0:90]
 TRUTH = np.hypot(ROWS - 30, COLUMNS - 20).astype(np.float32)
@@ -89,7 +86,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     Image.fromarray(textured(60, 90, seed=1)).save(tmp_path / "set" / "a.png")
     np.save(tmp_path / "set" / "a_disparity.npy", TRUTH)
     left = (np.indices((320, 320))[1] < 160).astype(np.float32)
-    monkeypatch.setattr(evaluation.depth_sources, "open_teacher", lambda _: lambda _: left)
+    monkeypatch.setattr(depth_sources, "open_teacher", lambda _: lambda _: left)
     return tmp_path
 
 
@@ -145,11 +142,11 @@ class TestCommands:
             open_pairs("kitti", data=data)
 
     def test_a_scene_of_the_lens_set_counts_once(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-        from training.scenes import Scene
+        from deeplens.scenes.planes import Scene
 
         scene = Scene(textured(60, 90, seed=1), TRUTH[..., None], TRUTH, TRUTH, 0.5, 1.0)
         names = ["a/focus0-aperture0", "a/focus1-aperture0", "b/focus0-aperture0"]
-        monkeypatch.setattr(evaluation.depth_pairs, "lens_truth", lambda _: ((name, scene) for name in names))
+        monkeypatch.setattr(depth_pairs, "lens_truth", lambda _: ((name, scene) for name in names))
         found: PairSet = open_pairs("lens", data=tmp_path)
         assert [name for name, _, _ in found.read()] == ["a", "b"]
 

@@ -8,13 +8,14 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluation.baselines import Blur
-from model.cost import cost
-from model.errors import InputError, MissingError
+from deeplens.console.errors import InputError, MissingError
+from deeplens.evaluation.baselines import Blur
+from deeplens.evaluation.baselines.direct import direct_blur
+from deeplens.model.cost import cost
+from deeplens.scenes.planes import SceneConfig
+from deeplens.training.direct import RADIUS_UNIT, DirectConfig, DirectTask, DirectUNet, DirectWithLoss
+from deeplens.training.fit import Machine, fit
 from tests.tiny import make_sources, textured
-from training.direct import RADIUS_UNIT, DirectConfig, DirectTask, DirectUNet, DirectWithLoss, direct_blur
-from training.fit import Machine, fit
-from training.scenes import SceneConfig
 
 SMALL = SceneConfig(size=32, steps=1)
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.errors import InputError
-from runtimes.disparity import focal_disparity_at, normalise_disparity, read_disparity, write_disparity
+from deeplens.console.errors import InputError
+from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity, read_disparity, write_disparity
 
 
 def test_normalisation_spans_0_to_1_and_leaves_a_normal_map_alone() -> None:

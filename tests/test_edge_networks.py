@@ -11,17 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from model.build import build
-from model.contract import R_MAX
-from model.layers import FoldedConv, upsample_2x
-from model.lens_blur import EdgeLensBlur
-from model.upsampler import EdgeUpsampler
-from runtimes.harness import Harness
-from runtimes.photo import read_photo
-from runtimes.pytorch import TorchRuntime
+from deeplens.model.build import build
+from deeplens.model.contract import R_MAX
+from deeplens.model.layers import FoldedConv, upsample_2x
+from deeplens.model.lens_blur import EdgeLensBlur
+from deeplens.model.upsampler import EdgeUpsampler
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.photo import read_photo
+from deeplens.runtimes.pytorch import TorchRuntime
+from deeplens.scenes.renderer import srgb_to_linear
 from tests.test_edge_operations import scrambled, weights_file_exists
 from tests.tiny import random_inputs
-from training.renderer import srgb_to_linear
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "bridge.jpg"
 

@@ -9,10 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from model.build import build, load, weights_file
-from model.contract import CONTRACTS, NETWORKS
-from model.cost import cost
-from model.errors import MissingError
+from deeplens.console.errors import MissingError
+from deeplens.model.build import build, load, weights_file
+from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.model.cost import cost
 from tests.tiny import random_inputs
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "bridge.jpg"

@@ -6,13 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from export import manifest
-from export.trt_plan import profiles
-from model.contract import ALIGNMENT, CONTRACTS, HALO, MIN_SIZE
-from model.errors import InputError
-from runtimes.engine_key import ANY, EngineKey, Machine, Profile, from_entry, to_more
-from runtimes.pyramid import geometry
-from runtimes.tiling import plan
+from deeplens.console.errors import InputError
+from deeplens.export.trt_plan import profiles
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, HALO, MIN_SIZE
+from deeplens.runtimes import manifest
+from deeplens.runtimes.engine_key import ANY, EngineKey, Machine, Profile, from_entry, to_more
+from deeplens.runtimes.pyramid import geometry
+from deeplens.runtimes.tiling import plan
 
 ORIN = Machine("tensorrt", "10.3.0", "Orin", "8.7", "12.6", "12.6", "Linux aarch64, R36 REVISION: 4.0")
 KEY = EngineKey(ORIN, "ab" * 32, (Profile.static((40, 48)), Profile((32, 32), (64, 64), (256, 256))), {"refit": True})

@@ -13,24 +13,24 @@ import pytest
 from PIL import Image
 from skimage.metrics import peak_signal_noise_ratio
 
-import training.scenes
-import training.sources
-from deeplens.options import DepthModelChoice
-from evaluation.baselines import BLURS, UPSAMPLERS, true_base, upsampled_photo
-from evaluation.depth_error import depth_mae
-from evaluation.evaluate import TRUE_BASE, UNBLURRED, Contest, Job, SceneScores, evaluate, own_base
-from evaluation.metrics import depth_edge_band
-from evaluation.sets import PictureSet, blur_radius, stored, synthetic
-from evaluation.sheet import contact_sheet, crop_window
-from evaluation.summary import METRICS, estimate, summarise
-from model.contract import BASE_LONG_SIDE, R_MAX
-from runtimes.depth_model import Convention
-from runtimes.harness import Harness
-from runtimes.pyramid import Geometry, geometry
+from deeplens.evaluation.baselines import BLURS, UPSAMPLERS, true_base, upsampled_photo
+from deeplens.evaluation.depth_error import depth_mae
+from deeplens.evaluation.evaluate import TRUE_BASE, UNBLURRED, Contest, Job, SceneScores, evaluate, own_base
+from deeplens.evaluation.metrics import depth_edge_band
+from deeplens.evaluation.sets import PictureSet, blur_radius, stored, synthetic
+from deeplens.evaluation.sheet import contact_sheet, crop_window
+from deeplens.evaluation.summary import METRICS, estimate, summarise
+from deeplens.model.contract import BASE_LONG_SIDE, R_MAX
+from deeplens.runtimes.depth_model import Convention
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.options import DepthModelChoice
+from deeplens.runtimes.pyramid import Geometry, geometry
+from deeplens.scenes import planes
+from deeplens.scenes import sources as scene_sources
+from deeplens.scenes.planes import LARGE_TEST_CONFIG, TEST_CONFIG, PhotoConfig, Scene, SceneConfig
+from deeplens.scenes.sources import Sources
 from tests.fake_runtime import from_the_base
 from tests.test_depth_model import write_model
-from training.scenes import LARGE_TEST_CONFIG, TEST_CONFIG, PhotoConfig, Scene, SceneConfig
-from training.sources import Sources
 
 BILINEAR = own_base("edge", "bilinear")
 SMALL = PhotoConfig(size=336, steps=1, cutout_only=True)
@@ -52,7 +52,7 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Sources:
         colour = rng.integers(0, 256, (80, 80, 3), dtype=np.uint8)
         cutout = np.dstack((colour, np.where(shape, 255, 0).astype(np.uint8)))
         Image.fromarray(cutout).save(folder / "cutouts" / f"{index}.png")
-    return training.sources.folder(folder / "backgrounds", folder / "cutouts")
+    return scene_sources.folder(folder / "backgrounds", folder / "cutouts")
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def pictures(sources: Sources) -> PictureSet:
 
 def first_scene(sources: Sources, config: PhotoConfig = SMALL) -> Scene:
     """The first of the split with blur and a depth edge."""
-    for scene in training.scenes.test_scenes(sources, count=20, config=config):
+    for scene in planes.test_scenes(sources, count=20, config=config):
         if scene.aperture > 0.5 and depth_edge_band(scene.disparity, 0).any():
             return scene
     raise AssertionError
@@ -207,7 +207,7 @@ class TestEvaluate:
 
     def test_scores_are_of_the_pictures(self, job: Job, pictures: PictureSet, sources: Sources) -> None:
         scores = evaluate(job, pictures)["000"]
-        (scene,) = training.scenes.test_scenes(sources, count=1, config=SMALL)
+        (scene,) = planes.test_scenes(sources, count=1, config=SMALL)
         expected = peak_signal_noise_ratio(scene.target.astype(float), scene.picture / 255, data_range=1.0)
         assert scores[UNBLURRED]["psnr"] == pytest.approx(expected)
         assert scores["depth", "corrupted"]["mae"] == depth_mae(scene.corrupted, scene.disparity)

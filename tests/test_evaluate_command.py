@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import training.scenes
-import training.sources
+from deeplens.scenes import planes
+from deeplens.scenes import sources as scene_sources
+from deeplens.scenes.planes import PhotoConfig
 from tests.conftest import Command
 from tests.tiny import make_sources
-from training.scenes import PhotoConfig
 
 SMALL = PhotoConfig(size=336, steps=1, cutout_only=True)
 LARGER = PhotoConfig(size=672, steps=2, cutout_only=True)
@@ -20,9 +20,9 @@ class TestCommand:
     @pytest.fixture(autouse=True)
     def _small(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         sources = make_sources(tmp_path / "sources")
-        monkeypatch.setattr(training.scenes, "TEST_CONFIG", SMALL)
-        monkeypatch.setattr(training.scenes, "LARGE_TEST_CONFIG", LARGER)
-        monkeypatch.setattr(training.sources, "shipped", lambda _split, _root: sources)
+        monkeypatch.setattr(planes, "TEST_CONFIG", SMALL)
+        monkeypatch.setattr(planes, "LARGE_TEST_CONFIG", LARGER)
+        monkeypatch.setattr(scene_sources, "shipped", lambda _split, _root: sources)
 
     def test_writes_all_that_was_asked_for(self, deeplens: Command, artifacts: Path, folder: Path) -> None:
         result = deeplens(
@@ -43,10 +43,10 @@ class TestCommand:
         common = ("--runtime", "onnx", "--artifacts", artifacts, "--scenes", 1, "--workers", 1, "--no-baselines")
         result = deeplens("evaluate", *common, "--data", folder, "--depth", "true")
         assert result.status == 0
-        assert "python -m evaluation.lens_truth" in " ".join(result.out.split())
+        assert "python -m deeplens.evaluation.lens_truth" in " ".join(result.out.split())
         wanted = deeplens("evaluate", *common, "--data", folder, "--set", "lens")
         assert wanted.status == 4
-        assert "python -m evaluation.lens_truth" in wanted.error
+        assert "python -m deeplens.evaluation.lens_truth" in wanted.error
 
     @pytest.mark.parametrize(
         ("option", "value"),
@@ -64,7 +64,7 @@ class TestCommand:
     def test_bad_options_end_before_the_work(
         self, deeplens: Command, artifacts: Path, option: str, value: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr(training.scenes, "make_scene", None)
+        monkeypatch.setattr(planes, "make_scene", None)
         result = deeplens("evaluate", "--artifacts", artifacts, "--runtime", "onnx", option, value)
         assert result.status == 3
         assert result.error
@@ -79,4 +79,4 @@ def test_missing_data(deeplens: Command, artifacts: Path, tmp_path: Path) -> Non
 def test_a_missing_library_names_the_extra(deeplens_process: Command) -> None:
     result = deeplens_process("evaluate", without=["scipy"])
     assert result.status == 4
-    assert "deeplens[train]" in result.error
+    assert "deeplens-edge[train]" in result.error

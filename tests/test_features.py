@@ -10,13 +10,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx_graph import export
-from model.contract import CONTRACTS, Contract
-from runtimes import open_runtime
-from runtimes.contract import Arrays, Closing
-from runtimes.harness import Harness
-from runtimes.ort import OnnxRuntime, OnnxSession
-from runtimes.photo_part import cut
+from deeplens.export.onnx_graph import export
+from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.runtimes import open_runtime
+from deeplens.runtimes.contract import Arrays, Closing
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.ort import OnnxRuntime, OnnxSession
+from deeplens.runtimes.photo_part import cut
 from tests.fake_runtime import OPEN, depth_map, photo
 
 
@@ -115,7 +115,7 @@ class TestFeatures:
         self, artifacts: Path, monkeypatch: pytest.MonkeyPatch, room: int
     ) -> None:
         _, roomy = self.pictures(artifacts, "edge", photo(500, 700))
-        monkeypatch.setattr("runtimes.refocuser.FEATURES_BYTES", room)
+        monkeypatch.setattr("deeplens.runtimes.refocuser.FEATURES_BYTES", room)
         _, counts = self.pictures(artifacts, "edge", photo(500, 700))
         assert counts["upsample whole"] + counts["upsample rest"] == roomy["upsample rest"]
         assert (counts["upsample rest"] > 0) == (room > 0)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from model.errors import InputError, MismatchError, MissingError
-from training.fetch import fetch, main
-from training.sources import Entry, read_table
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.scenes.fetch import fetch, main
+from deeplens.scenes.sources import Entry, read_table
 
 needs_dpkg = pytest.mark.skipif(shutil.which("dpkg-deb") is None, reason="dpkg-deb is not installed")
 CONTENTS = {"usr/share/a.jpg": b"photo a", "usr/share/b.jpg": b"photo b" * 9000, "usr/share/c.png": b"cut-out c"}

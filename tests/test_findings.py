@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from scipy.stats import ttest_rel
 
-from model.errors import MissingError
-from training.ablations import REFERENCE, SEEDS, UPSAMPLING, jobs
-from training.arms import ARMS
-from training.findings import (
+from deeplens.console.errors import MissingError
+from deeplens.research.ablations import REFERENCE, SEEDS, UPSAMPLING, jobs
+from deeplens.research.arms import ARMS
+from deeplens.research.findings import (
     compared,
     comparisons,
     document,
@@ -21,7 +21,7 @@ from training.findings import (
     outstanding,
     seen,
 )
-from training.findings_data import FINDINGS, Finding, Results, Row, Table
+from deeplens.research.findings_data import FINDINGS, Finding, Results, Row, Table
 
 PAIR = Table("net", (Row("one", "a", "true"), Row("two", "b", "true")))
 
@@ -31,7 +31,7 @@ def scores(psnr: float) -> dict[str, float]:
 
 
 def every_result(seeds: int) -> list[dict[str, object]]:
-    """A line for each job, as `training.ablations` writes them; each arm has a level of its own."""
+    """A line for each job, as `research.ablations` writes them; each arm has a level of its own."""
     rng = np.random.default_rng(0)
     lines: list[dict[str, object]] = []
     shown = [row for finding in FINDINGS for table in finding.tables for row in (*table.rows, *table.constants)]

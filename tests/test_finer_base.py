@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 import torch
 
-from model.build import load
-from model.contract import R_MAX
-from runtimes.harness import Harness
-from runtimes.photo import read_photo
-from runtimes.pyramid import geometry
-from runtimes.pytorch import TorchRuntime
+from deeplens.model.build import load
+from deeplens.model.contract import R_MAX
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.photo import read_photo
+from deeplens.runtimes.pyramid import geometry
+from deeplens.runtimes.pytorch import TorchRuntime
+from deeplens.scenes.renderer import Plane, linear_to_srgb, render_exact, srgb_to_linear
+from deeplens.training.loop import halve, run_loop
 from tests.fake_runtime import FakeRuntime, Focus, depth_map, from_the_base, photo
 from tests.test_edge_operations import weights_file_exists
-from training.loop import halve, run_loop
-from training.renderer import Plane, linear_to_srgb, render_exact, srgb_to_linear
 
 SAMPLE = Path(__file__).parents[1] / "samples" / "drum.jpg"
 

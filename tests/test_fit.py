@@ -12,16 +12,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from model.errors import InputError, MismatchError
-from training.fit import (
-    FitConfig,
-    Machine,
-    Sample,
-    StepBatches,
-    as_precision,
-    fit,
-    learning_rate,
-)
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.scenes.stream import Sample
+from deeplens.training.fit import FitConfig, Machine, StepBatches, as_precision, fit, learning_rate
 
 ROOT = Path(__file__).parents[1]
 ALONE = Machine(accelerator="cpu", workers=0, progress=False)

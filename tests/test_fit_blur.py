@@ -10,15 +10,15 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
-from model.build import build, load
+from deeplens.model.build import build, load
+from deeplens.scenes.planes import SceneConfig
+from deeplens.training import fit_blur
+from deeplens.training.fit import fit
+from deeplens.training.fit_blur import BlurAndStep, BlurConfig, BlurTask, StepAlone, white_at_most
+from deeplens.training.loop import pyramid
+from deeplens.training.losses import normalised_loss
 from tests.test_fit import ALONE, assert_equal, assert_same_run, checkpoint
 from tests.tiny import make_sources
-from training import fit_blur
-from training.fit import fit
-from training.fit_blur import BlurAndStep, BlurConfig, BlurTask, StepAlone, white_at_most
-from training.loop import pyramid
-from training.losses import normalised_loss
-from training.scenes import SceneConfig
 
 
 def tiny_blur(root: Path) -> BlurTask:

@@ -8,8 +8,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from model.layers import FrozenNorm
-from training.fit import SETTLING, FitConfig, Machine, Sample, first_batches, fit, settle
+from deeplens.model.layers import FrozenNorm
+from deeplens.scenes.stream import Sample
+from deeplens.training.fit import SETTLING, FitConfig, Machine, first_batches, fit, settle
 
 
 class Samples(Dataset[Sample]):

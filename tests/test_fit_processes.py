@@ -10,8 +10,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from deeplens.training.fit import fit
 from tests.test_fit import ALONE, Toy, assert_equal, toy
-from training.fit import fit
 
 ROOT = Path(__file__).parents[1]
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplens.folder_jobs import LOG, Focus, Job, Log, jobs, read_focus_file
-from model.errors import InputError, MismatchError
-from runtimes.disparity import nearest_subject
-from runtimes.pipeline import pipeline
+from deeplens.commands.folder_jobs import LOG, Focus, Job, Log, jobs, read_focus_file
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.runtimes.disparity import nearest_subject
+from deeplens.runtimes.pipeline import pipeline
 from tests.conftest import ROOT, Command
 
 
@@ -307,7 +307,7 @@ class TestScale:
 
 class TestRay:
     def test_a_cluster_gives_the_same(self, deeplens: Command, artifacts: Path, photos: Path, tmp_path: Path) -> None:
-        pytest.importorskip("ray", reason="Ray is not installed: pip install 'deeplens[ray]'")
+        pytest.importorskip("ray", reason="Ray is not installed: pip install 'deeplens-edge[ray]'")
         arguments = ["--focus", "0.5,0.5", "--runtime", "onnx", "--artifacts", artifacts, "--threads", 1]
         (photos / "1.png").write_bytes(b"broken")
         one, many = tmp_path / "one", tmp_path / "many"
@@ -328,4 +328,4 @@ class TestRay:
             "--ray", "local",
         )  # fmt: skip
         assert result.status == 4
-        assert "deeplens[ray]" in result.error
+        assert "deeplens-edge[ray]" in result.error

@@ -8,10 +8,12 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export import fp16, manifest
-from export.fp16_check import Meter, check, check_ranges, rounded
-from export.fp16_report import command as report
-from model.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.files import file_sha256
+from deeplens.export import fp16
+from deeplens.export.fp16_check import Meter, check, check_ranges, rounded
+from deeplens.export.fp16_report import command as report
+from deeplens.runtimes import manifest
 
 SHAPE = (1, 2, 8, 8)
 
@@ -59,16 +61,15 @@ def types(model: onnx.ModelProto) -> dict[str, str]:
 
 
 def test_every_tensor_has_its_type_and_every_change_a_cast() -> None:
-    half, kept = fp16.convert(scaled(2.5, 1.0))
+    half = fp16.convert(scaled(2.5, 1.0))
     assert [node.op_type for node in half.graph.node] == ["Cast", "Mul", "Add", "Cast"]
     found = types(half)
     assert found["x"] == found["y"] == "FLOAT"
     assert {kind for name, kind in found.items() if name not in ("x", "y")} == {"FLOAT16"}
-    assert kept == {}
 
 
 def test_with_its_rounding_it_is_numpys_half_precision(x: np.ndarray) -> None:
-    half, _ = fp16.convert(scaled(2.5, 1.3))
+    half = fp16.convert(scaled(2.5, 1.3))
     expected = x.astype(np.float16) * np.float16(2.5) + np.float16(1.3)
     found = run(rounded(half), x)
     np.testing.assert_array_equal(found, expected.astype(np.float32))
@@ -77,7 +78,7 @@ def test_with_its_rounding_it_is_numpys_half_precision(x: np.ndarray) -> None:
 
 def test_without_it_onnx_runtime_hides_an_overflow(x: np.ndarray) -> None:
     """Why `rounded` is there: the product leaves the range of FP16 and comes back."""
-    half, _ = fp16.convert(scaled(60000.0, 0.5))
+    half = fp16.convert(scaled(60000.0, 0.5))
     assert np.isfinite(run(half, 2 + x)).all()
     assert np.isinf(run(rounded(half), 2 + x)).all()
 
@@ -93,7 +94,7 @@ def test_a_resize_keeps_its_scales_and_clips_get_half_bounds(x: np.ndarray) -> N
         "high": np.array(0.75, np.float32),
         "scales": np.array([1, 1, 2, 2], np.float32),
     }
-    half, _ = fp16.convert(graph(nodes, weights))
+    half = fp16.convert(graph(nodes, weights))
     found = types(half)
     assert found["scales"] == "FLOAT"
     assert found["low_fp16"] == found["high_fp16"] == found["large"] == "FLOAT16"
@@ -101,11 +102,9 @@ def test_a_resize_keeps_its_scales_and_clips_get_half_bounds(x: np.ndarray) -> N
     assert np.abs(run(rounded(half), x) - run(graph(nodes, weights), x)).max() < 1e-3
 
 
-def test_a_rule_keeps_tensors_in_fp32(x: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fp16, "RULES", {"product": lambda _graph: {"product"}, "none": lambda _graph: set()})
+def test_a_tensor_that_is_kept_in_fp32(x: np.ndarray) -> None:
     model = scaled(60000.0, 0.5)
-    half, kept = fp16.convert(model, rules=("product", "none"))
-    assert kept == {"product": ["product"]}
+    half = fp16.convert(model, keep=["product"])
     assert [node.op_type for node in half.graph.node] == ["Mul", "Cast", "Add", "Cast"]
     assert types(half)["product"] == "FLOAT"
     assert np.abs(run(rounded(half), x) - run(model, x)).max() <= 16  # one rounding of 60000, no overflow before it
@@ -113,13 +112,13 @@ def test_a_rule_keeps_tensors_in_fp32(x: np.ndarray, monkeypatch: pytest.MonkeyP
 
 def test_an_output_that_is_read_again_is_cast_once(x: np.ndarray) -> None:
     nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Exp", ["y"], ["unused"])]
-    half, _ = fp16.convert(graph(nodes, {}))
+    half = fp16.convert(graph(nodes, {}))
     assert [node.op_type for node in half.graph.node] == ["Cast", "Relu", "Cast", "Exp"]
     np.testing.assert_array_equal(run(rounded(half), x), x.astype(np.float16).astype(np.float32))
 
 
 def test_half_inputs_and_outputs() -> None:
-    half, _ = fp16.convert(scaled(2.5, 1.0), fp16_io=True)
+    half = fp16.convert(scaled(2.5, 1.0), fp16_io=True)
     assert [node.op_type for node in half.graph.node] == ["Mul", "Add"]
     assert set(types(half).values()) == {"FLOAT16"}
 
@@ -163,7 +162,7 @@ def copied(artifacts: Path, folder: Path, network: str, model: onnx.ModelProto |
     path = folder / entry.path
     path.parent.mkdir(parents=True, exist_ok=True)
     onnx.save(onnx.load(artifacts / entry.path) if model is None else model, path)
-    entry = replace(entry, sha256=manifest.file_sha256(path))
+    entry = replace(entry, sha256=file_sha256(path))
     manifest.add(folder, entry)
     return entry
 
@@ -174,7 +173,6 @@ def test_the_artefact_beside_the_fp32_one(artifacts: Path, tmp_path: Path) -> No
     made = fp16.export(entry, out=folder)
     assert (made.precision, made.runtime, made.path) == ("fp16", "onnx", "onnx/edge_lens_blur_fp16.onnx")
     assert made.more["made_from"] == entry.sha256
-    assert made.more["kept_fp32"] == {}
     assert made.more["fp16_check"]["largest"] == 1.0
     assert 0 < made.more["fp16_check"]["error_of_spread"] < 1e-3
     assert [each.dtype for each in (*made.inputs, *made.outputs)] == ["float32"] * 3
@@ -197,7 +195,7 @@ def test_a_graph_that_fp16_cant_hold_leaves_nothing_behind(artifacts: Path, tmp_
     folder = tmp_path
     entry = copied(artifacts, folder, "lens_blur", model)
     with pytest.raises(
-        MismatchError, match=r"lens_blur: the tensor share_large \(Mul\) reaches .*keep it in FP32 by a"
+        MismatchError, match=r"lens_blur: the tensor share_large \(Mul\) reaches .*scale it down in the"
     ):
         fp16.export(entry, out=folder)
     assert sorted(path.name for path in (folder / "onnx").iterdir()) == ["edge_lens_blur.onnx"]
@@ -207,7 +205,7 @@ def test_a_graph_that_fp16_cant_hold_leaves_nothing_behind(artifacts: Path, tmp_
 def test_another_graph_fails_the_check(artifacts: Path) -> None:
     """The control: an FP16 graph of something else."""
     model = onnx.load(artifacts / fp32_entry(artifacts, "lens_blur").path)
-    half, _ = fp16.convert(model)
+    half = fp16.convert(model)
     check(model, half, network="lens_blur")
     for weight in half.graph.initializer:
         weight.CopyFrom(numpy_helper.from_array((1.02 * numpy_helper.to_array(weight)).astype(np.float16), weight.name))
@@ -219,11 +217,10 @@ def test_another_graph_fails_the_check(artifacts: Path) -> None:
 
 def test_a_network_that_is_kept_whole_is_the_fp32_one(x: np.ndarray) -> None:
     model = scaled(1 / 3, 1e-4)
-    kept, found = fp16.convert(model, rules=("every_tensor",))
-    assert found == {"every_tensor": ["product", "y"]}
+    kept = fp16.convert(model, keep=["product", "y"])
     assert {each.op_type for each in kept.graph.node} == {"Mul", "Add"}
     assert np.array_equal(run(rounded(kept), x), run(model, x))
-    half, _ = fp16.convert(model)
+    half = fp16.convert(model)
     assert np.abs(run(rounded(half), x) - run(model, x)).max() > 1e-5, "the control: FP16 differs"
 
 

@@ -9,10 +9,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from model.build import build, load
-from model.errors import InputError, MismatchError
-from parity_tests.lively import lively
-from training.fp16_weights import fold_and_round, main, stored
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.model.build import build, load
+from deeplens.parity_tests.lively import lively
+from deeplens.training.fp16_weights import fold_and_round, main, stored
 
 
 def folded_pairs(module: nn.Module) -> list[tuple[str, nn.Conv2d]]:

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.errors import InputError, MissingError
-from training.furniture import (
+from deeplens.console.errors import InputError, MissingError
+from deeplens.scenes.furniture import (
     CATALOGUE,
     LARGEST_MODEL,
     Model,

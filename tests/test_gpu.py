@@ -7,13 +7,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model.errors import MissingError
-from runtimes.cuda import Cuda, CudaError, DeviceBuffer, HostBuffer, Stream, Timer
+from deeplens.console.errors import MissingError
+from deeplens.runtimes.cuda import Cuda, CudaError, DeviceBuffer, HostBuffer, Stream, Timer
+from deeplens.scenes.planes import SceneConfig
+from deeplens.training.fit import Machine, fit
+from deeplens.training.fit_blur import BlurConfig, BlurTask
 from tests.test_fit import toy
 from tests.tiny import make_sources
-from training.fit import Machine, fit
-from training.fit_blur import BlurConfig, BlurTask
-from training.scenes import SceneConfig
 
 
 @pytest.fixture(scope="module")

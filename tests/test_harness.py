@@ -13,11 +13,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, HALO
-from model.errors import InputError, MismatchError
-from runtimes.contract import Arrays
-from runtimes.harness import Harness, aperture_from_f_number
-from runtimes.pyramid import geometry
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, HALO
+from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.harness import Harness, aperture_from_f_number
+from deeplens.runtimes.pyramid import geometry
 from tests.fake_runtime import (
     OPEN,
     FakeRuntime,

@@ -12,16 +12,16 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from onnx import TensorProto, helper, numpy_helper
 
-from calibration.fake_quant import fake_quantised, folded, planned
-from calibration.layers import REST, Layer, layers
-from calibration.plan import Choice, Plan, read
-from calibration.scales import Source
-from export import fp16_check, manifest, onnx_graph
-from export import planned as planned_export
-from export.int8 import LEVELS, quantise, quantised_weight, weight_scales
-from model import build
-from model.contract import CONTRACTS, NETWORKS
-from model.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.export import fp16_check, onnx_graph
+from deeplens.export import planned as planned_export
+from deeplens.export.fake_quant import fake_quantised, folded, planned
+from deeplens.export.int8 import LEVELS, quantise, quantised_weight, weight_scales
+from deeplens.export.layers import REST, Layer, layers
+from deeplens.export.precision_plan import Choice, Plan, Source, read
+from deeplens.model import build
+from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.runtimes import manifest
 
 RNG = np.random.default_rng(0)
 
@@ -227,11 +227,11 @@ class TestAnArtefact:
             planned_export.export(entry, other, out=out)
 
     def test_tensorrt_takes_it(self, exported: tuple[Path, manifest.Entry, torch.nn.Module, Plan]) -> None:
-        pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'deeplens[rtx]'")
-        from export.trt_build import Options
-        from export.trt_build import build as engine_of
-        from runtimes.engine_key import Profile
-        from runtimes.trt_api import TensorRt
+        pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is missing: pip install 'deeplens-edge[rtx]'")
+        from deeplens.export.trt_build import Options
+        from deeplens.export.trt_build import build as engine_of
+        from deeplens.runtimes.engine_key import Profile
+        from deeplens.runtimes.trt_api import TensorRt
 
         out, entry, _, plan = exported
         options = Options(profiles=(Profile.static((40, 48)),), compute_capability="8.6")

@@ -10,13 +10,13 @@ from PIL import Image
 from scipy.ndimage import uniform_filter
 from torch import Tensor, nn
 
-from model.layers import FrozenNorm
-from model.lens_blur import PaperLensBlur
-from model.upsampler import PaperUpsampler
+from deeplens.model.layers import FrozenNorm
+from deeplens.model.lens_blur import PaperLensBlur
+from deeplens.model.upsampler import PaperUpsampler
+from deeplens.training.fit_blur import BlurConfig, BlurTask
+from deeplens.training.known_start import IN_FOCUS, start_step
+from deeplens.training.loop import pyramid
 from tests.tiny import make_sources
-from training.fit_blur import BlurConfig, BlurTask
-from training.known_start import IN_FOCUS, start_step
-from training.loop import pyramid
 
 ROOT = Path(__file__).parents[1]
 

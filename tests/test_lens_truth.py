@@ -10,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evaluation import lens_shapes as shapes
-from evaluation.lens_render import PLAIN, Renderer
-from evaluation.lens_scenes import SCENES, LensScene, surfaces
-from evaluation.lens_shapes import Mesh, Surface, board, facing, grid
-from evaluation.lens_textures import LONG, Textures, folder_textures
-from evaluation.lens_truth import (
+from deeplens.console.errors import InputError, MissingError
+from deeplens.evaluation import lens_shapes as shapes
+from deeplens.evaluation.lens_render import PLAIN, Renderer
+from deeplens.evaluation.lens_scenes import SCENES, LensScene, surfaces
+from deeplens.evaluation.lens_shapes import Mesh, Surface, board, facing, grid
+from deeplens.evaluation.lens_textures import LONG, Textures, folder_textures
+from deeplens.evaluation.lens_truth import (
     APERTURES,
     SHARE,
     Settings,
@@ -29,10 +30,9 @@ from evaluation.lens_truth import (
     shown,
     two_seed_psnr,
 )
-from evaluation.metrics import depth_edge_band, psnr
-from model.errors import InputError, MissingError
-from training.renderer import Array
-from training.scenes import Scene
+from deeplens.evaluation.metrics import depth_edge_band, psnr
+from deeplens.scenes.planes import Scene
+from deeplens.scenes.renderer import Array
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 SHIPPED = SAMPLES / "lens"
@@ -278,7 +278,7 @@ def test_the_command_renders_only_what_is_missing(
     assert not list(tmp_path.rglob("*.part"))
 
     capsys.readouterr()
-    monkeypatch.setattr("evaluation.lens_truth.RAYS", (1.0, 2.0, 1.0))  # so is what other rays made
+    monkeypatch.setattr("deeplens.evaluation.lens_truth.RAYS", (1.0, 2.0, 1.0))  # so is what other rays made
     of_samples(tmp_path, "leaves", seed=1)
     assert capsys.readouterr().out.count("leaves/focus") == 1
 

@@ -3,13 +3,13 @@
 import numpy as np
 import torch
 
-from model.build import build
-from runtimes import pyramid as levels_of
-from runtimes.contract import Arrays
-from runtimes.harness import Harness
-from runtimes.pytorch import TorchRuntime
+from deeplens.model.build import build
+from deeplens.runtimes import pyramid as levels_of
+from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.pytorch import TorchRuntime
+from deeplens.training.loop import halve, pyramid, run_loop
 from tests.tiny import textured
-from training.loop import halve, pyramid, run_loop
 
 HEIGHT, WIDTH = 128, 1216
 """Halved twice to 32 × 304, a base that needs no padding and is a little smaller than the largest."""

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.losses import LOSSES, normalised_loss
+from deeplens.training.losses import LOSSES, normalised_loss
 
 
 def by_hand(prediction: np.ndarray, target: np.ndarray, alpha: float) -> float:

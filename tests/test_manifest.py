@@ -13,10 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from export import manifest
-from export.manifest import Entry, TensorEntry
-from model.contract import NETWORKS, VARIANTS
-from model.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.files import file_sha256
+from deeplens.model.contract import NETWORKS, VARIANTS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.manifest import Entry, TensorEntry
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -202,7 +203,7 @@ def test_find_tells_free_from_fixed_sizes(tmp_path: Path) -> None:
     assert found("lens_blur") == free
     assert found("lens_blur", (256, 320)) == fixed
     assert found("depth") == depth
-    with pytest.raises(MissingError, match=r"deeplens export onnx --variant edge --shape 320x256"):
+    with pytest.raises(MissingError, match=r"deeplens export onnx --variant edge --size 256x320"):
         found("lens_blur", (320, 256))
     with pytest.raises(MissingError, match=r"deeplens export onnx --variant edge --out"):
         found("upsample")
@@ -222,7 +223,7 @@ def test_verify_accepts_the_file_and_no_other(tmp_path: Path) -> None:
     path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(MismatchError) as caught:
         manifest.verify(tmp_path, entry)
-    for part in (manifest.file_sha256(path)[:12], entry.sha256[:12], "deeplens export onnx --variant edge"):
+    for part in (file_sha256(path)[:12], entry.sha256[:12], "deeplens export onnx --variant edge"):
         assert part in str(caught.value)
 
     path.unlink()

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from export import manifest
-from export.manifest import Entry
-from model.errors import MismatchError, MissingError
+from deeplens.console.errors import MismatchError, MissingError
+from deeplens.console.files import file_sha256
+from deeplens.runtimes import manifest
+from deeplens.runtimes.manifest import Entry
 from tests.conftest import ROOT
 from tests.test_manifest import make_entry
 
@@ -27,12 +28,12 @@ def test_the_hash_of_a_folder_is_that_of_a_list_as_sha256sum_makes_it(tmp_path: 
     folder = make_folder(tmp_path / "a.mlpackage", **{"Data/weights.txt": "x"})
     names = ["Data/weights.txt", "Data/weights/weight.bin", "Manifest.json"]
     lines = [f"{hashlib.sha256((folder / name).read_bytes()).hexdigest()}  {name}\n" for name in names]
-    assert manifest.file_sha256(folder) == hashlib.sha256("".join(lines).encode()).hexdigest()
+    assert file_sha256(folder) == hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def test_verify_accepts_the_folder_and_no_other(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "coreml" / "a.mlpackage")
-    entry = replace(make_entry(path="coreml/a.mlpackage"), runtime="coreml", sha256=manifest.file_sha256(folder))
+    entry = replace(make_entry(path="coreml/a.mlpackage"), runtime="coreml", sha256=file_sha256(folder))
     assert manifest.verify(tmp_path, entry) == folder
     weights = folder / "Data" / "weights" / "weight.bin"
 
@@ -58,7 +59,7 @@ def test_verify_accepts_the_folder_and_no_other(tmp_path: Path) -> None:
 
 def staged_folder(root: Path, text: str) -> tuple[Path, Entry]:
     staged = make_folder(root / ".a.tmp.mlpackage", **{"Data/weights/weight.bin": text})
-    return staged, replace(make_entry(path="a.mlpackage"), sha256=manifest.file_sha256(staged))
+    return staged, replace(make_entry(path="a.mlpackage"), sha256=file_sha256(staged))
 
 
 def test_a_staged_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:

@@ -7,7 +7,16 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from evaluation.metrics import DEPTH_STEP, PSNR_LIMIT, WINDOW_RADIUS, depth_edge_band, psnr, scores, ssim, ssim_map
+from deeplens.evaluation.metrics import (
+    DEPTH_STEP,
+    PSNR_LIMIT,
+    WINDOW_RADIUS,
+    depth_edge_band,
+    psnr,
+    scores,
+    ssim,
+    ssim_map,
+)
 
 Pair = tuple[np.ndarray, np.ndarray]
 

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from scipy.ndimage import correlate, zoom
 from torch import Tensor, nn
 
-from model.build import build
-from model.contract import CONTRACTS, NETWORKS, VARIANTS
-from model.depth import PaperDepth, PyramidPooling, ResNetBlock
-from model.layers import Bottleneck, FrozenNorm, TripleFeatures, disc_kernel, one_hot_taps, upsample_2x
-from model.lens_blur import PaperLensBlur
-from model.upsampler import PaperUpsampler
+from deeplens.model.build import build
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.model.depth import PaperDepth, PyramidPooling, ResNetBlock
+from deeplens.model.layers import Bottleneck, FrozenNorm, TripleFeatures, disc_kernel, one_hot_taps, upsample_2x
+from deeplens.model.lens_blur import PaperLensBlur
+from deeplens.model.upsampler import PaperUpsampler
 from tests.tiny import random_inputs
 
 # --- Shapes and weights

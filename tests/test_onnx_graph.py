@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from export import manifest, onnx_check, onnx_graph
-from model import build
-from model.contract import CONTRACTS
-from model.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.export import onnx_check, onnx_graph
+from deeplens.model import build
+from deeplens.model.contract import CONTRACTS
+from deeplens.runtimes import manifest
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXED = (40, 48)
@@ -102,7 +103,7 @@ def test_another_resize_mode_exceeds_the_tolerance(exported: Exported, monkeypat
     def corners(x: Tensor) -> Tensor:
         return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True)
 
-    monkeypatch.setattr("model.upsampler.upsample_2x", corners)
+    monkeypatch.setattr("deeplens.model.upsampler.upsample_2x", corners)
     assert_differs(exported, build.load("edge", "upsample"))
 
 
@@ -225,21 +226,10 @@ def test_a_foreign_manifest_is_refused_before_the_work(tmp_path: Path) -> None:
     assert (tmp_path / manifest.FILE_NAME).read_text() == "something else"
 
 
-@pytest.mark.parametrize(("text", "shape"), [("256x320", (256, 320)), ("8x1", (8, 1))])
-def test_parse_shape(text: str, shape: tuple[int, int]) -> None:
-    assert onnx_graph.parse_shape(text) == shape
-
-
-@pytest.mark.parametrize("text", ["256", "256x", "x", "axb", "-8x8", "8x8x8", "8.0x8", ""])
-def test_parse_shape_refuses(text: str) -> None:
-    with pytest.raises(InputError, match="such as 256x256"):
-        onnx_graph.parse_shape(text)
-
-
 @pytest.mark.parametrize(
     ("options", "status", "message"),
     [
-        (["--shape", "100x100"], 3, "multiples of 8"),
+        (["--size", "100x100"], 3, "multiples of 8"),
         (["--network", "denoise"], 3, "unknown network"),
         (["--format", "onnx"], 2, "--format"),
     ],

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from export.onnx_rewrite import rewrite
+from deeplens.export.onnx_rewrite import rewrite
 
 
 def graph(channels: int, *nodes: onnx.NodeProto, constants: dict[str, np.ndarray] | None = None) -> onnx.ModelProto:

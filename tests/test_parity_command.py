@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 from safetensors.torch import save_file
 
-from export.onnx_graph import export_module
-from model.errors import InputError, MismatchError, MissingError
-from parity_tests import run as running
-from parity_tests.candidates import COMPARED
-from parity_tests.collection import write
-from parity_tests.compare import NETWORK, Row, Status, measure
-from parity_tests.lively import lively
-from parity_tests.report import Report
-from parity_tests.run import Request
-from parity_tests.test_collection import collected, produced
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.export.onnx_graph import export_module
+from deeplens.parity_tests import run as running
+from deeplens.parity_tests.candidates import COMPARED
+from deeplens.parity_tests.collection import write
+from deeplens.parity_tests.compare import NETWORK, Row, Status, measure
+from deeplens.parity_tests.lively import lively
+from deeplens.parity_tests.report import Report
+from deeplens.parity_tests.run import Request
+from deeplens.parity_tests.test_collection import collected, produced
 from tests.conftest import Command
 
 ARRAY = np.linspace(0, 1, 48).reshape(1, 3, 4, 4)
@@ -104,7 +104,7 @@ def test_bad_options_end_before_the_work(deeplens: Command, tmp_path: Path) -> N
 
 def test_without_torch_it_names_the_extra(deeplens_process: Command) -> None:
     result = deeplens_process("parity", without=["torch"])
-    assert (result.status, "deeplens[torch]" in result.error) == (MissingError.exit_code, True)
+    assert (result.status, "deeplens-edge[torch]" in result.error) == (MissingError.exit_code, True)
     assert "torch" not in deeplens_process("parity", "--help").loaded
 
 

@@ -12,12 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import ExifTags, Image, ImageCms
 
-from model.errors import InputError
-from runtimes.photo import (
-    read_disparity,
-    read_photo,
-    write_photo,
-)
+from deeplens.console.errors import InputError
+from deeplens.runtimes.photo import read_disparity, read_photo, write_photo
 
 
 def noise(*shape: int, dtype: type = np.uint8) -> np.ndarray:

@@ -10,15 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.errors import InputError
-from runtimes.photo import (
-    Photo,
-    read_photo,
-    side_by_side,
-    to_8_bit,
-    write_disparity,
-    write_photo,
-)
+from deeplens.console.errors import InputError
+from deeplens.runtimes.photo import Photo, read_photo, side_by_side, to_8_bit, write_disparity, write_photo
 from tests.test_photo import noise, smooth
 
 

@@ -16,13 +16,13 @@ from coremltools.models.compute_device import (
 )
 from torch import nn
 
-from export import placement
-from export.coreml_package import Recipe, save
-from export.placement import lint_package
-from export.placement_rules import VERDICTS
-from model import build
-from model.contract import CONTRACTS
-from model.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.export import placement
+from deeplens.export.coreml_package import Recipe, save
+from deeplens.export.placement import lint_package
+from deeplens.export.placement_rules import VERDICTS
+from deeplens.model import build
+from deeplens.model.contract import CONTRACTS
 from tests.conftest import Command
 from tests.test_placement_rules import names
 

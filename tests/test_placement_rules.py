@@ -9,10 +9,10 @@ import pytest
 from coremltools.converters.mil import Builder as mb  # noqa: N813
 from coremltools.converters.mil.mil import types
 
-from export import placement
-from export.placement import Placed, lint_package
-from export.placement_checks import NATIVE, NO_PATH, Operation
-from export.placement_rules import CHIPS, RULES, VERDICTS, Rule
+from deeplens.export import placement
+from deeplens.export.placement import Placed, lint_package
+from deeplens.export.placement_checks import NATIVE, NO_PATH, Operation
+from deeplens.export.placement_rules import CHIPS, RULES, VERDICTS, Rule
 
 Var = Any
 """A value of coremltools' builder."""

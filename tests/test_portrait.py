@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from model.errors import InputError, MissingError
-from runtimes.heic import is_heic
-from runtimes.photo import read_photo
-from runtimes.portrait import embedded_disparity, embedded_map, holds_depth
+from deeplens.console.errors import InputError, MissingError
+from deeplens.runtimes.heic import is_heic
+from deeplens.runtimes.photo import read_photo
+from deeplens.runtimes.portrait import embedded_disparity, embedded_map, holds_depth
 from tests.conftest import ROOT, Command
 from tests.portrait_files import META, STANDARD, jpeg, segment, write_dynamic_depth, write_gdepth
 from tests.tiny import textured
@@ -152,7 +152,7 @@ class TestHeic:
         monkeypatch.setitem(__import__("sys").modules, "pillow_heif", None)
         (tmp_path / "a.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
         for read in (read_photo, embedded_disparity):
-            with pytest.raises(MissingError, match=r"deeplens\[heic\]"):
+            with pytest.raises(MissingError, match=r"deeplens-edge\[heic\]"):
                 read(tmp_path / "a.heic")
 
     @pytest.mark.skipif(not PUG.is_file(), reason="data/rgbd/pug.heic is not there: `make data` brings it")
@@ -210,4 +210,4 @@ class TestCommand:
             without=("pillow_heif",),
         )  # fmt: skip
         assert missing.status == MissingError.exit_code
-        assert "deeplens[heic]" in missing.error
+        assert "deeplens-edge[heic]" in missing.error

@@ -10,20 +10,20 @@ import pytest
 import torch
 from PIL import Image
 
-from calibration import calibrate, inputs, page, pareto
-from calibration.layers import REST, Layer, layers, rest_operations
-from calibration.photos import photo
-from calibration.plan import Choice, read
-from calibration.quality import Judge, decibels
-from calibration.scales import Source
-from calibration.search import Assignment, cheapest, costs, ordered
-from calibration.sensitivity import Notebook
-from export import manifest, onnx_graph
-from model import build
-from model.contract import CONTRACTS, NETWORKS
-from model.cost import cost
-from model.errors import InputError, MismatchError
-from runtimes.ort import OnnxRuntime
+from deeplens.calibration import calibrate, inputs, page, pareto
+from deeplens.calibration.photos import photo
+from deeplens.calibration.quality import Judge, decibels
+from deeplens.calibration.search import Assignment, cheapest, costs, ordered
+from deeplens.calibration.sensitivity import Notebook
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.export import onnx_graph
+from deeplens.export.layers import REST, Layer, layers, rest_operations
+from deeplens.export.precision_plan import Choice, Source, read
+from deeplens.model import build
+from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.model.cost import cost
+from deeplens.runtimes import manifest
+from deeplens.runtimes.ort import OnnxRuntime
 from tests.tiny import textured
 
 

@@ -8,8 +8,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from model.contract import ALIGNMENT, BASE_LONG_SIDE, MIN_SIZE
-from runtimes.pyramid import (
+from deeplens.model.contract import ALIGNMENT, BASE_LONG_SIDE, MIN_SIZE
+from deeplens.runtimes.pyramid import (
     Geometry,
     doubled,
     geometry,

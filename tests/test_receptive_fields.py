@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from model.build import build
-from model.contract import ALIGNMENT, CONTRACTS, HALO
-from model.layers import TripleFeatures
+from deeplens.model.build import build
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, HALO
+from deeplens.model.layers import TripleFeatures
 from tests.tiny import random_inputs
 
 # --- Receptive fields: measured by a NaN, which every operation hands on, against what the layers say

@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from evaluation.refinement import FILTERS, gained, main, refined
-from model.errors import MissingError
+from deeplens.console.errors import MissingError
+from deeplens.research.refinement import FILTERS, gained, main, refined
 
 
 def soft_step() -> tuple[np.ndarray, np.ndarray, np.ndarray]:

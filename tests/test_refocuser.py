@@ -9,16 +9,24 @@ import numpy as np
 import pytest
 import torch
 
-from model import build
-from model.contract import DEPTH_BY_LEVEL, DEPTH_SIZE, R_MAX, SHARP_BOUND, SHARP_IN_FOCUS, SOFT_BOUND, SOFT_RADIUS
-from model.errors import MismatchError
-from model.upsampler import EdgeUpsampler
-from runtimes import open_runtime
-from runtimes.contract import Arrays
-from runtimes.harness import Harness
-from runtimes.photo import read_photo
-from runtimes.pyramid import doubled
-from runtimes.tiling import plan
+from deeplens.console.errors import MismatchError
+from deeplens.model import build
+from deeplens.model.contract import (
+    DEPTH_BY_LEVEL,
+    DEPTH_SIZE,
+    R_MAX,
+    SHARP_BOUND,
+    SHARP_IN_FOCUS,
+    SOFT_BOUND,
+    SOFT_RADIUS,
+)
+from deeplens.model.upsampler import EdgeUpsampler
+from deeplens.runtimes import open_runtime
+from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.photo import read_photo
+from deeplens.runtimes.pyramid import doubled
+from deeplens.runtimes.tiling import plan
 from tests.conftest import ROOT
 from tests.fake_runtime import OPEN, FakeRuntime, FakeSession, depth_map, photo, small_halos
 
@@ -234,7 +242,7 @@ class TestAgain:
     def test_the_pyramid_is_made_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ready = Harness(FakeRuntime()).photo(photo(333, 701), depth_map())
         for name in ("picture_levels", "registered_disparity"):
-            monkeypatch.setattr(f"runtimes.refocuser.{name}", lambda *_: pytest.fail("made again"))
+            monkeypatch.setattr(f"deeplens.runtimes.refocuser.{name}", lambda *_: pytest.fail("made again"))
         ready.refocus(**OPEN)
 
 

@@ -8,8 +8,7 @@ import pytest
 from skimage.color import rgb2xyz
 from skimage.color.colorconv import xyz_from_rgb
 
-from tests.tiny import textured
-from training.renderer import (
+from deeplens.scenes.renderer import (
     Array,
     Plane,
     composite,
@@ -21,6 +20,7 @@ from training.renderer import (
     srgb_to_linear,
     visible_disparity,
 )
+from tests.tiny import textured
 
 SIZE = 72
 RADIUS = 6.0

@@ -10,9 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-import evaluation.rgbd
-from evaluation.metrics import psnr
-from evaluation.rgbd import (
+from deeplens.console.errors import MissingError
+from deeplens.evaluation import rgbd
+from deeplens.evaluation.metrics import psnr
+from deeplens.evaluation.rgbd import (
     Picture,
     fill_from_behind,
     layers,
@@ -23,11 +24,18 @@ from evaluation.rgbd import (
     resized,
     rgbd_scenes,
 )
-from model.errors import MissingError
-from runtimes.photo import write_photo
+from deeplens.runtimes.photo import write_photo
+from deeplens.scenes.planes import PhotoConfig, Scene
+from deeplens.scenes.renderer import (
+    Array,
+    Plane,
+    composite,
+    linear_to_srgb,
+    render_exact,
+    srgb_to_linear,
+    visible_disparity,
+)
 from tests.tiny import textured
-from training.renderer import Array, Plane, composite, linear_to_srgb, render_exact, srgb_to_linear, visible_disparity
-from training.scenes import PhotoConfig, Scene
 
 RADIUS = 5.0
 BORDER = margin(RADIUS)
@@ -134,7 +142,7 @@ class TestLayers:
 
     @pytest.mark.parametrize("tile", [16, 128])
     def test_shifting_whole_planes_is_the_exact_renderer(self, tile: int, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(evaluation.rgbd, "TILE", tile)
+        monkeypatch.setattr(rgbd, "TILE", tile)
         scene = [*planes(front=0.6), Plane(planes()[1].light, planes()[1].coverage, (0.75, 0.0, 0.0))]
         found = render_facing(scene, focal=0.3, radius=RADIUS, margin=BORDER, points=24)
         expected = render_exact(scene, focal=0.3, radius=RADIUS, points=24)[INNER, INNER]
@@ -167,11 +175,11 @@ class TestFiles:
         write_photo(tmp_path / "rgbd" / "square.png", photo)
         np.savez(tmp_path / "rgbd" / "square.npz", disparity)
         config = PhotoConfig(size=60, steps=1)
-        monkeypatch.setattr(evaluation.rgbd, "TEST_CONFIG", config)
+        monkeypatch.setattr(rgbd, "TEST_CONFIG", config)
         focus = {"square": (0.5, 0.5), "wall": (0.1, 0.1)}
-        square = Picture("square", ("square.png", "square.npz"), evaluation.rgbd.read_motorcycle, focus)
-        monkeypatch.setattr(evaluation.rgbd, "PICTURES", (square,))
-        monkeypatch.setattr(evaluation.rgbd, "make_scene", partial(make_scene, points=4))
+        square = Picture("square", ("square.png", "square.npz"), rgbd.read_motorcycle, focus)
+        monkeypatch.setattr(rgbd, "PICTURES", (square,))
+        monkeypatch.setattr(rgbd, "make_scene", partial(make_scene, points=4))
         return tmp_path
 
     def test_the_command_writes_scenes_and_keeps_them(self, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -195,7 +203,7 @@ class TestFiles:
         def no_scene(*_arguments: object, **_options: object) -> None:
             raise AssertionError
 
-        monkeypatch.setattr(evaluation.rgbd, "make_scene", no_scene)
+        monkeypatch.setattr(rgbd, "make_scene", no_scene)
         main(data)
 
     def test_what_is_missing_is_named(self, data: Path, tmp_path: Path) -> None:

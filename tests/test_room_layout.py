@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from training.furniture import Model
-from training.room_cameras import card_yaw, sample_camera
-from training.room_layout import sample_scene
-from training.room_plan import HDRIS, Camera, Item, Scene, Stock, Waves
-from training.sources import Sources
+from deeplens.scenes.furniture import Model
+from deeplens.scenes.room_cameras import card_yaw, sample_camera
+from deeplens.scenes.room_layout import sample_scene
+from deeplens.scenes.room_plan import HDRIS, Camera, Item, Scene, Stock, Waves
+from deeplens.scenes.sources import Sources
 
 
 def a_model(name: str, size: tuple[float, float, float], **values: object) -> Model:

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-import training.rooms as rooms
-from training.furniture import CATALOGUE, Model, read_library
-from training.room_plan import Box, Camera, Item, Scene, Sky, Surface, Waves
-from training.room_render import Renderer
-from training.rooms import load_room, render_rooms, room_files
-from training.sources import Sources
+import deeplens.scenes.rooms as rooms
+from deeplens.scenes.furniture import CATALOGUE, Model, read_library
+from deeplens.scenes.room_plan import Box, Camera, Item, Scene, Sky, Surface, Waves
+from deeplens.scenes.room_render import Renderer
+from deeplens.scenes.rooms import load_room, render_rooms, room_files
+from deeplens.scenes.sources import Sources
 
 pytest.importorskip("bpy", reason="Blender's Python module is not installed (dependency group `rooms`)")
 pytest.importorskip("OpenEXR", reason="OpenEXR is not installed (dependency group `rooms`)")

@@ -11,12 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-import training.room_render as render_module
-import training.rooms as rooms
-from model.errors import InputError, MismatchError, MissingError
-from tests.test_room_layout import MODELS, SOURCES
-from training.room_plan import Camera, Scene
-from training.rooms import (
+import deeplens.scenes.room_render as render_module
+import deeplens.scenes.rooms as rooms
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.scenes.room_plan import Camera, Scene
+from deeplens.scenes.rooms import (
     LEVELS,
     VIEWS,
     developed,
@@ -27,6 +26,7 @@ from training.rooms import (
     render_rooms,
     room_files,
 )
+from tests.test_room_layout import MODELS, SOURCES
 
 ROWS = np.repeat((np.arange(320) + 0.5)[:, None] / 320, 320, 1)
 

@@ -7,15 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import runtimes
-from export import manifest, onnx_graph
-from export.onnx_check import random_inputs
-from model import build
-from model.contract import CONTRACTS
-from model.errors import InputError, MismatchError, MissingError
-from runtimes.contract import Arrays, Runtime, check_inputs
-from runtimes.ort import OnnxRuntime
-from runtimes.pytorch import TorchRuntime
+from deeplens import runtimes
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.files import file_sha256
+from deeplens.export import onnx_graph
+from deeplens.export.onnx_check import random_inputs
+from deeplens.model import build
+from deeplens.model.contract import CONTRACTS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.contract import Arrays, Runtime, check_inputs
+from deeplens.runtimes.ort import OnnxRuntime
+from deeplens.runtimes.pytorch import TorchRuntime
 
 ROOT = Path(__file__).resolve().parent.parent
 FIXED = (40, 48)
@@ -80,7 +82,7 @@ def test_fixed_shapes(exported: Path) -> None:
         assert np.abs(left - right).max() <= 1e-6
         with pytest.raises(InputError, match=r"picture_high is \(1, 3, 96, 96\), expected \(1, 3, 80, 96\)"):
             fixed.open("upsample").run(inputs_of("upsample", (48, 48)))
-    with pytest.raises(MissingError, match="--shape 64x64"):
+    with pytest.raises(MissingError, match="--size 64x64"):
         OnnxRuntime(artifacts=exported, shapes=(64, 64)).open("upsample")
 
 
@@ -202,7 +204,7 @@ def test_a_file_that_onnx_runtime_cannot_load(exported: Path, tmp_path: Path) ->
     entry, path = copy_of(exported, tmp_path)
     for data in (b"not a graph\nat all", b"", path.read_bytes()[:-1000]):
         path.write_bytes(data)
-        manifest.add(tmp_path, replace(entry, sha256=manifest.file_sha256(path)))
+        manifest.add(tmp_path, replace(entry, sha256=file_sha256(path)))
         with pytest.raises(MismatchError, match=r"can't load .*: rebuild it with `deeplens export onnx") as caught:
             OnnxRuntime(artifacts=tmp_path, shapes=FIXED).open("upsample")
         assert "\n" not in str(caught.value)
@@ -267,8 +269,8 @@ for name, module in (("torch", "torch"), ("onnx", "onnxruntime")):
 """
     said = python(code, str(exported), str(tmp_path))
     assert [line[line.index("pip") :] for line in said.splitlines()] == [
-        "pip install 'deeplens[torch]'",
-        "pip install 'deeplens[onnx]'",
+        "pip install 'deeplens-edge[torch]'",
+        "pip install 'deeplens-edge[onnx]'",
     ]
     expected = OnnxRuntime(artifacts=exported).open("upsample").run(inputs)["blurred_high"]
     np.testing.assert_allclose(np.load(tmp_path / "blurred.npy"), expected, atol=1e-6, rtol=0)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from deeplens.scenes.lights import relit, with_lights
+from deeplens.scenes.planes import SceneConfig, make_scene
+from deeplens.scenes.renderer import Plane, disc, render_exact, render_layered, srgb_to_linear
+from deeplens.scenes.sources import Sources
 from tests.tiny import make_sources
-from training.lights import relit, with_lights
-from training.renderer import Plane, disc, render_exact, render_layered, srgb_to_linear
-from training.scenes import SceneConfig, make_scene
-from training.sources import Sources
 
 SMALL = SceneConfig(size=64, steps=1)
 

@@ -10,12 +10,10 @@ import pytest
 import torch
 from scipy.ndimage import binary_dilation, binary_erosion
 
-from model.contract import R_MAX
-from runtimes.pyramid import geometry
-from tests.tiny import make_sources
-from training import scenes
-from training.renderer import Plane, composite
-from training.scenes import (
+from deeplens.model.contract import R_MAX
+from deeplens.runtimes.pyramid import geometry
+from deeplens.scenes import planes as scenes
+from deeplens.scenes.planes import (
     LARGE_TEST_CONFIG,
     TEST_CONFIG,
     TEST_SCENES,
@@ -26,8 +24,10 @@ from training.scenes import (
     make_scene,
     test_scenes,
 )
-from training.sources import SPLITS, Sources, read_table
-from training.stream import LARGE_EVERY, SceneStream, write_scenes
+from deeplens.scenes.renderer import Plane, composite
+from deeplens.scenes.sources import SPLITS, Sources, read_table
+from deeplens.scenes.stream import LARGE_EVERY, SceneStream, write_scenes
+from tests.tiny import make_sources
 
 test_scenes.__test__ = False  # type: ignore[attr-defined]  # a stream of scenes, no test
 

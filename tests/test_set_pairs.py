@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from model.errors import InputError
-from training.set_pairs import Role, find_pairs
+from deeplens.console.errors import InputError
+from deeplens.training.set_pairs import Role, find_pairs
 
 
 def touch(root: Path, *names: str) -> None:

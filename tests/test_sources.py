@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from PIL import Image
 
-from model.errors import InputError, MissingError
-from training.sources import SPLITS, TABLE, Entry, folder, load_background, load_cutout, read_table, shipped
+from deeplens.console.errors import InputError, MissingError
+from deeplens.scenes.sources import SPLITS, TABLE, Entry, folder, load_background, load_cutout, read_table, shipped
 
 SAMPLES = Path(__file__).parents[1] / "samples"
 SERIES = ("gnu-", "pig_golden", "cow_white|bull", "bradley|infantry", "drum")

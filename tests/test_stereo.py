@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from evaluation.stereo import census, costs, main, match, stereo_pairs
-from model.errors import MissingError
+from deeplens.console.errors import MissingError
+from deeplens.evaluation.stereo import census, costs, main, match, stereo_pairs
 
 
 def texture(height: int, width: int, seed: int) -> np.ndarray:

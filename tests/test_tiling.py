@@ -2,9 +2,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.contract import ALIGNMENT, MIN_SIZE
-from model.errors import MismatchError
-from runtimes.tiling import Span, plan, spans
+from deeplens.console.errors import MismatchError
+from deeplens.model.contract import ALIGNMENT, MIN_SIZE
+from deeplens.runtimes.tiling import Span, plan, spans
 
 aligned = st.integers(MIN_SIZE // ALIGNMENT, 120).map(lambda count: count * ALIGNMENT)
 halos = st.integers(0, 8).map(lambda count: count * ALIGNMENT)

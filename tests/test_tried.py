@@ -8,12 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tests.tiny import make_sources
-from training.ablations import TRAIN_SCENES, ArmTask
-from training.arms import ARMS
-from training.fit_blur import BlurAndStep
-from training.stream import StoredScenes, write_scenes
-from training.tried import (
+from deeplens.research.ablations import TRAIN_SCENES, ArmTask
+from deeplens.research.arms import ARMS
+from deeplens.research.tried import (
     EasyFirst,
     TriedBlurAndStep,
     Ways,
@@ -22,6 +19,9 @@ from training.tried import (
     weighted_l1,
     widest_circle,
 )
+from deeplens.scenes.stream import StoredScenes, write_scenes
+from deeplens.training.fit_blur import BlurAndStep
+from tests.tiny import make_sources
 
 RADIUS = TRAIN_SCENES.radius
 

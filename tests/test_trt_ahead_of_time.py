@@ -10,16 +10,17 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from export import fp16, manifest, onnx_graph
-from export.trt_build import Options, build
-from model import build as networks
-from model.contract import CONTRACTS, NETWORKS, VARIANTS
-from model.errors import MismatchError
-from runtimes.engine_key import Profile, from_entry
-from runtimes.trt_api import TensorRt
+from deeplens.console.errors import MismatchError
+from deeplens.export import fp16, onnx_graph
+from deeplens.export.trt_build import Options, build
+from deeplens.model import build as networks
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.engine_key import Profile, from_entry
+from deeplens.runtimes.trt_api import TensorRt
 from tests.conftest import Command
 
-pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'deeplens[rtx]'")
+pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'deeplens-edge[rtx]'")
 
 PROFILES = (Profile.static((40, 48)), Profile((32, 32), (64, 64), (128, 128)))
 CAPABILITIES = ("7.5", "8.6", "12.0")
@@ -55,7 +56,7 @@ def engine(
 @pytest.mark.parametrize(("variant", "network"), ALL)
 def test_fp32_and_fp16_graphs_are_taken(api: TensorRt, variant: str, network: str) -> None:
     single = graph(variant, network)
-    half, _ = fp16.convert(single, rules=fp16.KEPT.get((variant, network), ()))
+    half = fp16.convert(single)
     weights = sum(numpy_helper.to_array(each).nbytes for each in half.graph.initializer)
     sizes = [len(engine(api, network, model)) for model in (single, half)]
     assert min(sizes) > 0.5 * weights
@@ -63,13 +64,13 @@ def test_fp32_and_fp16_graphs_are_taken(api: TensorRt, variant: str, network: st
 
 @pytest.mark.parametrize("capability", CAPABILITIES)
 def test_fp16_for_each_compute_capability(api: TensorRt, capability: str) -> None:
-    half, _ = fp16.convert(graph("edge", "upsample"))
+    half = fp16.convert(graph("edge", "upsample"))
     other = "8.6" if capability != "8.6" else "8.9"
     assert engine(api, "upsample", half, capability=capability) != engine(api, "upsample", half, capability=other)
 
 
 def test_half_inputs_and_outputs_are_taken(api: TensorRt) -> None:
-    half, _ = fp16.convert(graph("edge", "lens_blur"), fp16_io=True)
+    half = fp16.convert(graph("edge", "lens_blur"), fp16_io=True)
     assert engine(api, "lens_blur", half)
 
 
@@ -134,7 +135,7 @@ class TestWhatIsRefused:
 
 
 def test_the_command_from_weights_to_engines(deeplens: Command, tmp_path: Path) -> None:
-    arguments: tuple[str, ...] = ("--variant", "edge", "--network", "upsample", "--shape", "40x48", "--target", "rtx")
+    arguments: tuple[str, ...] = ("--variant", "edge", "--network", "upsample", "--size", "48x40", "--target", "rtx")
     arguments += ("--compute-capability", "8.6", "--compute-capability", "12.0", "--out", str(tmp_path))
     result = deeplens("export", "trt", *arguments)
     assert result.status == 0, result.err

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from export import trt
-from export.trt_plan import TARGETS, jobs
-from model.errors import InputError, MissingError
-from runtimes.cuda import Cuda
+from deeplens.console.errors import InputError, MissingError
+from deeplens.export import trt
+from deeplens.export.trt_plan import TARGETS, jobs
+from deeplens.runtimes.cuda import Cuda
 from tests.conftest import Command
 
 DEFAULTS: dict[str, Any] = {
@@ -74,7 +74,7 @@ class TestCommand:
 
     @pytest.mark.parametrize(
         "arguments",
-        [("--variant", "huge"), ("--network", "denoise"), ("--target", "tpu"), ("--photo", "big"), ("--shape", "41x40"),
+        [("--variant", "huge"), ("--network", "denoise"), ("--target", "tpu"), ("--photo", "big"), ("--size", "40x41"),
          ("--photo", "0x5"), ("--precision", "fp64"), ("--target", "desktop", "--compute-capability", "8.9")],
     )  # fmt: skip
     def test_bad_options(self, deeplens: Command, tmp_path: Path, arguments: tuple[str, ...]) -> None:
@@ -83,7 +83,7 @@ class TestCommand:
         assert not (tmp_path / "new").exists()
 
     def test_int8_of_weights_that_the_plan_is_not_of(self, deeplens: Command, tmp_path: Path) -> None:
-        pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'deeplens[rtx]'")
+        pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is missing: pip install 'deeplens-edge[rtx]'")
         arguments = ("--target", "rtx", "--variant", "edge", "--network", "upsample", "--precision", "int8")
         result = deeplens("export", "trt", *arguments, "--weights", "initial", "--out", tmp_path / "new")
         assert result.status == 5

@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from export import manifest
-from model.errors import InputError, MismatchError, MissingError
-from runtimes.cuda import Cuda
-from runtimes.trt_api import TensorRt
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.files import file_sha256
+from deeplens.runtimes import manifest
+from deeplens.runtimes.cuda import Cuda
+from deeplens.runtimes.trt_api import TensorRt
 from tests.cuda_stand_in import Cudart
 from tests.trt_engines import PROFILES, add_engine, inputs_of, library_of, runtime_of
 from tests.trt_stand_in import BINDINGS, TensorRtStandIn, engine_bytes
@@ -77,7 +78,7 @@ def test_a_broken_or_other_engine_with_a_right_hash_is_refused(
     entry = add_engine(tmp_path, "upsample", module)
     path = tmp_path / entry.path
     path.write_bytes(data)
-    manifest.add(tmp_path, replace(entry, sha256=manifest.file_sha256(path)))
+    manifest.add(tmp_path, replace(entry, sha256=file_sha256(path)))
     with (
         runtime_of(tmp_path, module) as runtime,
         pytest.raises(MismatchError, match=r"rebuild it with `deep.*--rebuild`"),

@@ -12,14 +12,15 @@ import numpy as np
 import onnx
 import pytest
 
-from export import manifest, trt
-from export.trt_build import MEBIBYTE, Options, TimingCache, build
-from export.trt_plan import Job
-from model.contract import CONTRACTS
-from model.errors import InputError, MismatchError, MissingError
-from runtimes.cuda import Cuda
-from runtimes.engine_key import ANY, Profile, from_entry
-from runtimes.trt_api import TensorRt
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.export import trt
+from deeplens.export.trt_build import MEBIBYTE, Options, TimingCache, build
+from deeplens.export.trt_plan import Job
+from deeplens.model.contract import CONTRACTS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.cuda import Cuda
+from deeplens.runtimes.engine_key import ANY, Profile, from_entry
+from deeplens.runtimes.trt_api import TensorRt
 from tests.cuda_stand_in import Cudart
 from tests.trt_stand_in import BINDINGS, TensorRtStandIn
 
@@ -275,8 +276,8 @@ def test_a_classic_engine_on_a_gpu_gives_what_onnx_runtime_gives(out: Path) -> N
         place = trt.place("desktop", command="")
     except MissingError as error:
         pytest.skip(str(error))
-    from runtimes.ort import OnnxRuntime
-    from runtimes.trt import TrtRuntime
+    from deeplens.runtimes.ort import OnnxRuntime
+    from deeplens.runtimes.trt import TrtRuntime
 
     entry, _ = trt.export(job_of(), place, source_of(out), out=out, command="deeplens export trt")
     rng = np.random.default_rng(0)

@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from export import manifest
-from model.contract import CONTRACTS
-from model.errors import InputError, MismatchError, MissingError
-from runtimes.cuda import Cuda
-from runtimes.engine_key import Profile
-from runtimes.harness import Harness
-from runtimes.ort import OnnxRuntime
-from runtimes.trt import TrtRuntime
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.files import file_sha256
+from deeplens.model.contract import CONTRACTS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.cuda import Cuda
+from deeplens.runtimes.engine_key import Profile
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.ort import OnnxRuntime
+from deeplens.runtimes.trt import TrtRuntime
 from tests.cuda_stand_in import Cudart, Status
 from tests.trt_engines import LEVEL, OTHER, PROFILES, add_engine, inputs_of, runtime_of
 from tests.trt_stand_in import BINDINGS, TensorRtStandIn, compute, engine_bytes
@@ -216,7 +217,7 @@ def test_a_size_that_no_profile_holds_names_the_command(tmp_path: Path, module: 
     add_engine(tmp_path, "lens_blur", module, profiles=(Profile.static(LEVEL),))
     with runtime_of(tmp_path, module) as runtime:
         with pytest.raises(
-            InputError, match=r"takes 40x48, 64x56, not 48x48: rebuild it with --shape 48x48 beside `deep"
+            InputError, match=r"takes 40x48, 64x56, not 48x48: rebuild it with --size 48x48 beside `deep"
         ):
             runtime.open("upsample").run(inputs_of((48, 48)))
         # One static profile is a fixed size: the harness cuts its tiles so.
@@ -228,7 +229,7 @@ def test_half_precision_inputs_and_outputs(tmp_path: Path, module: TensorRtStand
     entry = add_engine(tmp_path, "upsample", module)
     path = tmp_path / entry.path
     path.write_bytes(engine_bytes("upsample", PROFILES, dtype="float16"))
-    manifest.add(tmp_path, replace(entry, sha256=manifest.file_sha256(path)))
+    manifest.add(tmp_path, replace(entry, sha256=file_sha256(path)))
     inputs = inputs_of()
     with runtime_of(tmp_path, module) as runtime:
         found = runtime.open("upsample").run(inputs)["blurred_high"]

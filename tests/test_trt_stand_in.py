@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from runtimes.trt_api import LIBRARIES, TensorRt
+from deeplens.runtimes.trt_api import LIBRARIES, TensorRt
 from tests.cuda_stand_in import Cudart, Misuse
 from tests.record_trt_bindings import record
 from tests.trt_stand_in import BINDINGS, TensorRtStandIn, engine_bytes

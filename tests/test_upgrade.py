@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from model.errors import MismatchError
+from deeplens.console.errors import MismatchError
+from deeplens.scenes.planes import SceneConfig
+from deeplens.training.fit import FitConfig, changed_settings, fit
+from deeplens.training.fit_blur import BlurConfig
 from tests.test_fit import ALONE, CONFIG, ToyTask, checkpoint, toy
-from training.fit import FitConfig, changed_settings, fit
-from training.fit_blur import BlurConfig
-from training.scenes import SceneConfig
 
 
 @dataclass(frozen=True)

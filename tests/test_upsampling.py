@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evaluation.baselines import UPSAMPLERS, upsampled_photo
-from evaluation.baselines.upsampling import guided_filter, joint_bilateral
-from runtimes.pyramid import Geometry, doubled, halve, pad_to
+from deeplens.evaluation.baselines import UPSAMPLERS, upsampled_photo
+from deeplens.evaluation.baselines.upsampling import guided_filter, joint_bilateral
+from deeplens.runtimes.pyramid import Geometry, doubled, halve, pad_to
 from tests.tiny import textured
 
 each = pytest.mark.parametrize("name", UPSAMPLERS)

@@ -20,10 +20,10 @@ import pytest
 import yaml
 
 from deeplens.app import main
-from export.coreml import recipes
-from export.trt_plan import TARGETS
-from model.contract import CONTRACTS, NETWORKS, VARIANTS
-from parity_tests.candidates import COMPARED, PRECISIONS
+from deeplens.export.coreml import recipes
+from deeplens.export.trt_plan import TARGETS
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.parity_tests.candidates import COMPARED, PRECISIONS
 from tests.conftest import ROOT
 from tests.test_project import EXTRAS
 
@@ -243,8 +243,8 @@ def test_each_command_of_make_exists(target: str) -> None:
         "deeplens lint artifacts/coreml/edge_*_fp16_iOS16.mlpackage",
         "python -m pip install -e '.[exports]'",
         "python -m pip install -c constraint.txt -e .",
-        "python -m parity_tests.fault",
-        "python -m deeplens.demo --fokus 1,1",
+        "python -m deeplens.parity_tests.fault",
+        "python -m deeplens.commands.demo --fokus 1,1",
         "python -m pytest tests/test_nothing.py",
         "bash .ci/runs",
         "make tset",

@@ -7,8 +7,8 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from model.contract import CONTRACTS
-from training.sources import Sources, folder
+from deeplens.model.contract import CONTRACTS
+from deeplens.scenes.sources import Sources, folder
 
 
 def random_inputs(network: str, height: int, width: int, *, seed: int = 0, count: int = 1) -> list[Tensor]:

@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from export import manifest
-from export.onnx_check import random_inputs
-from model.contract import CONTRACTS
-from runtimes.contract import Arrays
-from runtimes.cuda import Cuda
-from runtimes.engine_key import EngineKey, Profile, to_more
-from runtimes.trt import TrtRuntime
-from runtimes.trt_api import Library, TensorRt
+from deeplens.console.files import file_sha256
+from deeplens.export.onnx_check import random_inputs
+from deeplens.model.contract import CONTRACTS
+from deeplens.runtimes import manifest
+from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.cuda import Cuda
+from deeplens.runtimes.engine_key import EngineKey, Profile, to_more
+from deeplens.runtimes.trt import TrtRuntime
+from deeplens.runtimes.trt_api import Library, TensorRt
 from tests.trt_stand_in import TensorRtStandIn, engine_bytes
 
 LEVEL, OTHER = (40, 48), (64, 56)
@@ -41,7 +42,7 @@ def add_engine(
         for side in (CONTRACTS[network].inputs, CONTRACTS[network].outputs)
     )
     entry = manifest.Entry(
-        network, "edge", "trt", "fp16", path.relative_to(folder).as_posix(), manifest.file_sha256(path), "0" * 64,
+        network, "edge", "trt", "fp16", path.relative_to(folder).as_posix(), file_sha256(path), "0" * 64,
         inputs, outputs, tools={}, opset=20, dynamic=True, created="2026-01-01T00:00:00+00:00",
         more=to_more(key, command="deeplens export trt --target desktop"),
     )  # fmt: skip

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from model.contract import CONTRACTS
-from runtimes.engine_key import Profile
+from deeplens.model.contract import CONTRACTS
+from deeplens.runtimes.engine_key import Profile
 from tests.cuda_stand_in import Cudart, Misuse, Operation, Status
 
 BINDINGS = {

@@ -2,7 +2,7 @@
 
 Four kinds alternate, so that every mini-batch is mixed (section 3.1):
 
-- room: a rendered picture with exact disparity (`training.rooms`); in a third of them a photographic cut-out stands at
+- room: a rendered picture with exact disparity (`scenes.rooms`); in a third of them a photographic cut-out stands at
   the disparity of what it stands on. No segmentation.
 - composed: cut-outs stand on the ground of a photo; the ground rises in disparity from a horizon to the bottom edge, a
   cut-out has the disparity of the ground where it stands, or a little more. Exact disparity, no segmentation.
@@ -21,12 +21,12 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter
 from torch.utils.data import Dataset
 
-from model.contract import DEPTH_SIZE
-from training.fit import Sample
-from training.mattes import load_matte
-from training.renderer import Array, linear_to_srgb, srgb_to_linear
-from training.rooms import load_room
-from training.sources import Sources, load_background, load_cutout
+from deeplens.model.contract import DEPTH_SIZE
+from deeplens.scenes.mattes import load_matte
+from deeplens.scenes.renderer import Array, linear_to_srgb, srgb_to_linear
+from deeplens.scenes.rooms import load_room
+from deeplens.scenes.sources import Sources, load_background, load_cutout
+from deeplens.scenes.stream import Sample
 
 Box = tuple[float, float, float, float]
 
@@ -41,7 +41,7 @@ class DepthStream(Dataset[Sample]):
     the disparity is known; has_disparity and has_segmentation: 1 where that label exists, else 0 (and the label, too).
 
     Args:
-        rooms: files of `training.rooms`; may be empty.
+        rooms: files of `scenes.rooms`; may be empty.
     """
 
     def __init__(self, sources: Sources, *, seed: int, data: Path, rooms: tuple[Path, ...] = ()) -> None:

@@ -25,14 +25,15 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import Dataset
 
-from model.contract import DEPTH_SIZE
-from model.errors import InputError, MissingError
-from runtimes.disparity import read_map
-from runtimes.photo import read_photo, to_8_bit
-from runtimes.portrait import embedded_map, holds_depth
-from training.fit import Sample
-from training.renderer import Array
-from training.set_pairs import Pair, Role, find_pairs
+from deeplens.console.errors import InputError, MissingError
+from deeplens.console.package import pip_install
+from deeplens.model.contract import DEPTH_SIZE
+from deeplens.runtimes.disparity import read_map
+from deeplens.runtimes.photo import read_photo, to_8_bit
+from deeplens.runtimes.portrait import embedded_map, holds_depth
+from deeplens.scenes.renderer import Array
+from deeplens.scenes.stream import Sample
+from deeplens.training.set_pairs import Pair, Role, find_pairs
 
 KEPT = 480
 """Side of what is kept in memory of each picture, in pixels: a little above the network's size, the aspect ignored."""
@@ -271,7 +272,7 @@ def _h5(path: Path):  # type: ignore[no-untyped-def]  # h5py has no types
     try:
         import h5py
     except ImportError as error:
-        raise MissingError(f"the labelled .mat needs h5py ({error}): pip install 'deeplens[rgbd]'") from error
+        raise MissingError(f"the labelled .mat needs h5py ({error}): {pip_install('rgbd')}") from error
     try:
         return h5py.File(path, "r")
     except OSError as error:

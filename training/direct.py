@@ -1,6 +1,6 @@
 """Direct regression, the baseline of the paper's table 2: one U-Net from photo and circle of confusion to picture.
 
-$ python -m training.direct --steps 1700 --out runs/direct [--resume]
+$ python -m deeplens.training.direct --steps 1700 --out runs/direct [--resume]
 
 Same scenes and loss as the lens blur and the step, and about as many multiplications for each pixel of the photo, but
 no features, no kernels and no loop. The focal plane and the aperture enter through the signed radius of the circle of
@@ -10,27 +10,22 @@ confusion, in pixels: the network has no base size that would give a signed dept
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import numpy as np
 import torch
 import typer
 from torch import Tensor, nn
 
-from deeplens.guard import guarded
-from model.contract import R_MAX
-from model.errors import InputError, MissingError
-from model.layers import ConvBNReLU, upsample_2x
-from runtimes.pyramid import pad_to, quantise
-from training.fit import FitConfig, Machine, Sample, fit
-from training.fit_blur import decibels, held_out
-from training.losses import Loss, normalised_loss
-from training.scenes import SceneConfig
-from training.sources import Sources, shipped
-from training.stream import SceneStream
-
-if TYPE_CHECKING:
-    from evaluation.baselines import Blur
+from deeplens.console.errors import InputError
+from deeplens.console.guard import guarded
+from deeplens.model.contract import R_MAX
+from deeplens.model.layers import ConvBNReLU, upsample_2x
+from deeplens.scenes.planes import SceneConfig
+from deeplens.scenes.sources import Sources, shipped
+from deeplens.scenes.stream import Sample, SceneStream
+from deeplens.training.fit import FitConfig, Machine, fit
+from deeplens.training.fit_blur import decibels, held_out
+from deeplens.training.losses import Loss, normalised_loss
 
 RADIUS_UNIT = 32.0
 """Pixels that an input of 1 stands for: the paper's largest kernel, k = 65."""
@@ -133,39 +128,6 @@ class DirectTask:
             for name, output in (("psnr", average.output(sample)), ("psnr_unblurred", sample["picture"])):
                 scores[name].append(decibels(output, sample["target"]))
         return {name: round(sum(values) / len(values), 3) for name, values in scores.items()}
-
-
-def direct_blur(weights: Path) -> "Blur":
-    """The trained U-Net as a function: blur(photo, disparity, *, focal, aperture, radius) → H×W×3, uint8.
-
-    The arguments of the result are those of `evaluation.baselines.Blur`.
-
-    Args:
-        weights: direct_unet.safetensors, or the folder of the run that holds it.
-
-    Raises:
-        MissingError: no such file.
-        InputError: it can't be read, or holds other weights.
-    """
-    path = weights / "direct_unet.safetensors" if weights.is_dir() else weights
-    if not path.is_file():
-        raise MissingError(f"no weights at {path}: train them with python -m training.direct")
-    network = DirectUNet().eval().requires_grad_(False)
-    load_weights(network, path)
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub knows none
-
-    def blur(photo: np.ndarray, disparity: np.ndarray, *, focal: float, aperture: float, radius: float) -> np.ndarray:
-        height, width = photo.shape[:2]
-        padded = (-(-height // ALIGNMENT) * ALIGNMENT, -(-width // ALIGNMENT) * ALIGNMENT)
-        picture = photo.transpose(2, 0, 1)[None].astype(np.float32) / np.float32(255)
-        signed = ((disparity - focal) * (aperture * radius / RADIUS_UNIT)).astype(np.float32)[None, None]
-        with torch.no_grad():
-            output = network(*(torch.from_numpy(pad_to(each, *padded)) for each in (picture, signed))).numpy()
-        result = np.empty_like(photo)
-        quantise(output[:, :, :height, :width], result)
-        return result
-
-    return blur
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -20,10 +20,10 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from model.errors import InputError, MismatchError
-from model.layers import FrozenNorm
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.model.layers import FrozenNorm
+from deeplens.scenes.stream import Sample
 
-Sample = dict[str, Tensor]
 Precision = Literal["32-true", "bf16-mixed"]
 PRECISIONS: tuple[Precision, ...] = ("32-true", "bf16-mixed")
 

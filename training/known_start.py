@@ -8,9 +8,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from model.layers import ConvBNReLU, FrozenNorm, TripleFeatures, disc_kernel
-from model.lens_blur import PaperLensBlur
-from model.upsampler import PaperUpsampler
+from deeplens.model.layers import ConvBNReLU, FrozenNorm, TripleFeatures, disc_kernel
+from deeplens.model.lens_blur import PaperLensBlur
+from deeplens.model.upsampler import PaperUpsampler
 
 RADII = ((0.6, 1.0, 1.5), (1.0, 1.5, 2.0, 2.5), (1.5, 2.0, 2.5), (2.0, 2.5))
 """Radii, in pixels, of the discs that each convolution of the features begins with, in turns: one after another they

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from model.errors import InputError
-from training.sources import SUFFIXES
+from deeplens.console.errors import InputError
+from deeplens.scenes.sources import SUFFIXES
 
 Role = Literal["picture", "disparity", "depth", "mask"]
 

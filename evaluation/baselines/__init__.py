@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.baselines import compositional, layered, ray_traced, scatter
-from evaluation.baselines.canvas import Array
-from evaluation.baselines.upsampling import (
+from deeplens.evaluation.baselines import compositional, layered, ray_traced, scatter
+from deeplens.evaluation.baselines.canvas import Array
+from deeplens.evaluation.baselines.upsampling import (
     bilinear,
     guided_filter,
     joint_bilateral,

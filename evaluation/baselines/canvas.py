@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import irfft2, next_fast_len, rfft2
 
-from training.renderer import Array, linear_to_srgb, srgb_to_linear
+from deeplens.scenes.renderer import Array, linear_to_srgb, srgb_to_linear
 
 __all__ = ["Array", "Canvas", "Filter"]
 

@@ -7,8 +7,8 @@ edges both ways.
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.baselines.canvas import Array, Canvas, Filter
-from training.renderer import disc
+from deeplens.evaluation.baselines.canvas import Array, Canvas, Filter
+from deeplens.scenes.renderer import disc
 
 PLANES = 31
 """As many before the focal plane as behind it, and the focal plane itself."""

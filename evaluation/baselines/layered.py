@@ -7,8 +7,8 @@ like the colours, says at the end how much of each pixel was found.
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.baselines.canvas import Array, Canvas, Filter
-from training.renderer import disc
+from deeplens.evaluation.baselines.canvas import Array, Canvas, Filter
+from deeplens.scenes.renderer import disc
 
 BINS = 32
 

@@ -8,8 +8,8 @@ photo hides are left out of the mean.
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.baselines.canvas import Array, Canvas
-from training.renderer import disc_points
+from deeplens.evaluation.baselines.canvas import Array, Canvas
+from deeplens.scenes.renderer import disc_points
 
 POINTS = 192
 """Points of the aperture: a disc of 16 pixels in radius covers four times as many pixels."""

@@ -8,7 +8,7 @@ light was encoded; here it is known: sRGB, about g = 2.2.
 import numpy as np
 from numpy.typing import NDArray
 
-from evaluation.baselines.canvas import Array, Canvas, Filter
+from deeplens.evaluation.baselines.canvas import Array, Canvas, Filter
 
 SPACING = 0.25
 """Pixels between the radii that have a kernel of their own; a pixel between two spreads by both, by its distance."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import uniform_filter
 
-from runtimes.pyramid import Geometry, doubled, halve, pad_to, picture_levels, quantise, read_picture
+from deeplens.runtimes.pyramid import Geometry, doubled, halve, pad_to, picture_levels, quantise, read_picture
 
 GUIDED_RADIUS = 1
 GUIDED_EPSILON = 1e-5

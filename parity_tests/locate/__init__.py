@@ -8,7 +8,7 @@ node knows its module and its line of source.
 `graph` judges ONNX graphs, `program` MIL programs, `capture` graphs of PyTorch, `loop` all that is around the networks.
 """
 
-from parity_tests.locate.found import Departure, Verdict
-from parity_tests.locate.reference import Reference
+from deeplens.parity_tests.locate.found import Departure, Verdict
+from deeplens.parity_tests.locate.reference import Reference
 
 __all__ = ["Departure", "Reference", "Verdict"]

@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from export import manifest
-from model.contract import CONTRACTS, NETWORKS
-from model.errors import DeepLensError, MismatchError
-from parity_tests.candidates import REFERENCE, Candidate
-from parity_tests.cases import LoopCase, made_depth, plausible_inputs, whole_photos
-from parity_tests.compare import stale
-from parity_tests.locate.found import Verdict
-from parity_tests.locate.loop import CLOSE, judge_loop
-from parity_tests.locate.reference import Reference
-from parity_tests.outputs import DEPTH_MAP, EIGHT_BIT
-from parity_tests.produce import torch_opener
-from parity_tests.report import Located, Report
+from deeplens.console.errors import DeepLensError, MismatchError
+from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.parity_tests.candidates import REFERENCE, Candidate
+from deeplens.parity_tests.cases import LoopCase, made_depth, plausible_inputs, whole_photos
+from deeplens.parity_tests.compare import stale
+from deeplens.parity_tests.locate.found import Verdict
+from deeplens.parity_tests.locate.loop import CLOSE, judge_loop
+from deeplens.parity_tests.locate.reference import Reference
+from deeplens.parity_tests.outputs import DEPTH_MAP, EIGHT_BIT
+from deeplens.parity_tests.produce import torch_opener
+from deeplens.parity_tests.report import Located, Report
+from deeplens.runtimes import manifest
 
 if TYPE_CHECKING:
-    from export.manifest import Entry
-    from parity_tests.compare import Row
-    from parity_tests.run import Request
+    from deeplens.parity_tests.compare import Row
+    from deeplens.parity_tests.run import Request
+    from deeplens.runtimes.manifest import Entry
 
 OPEN = (REFERENCE, "onnx", "coreml")
 """Runtimes whose operations can be run one by one; the others take the graph of "onnx"."""
@@ -130,7 +130,7 @@ def _verdict(
     network: str,
     references: dict[tuple[str, str, tuple[int, int] | None, str], Reference],
 ) -> Verdict:
-    from model import build
+    from deeplens.model import build
 
     contract = CONTRACTS[network]
     plan = request.plan_for(variant)
@@ -147,12 +147,12 @@ def _verdict(
         references[key] = Reference.of(module, contract, inputs, size=traced, precision=precision)
     reference = references[key]
     if candidate.runtime == REFERENCE:
-        from parity_tests.locate.capture import judge_module
+        from deeplens.parity_tests.locate.capture import judge_module
 
         return judge_module(build.load(variant, network, request.weights), contract, inputs, reference, size=traced)
     if coreml:
-        from parity_tests.locate.program import judge_program
-        from runtimes.coreml.program import load
+        from deeplens.parity_tests.locate.program import judge_program
+        from deeplens.runtimes.coreml.program import load
 
         entry = manifest.find(
             folder,
@@ -168,8 +168,8 @@ def _verdict(
         return judge_program(load(package), inputs, reference, mode=mode)
     import onnx
 
-    from export.fp16_check import rounded
-    from parity_tests.locate.graph import judge_graph
+    from deeplens.export.fp16_check import rounded
+    from deeplens.parity_tests.locate.graph import judge_graph
 
     entry = manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=candidate.precision)
     model = onnx.load(manifest.verify(folder, _fitting(report, entry, due)))

@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from model.contract import Contract
-from parity_tests.cases import Size
-from parity_tests.locate.found import Verdict
-from parity_tests.locate.judge import Judge
-from parity_tests.locate.reference import Reference, interpret, traced
+from deeplens.model.contract import Contract
+from deeplens.parity_tests.cases import Size
+from deeplens.parity_tests.locate.found import Verdict
+from deeplens.parity_tests.locate.judge import Judge
+from deeplens.parity_tests.locate.reference import Reference, interpret, traced
 
 if TYPE_CHECKING:
     import torch

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from parity_tests.locate.found import Departure, Verdict
-from parity_tests.locate.judge import Judge
-from parity_tests.locate.reference import Reference
+from deeplens.parity_tests.locate.found import Departure, Verdict
+from deeplens.parity_tests.locate.judge import Judge
+from deeplens.parity_tests.locate.reference import Reference
 
 if TYPE_CHECKING:
     import onnx

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from parity_tests.locate.found import Departure, Verdict
-from parity_tests.locate.reference import Origin, Reference
+from deeplens.parity_tests.locate.found import Departure, Verdict
+from deeplens.parity_tests.locate.reference import Origin, Reference
 
 
 class Judge:

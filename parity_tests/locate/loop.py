@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.contract import CONTRACTS
-from parity_tests.cases import LoopCase
-from runtimes.contract import Arrays, Runtime
-from runtimes.harness import Harness, focal_disparity_at
+from deeplens.model.contract import CONTRACTS
+from deeplens.parity_tests.cases import LoopCase
+from deeplens.runtimes.contract import Arrays, Runtime
+from deeplens.runtimes.harness import Harness, focal_disparity_at
 
 CLOSE = 1e-4
 """Largest difference of two equal things along the loop in FP32: errors of all levels before are in them."""

@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from parity_tests.locate.found import Verdict
-from parity_tests.locate.judge import Judge
-from parity_tests.locate.reference import Reference
-from runtimes.coreml.executor import Executor, Mode
-from runtimes.coreml.program import Function, Operation, Value
+from deeplens.parity_tests.locate.found import Verdict
+from deeplens.parity_tests.locate.judge import Judge
+from deeplens.parity_tests.locate.reference import Reference
+from deeplens.runtimes.coreml.executor import Executor, Mode
+from deeplens.runtimes.coreml.program import Function, Operation, Value
 
 
 def judge_program(

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.contract import Contract
-from parity_tests.captured import captured
-from parity_tests.cases import Size
-from parity_tests.half import round_weights
-from runtimes.contract import Arrays
+from deeplens.model.contract import Contract
+from deeplens.parity_tests.captured import captured
+from deeplens.parity_tests.cases import Size
+from deeplens.parity_tests.half import round_weights
+from deeplens.runtimes.contract import Arrays
 
 if TYPE_CHECKING:
     import torch

@@ -3,15 +3,15 @@
 Differences are taken in double precision; a NaN on either side gives a NaN, which no gate passes.
 """
 
-from parity_tests.metrics.cosine import cosine
-from parity_tests.metrics.difference import difference
-from parity_tests.metrics.max_abs import max_abs
-from parity_tests.metrics.mean_abs import mean_abs
-from parity_tests.metrics.pixel_shares import Shares, pixel_shares
-from parity_tests.metrics.psnr import psnr
-from parity_tests.metrics.relative import relative_to_spread
-from parity_tests.metrics.ssim import ssim_8_bit
-from parity_tests.metrics.ulp import Ulps, ulps
+from deeplens.parity_tests.metrics.cosine import cosine
+from deeplens.parity_tests.metrics.difference import difference
+from deeplens.parity_tests.metrics.max_abs import max_abs
+from deeplens.parity_tests.metrics.mean_abs import mean_abs
+from deeplens.parity_tests.metrics.pixel_shares import Shares, pixel_shares
+from deeplens.parity_tests.metrics.psnr import psnr
+from deeplens.parity_tests.metrics.relative import relative_to_spread
+from deeplens.parity_tests.metrics.ssim import ssim_8_bit
+from deeplens.parity_tests.metrics.ulp import Ulps, ulps
 
 __all__ = [
     "Shares",

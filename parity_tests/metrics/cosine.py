@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from parity_tests.metrics.difference import check_shapes
+from deeplens.parity_tests.metrics.difference import check_shapes
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> float:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from model.errors import MismatchError
+from deeplens.console.errors import MismatchError
 
 
 def difference(a: np.ndarray, b: np.ndarray) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from parity_tests.metrics.difference import difference
+from deeplens.parity_tests.metrics.difference import difference
 
 
 def max_abs(a: np.ndarray, b: np.ndarray) -> float:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from model.errors import MismatchError
-from parity_tests.metrics.difference import difference
+from deeplens.console.errors import MismatchError
+from deeplens.parity_tests.metrics.difference import difference
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from parity_tests.metrics.difference import difference
+from deeplens.parity_tests.metrics.difference import difference
 
 
 def psnr(result: np.ndarray, reference: np.ndarray) -> float:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from parity_tests.metrics.max_abs import max_abs
+from deeplens.parity_tests.metrics.max_abs import max_abs
 
 
 def relative_to_spread(result: np.ndarray, reference: np.ndarray) -> float:

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from model.errors import MismatchError
-from parity_tests.metrics.difference import check_shapes
+from deeplens.console.errors import MismatchError
+from deeplens.parity_tests.metrics.difference import check_shapes
 
 
 def ssim_8_bit(result: np.ndarray, reference: np.ndarray) -> float:
@@ -18,7 +18,7 @@ def ssim_8_bit(result: np.ndarray, reference: np.ndarray) -> float:
     Raises:
         MismatchError: not such pictures of one size.
     """
-    from evaluation.metrics import ssim
+    from deeplens.evaluation.metrics import ssim
 
     check_shapes(result, reference)
     if result.dtype != np.uint8 or reference.dtype != np.uint8:

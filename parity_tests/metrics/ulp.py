@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from parity_tests.metrics.difference import check_shapes
+from deeplens.parity_tests.metrics.difference import check_shapes
 
 BINS = 33
 """0; 1; 2–3; 4–7; …; up to all of float32's numbers."""

@@ -11,10 +11,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from model.errors import InputError, MismatchError
-from runtimes.coreml.arithmetic import Rounding, half, kept
-from runtimes.coreml.operations import OPERATIONS
-from runtimes.coreml.program import Constant, Function, Operation, Value
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.runtimes.coreml.arithmetic import Rounding, half, kept
+from deeplens.runtimes.coreml.operations import OPERATIONS
+from deeplens.runtimes.coreml.program import Constant, Function, Operation, Value
 
 Mode = Literal["float32", "fp16", "fp16_pure"]
 """What happens to values that the program declares FP16: "float32": kept as they are computed. "fp16": each operation

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from model.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.package import pip_install
 
 if TYPE_CHECKING:
     from coremltools.converters.mil.mil import Function as MilFunction
@@ -121,7 +122,7 @@ def import_coremltools() -> ModuleType:
     try:
         import coremltools
     except ImportError as error:
-        raise MissingError(f"coremltools can't be imported ({error}): pip install 'deeplens[coreml]'") from error
+        raise MissingError(f"coremltools can't be imported ({error}): {pip_install('coreml')}") from error
     finally:
         logger.setLevel(level)
     return coremltools

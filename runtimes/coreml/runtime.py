@@ -8,12 +8,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from export import manifest
-from model.contract import CONTRACTS, Contract
-from model.errors import InputError, MismatchError
-from runtimes.contract import Arrays, OpensOnce, check_inputs
-from runtimes.coreml.executor import Executor, Mode
-from runtimes.coreml.program import import_coremltools, load
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.runtimes import manifest
+from deeplens.runtimes.contract import Arrays, OpensOnce, check_inputs
+from deeplens.runtimes.coreml.executor import Executor, Mode
+from deeplens.runtimes.coreml.program import import_coremltools, load
 
 Shapes = Literal["fixed", "enumerated", "multifunction"]
 Predict = Callable[[Arrays], Mapping[str, np.ndarray]]
@@ -61,7 +61,7 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
 
     Args:
         variant: one of `model.contract.VARIANTS`.
-        artifacts: the folder with `manifest.json`; None: `export.manifest.DEFAULT_FOLDER`.
+        artifacts: the folder with `manifest.json`; None: `runtimes.manifest.DEFAULT_FOLDER`.
         precision: of the packages: "fp32", "fp16", "int8", "palette6" or "palette4".
         size: low-resolution (height, width). A network that has only one size is not touched by this.
         shapes: of the packages; a network that has only one size has fixed ones always.

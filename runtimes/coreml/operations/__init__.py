@@ -1,6 +1,6 @@
 """What each kind of MIL operation computes, by family, in NumPy: those of our networks, and near ones."""
 
-from runtimes.coreml.operations import compressed, elementwise, reductions, resize, shapes, windows
+from deeplens.runtimes.coreml.operations import compressed, elementwise, reductions, resize, shapes, windows
 
 OPERATIONS = {
     **compressed.OPERATIONS,

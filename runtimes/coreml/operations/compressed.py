@@ -6,7 +6,7 @@ indices and masks into bytes and names the shape, iOS 18 has tensors of few bits
 
 import numpy as np
 
-from runtimes.coreml.arithmetic import Computation, Rounding
+from deeplens.runtimes.coreml.arithmetic import Computation, Rounding
 
 
 def affine_dequantize(quantized_data: np.ndarray, zero_point: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:

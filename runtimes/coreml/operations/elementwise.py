@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from model.errors import MismatchError
-from runtimes.coreml.arithmetic import Computation, Rounding
+from deeplens.console.errors import MismatchError
+from deeplens.runtimes.coreml.arithmetic import Computation, Rounding
 
 
 def rsqrt(x: np.ndarray, epsilon: np.ndarray) -> np.ndarray:

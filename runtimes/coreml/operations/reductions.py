@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from runtimes.coreml.arithmetic import Computation, Partial, Rounding, kept
+from deeplens.runtimes.coreml.arithmetic import Computation, Partial, Rounding, kept
 
 
 def reduce_sum(

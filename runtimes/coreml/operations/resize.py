@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from model.errors import MismatchError
-from runtimes.coreml.arithmetic import Computation, Partial, Rounding
+from deeplens.console.errors import MismatchError
+from deeplens.runtimes.coreml.arithmetic import Computation, Partial, Rounding
 
 
 def upsample_bilinear(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from runtimes.coreml.arithmetic import Computation, Rounding
+from deeplens.runtimes.coreml.arithmetic import Computation, Rounding
 
 
 def identity(x: np.ndarray) -> np.ndarray:

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from model.errors import MismatchError
-from runtimes.coreml.arithmetic import Computation, Partial, Rounding, kept
+from deeplens.console.errors import MismatchError
+from deeplens.runtimes.coreml.arithmetic import Computation, Partial, Rounding, kept
 
 COLUMNS = 1 << 20
 """Values of the unfolded input that a convolution holds at once."""

@@ -1,0 +1,92 @@
+"""Files that are written whole or not at all, their hashes, and what is refused before the work begins."""
+
+import hashlib
+import os
+import secrets
+import struct
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from deeplens.console.errors import InputError
+
+STDOUT = Path("-")
+"""The file name that stands for standard output."""
+
+
+def check_outputs(*outputs: tuple[Path | None, Collection[str] | None], inputs: Collection[Path | None]) -> None:
+    """Refuse before the work begins what could not be written after it.
+
+    Args:
+        outputs: files to write, each with the suffixes that it may have (None: any). A file that is None, or - for
+            standard output, is passed over.
+        inputs: files that are read.
+
+    Raises:
+        InputError: another suffix, a folder that is missing or can't be written to, a folder in place of a file, a file
+            named twice, or one that is an input.
+    """
+    taken = {path.resolve() for path in inputs if path is not None}
+    for path, suffixes in outputs:
+        if path is None or path == STDOUT:
+            continue
+        if suffixes is not None and path.suffix.lower() not in suffixes:
+            raise InputError(f"{path}: a file of this suffix can't be written here; use {', '.join(suffixes)}")
+        if path.resolve() in taken:
+            raise InputError(f"{path} would be overwritten: it is read, or named twice; write to another file")
+        taken.add(path.resolve())
+        try:
+            folder = path.is_dir()
+        except OSError as error:  # a name that no file can have
+            raise InputError(f"{path} can't be written: {error.strerror}") from error
+        if folder:
+            raise InputError(f"{path} is a folder: name a file in it")
+        if not path.parent.is_dir():
+            raise InputError(f"the folder {path.parent} does not exist: make it first")
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"the folder {path.parent} can't be written to: choose another")
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line; its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write, under a temporary name in the same folder, that takes the place of `path` on success.
+
+    On any error nothing is left and what was at `path` stays.
+
+    Raises:
+        InputError: the folder is missing or can't be written, `path` is a folder, or writing failed.
+    """
+    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
+    try:
+        if path.is_dir():
+            raise InputError(f"{path} is a folder: name a file in it")
+        if not path.parent.is_dir():
+            raise InputError(f"the folder {path.parent} does not exist: make it first")
+        with temporary.open("xb") as file:
+            yield file
+        os.replace(temporary, path)
+    except (OSError, ValueError, struct.error) as error:  # encoders raise all three for pictures they can't hold
+        raise InputError(f"{path} can't be written: {one_line(error)}") from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal digits; reads in blocks, so that memory stays small.
+
+    Of a folder: SHA-256 over a line `HASH  PATH` for each file below it, where PATH is relative, with forward slashes,
+    and the lines are sorted by PATH.
+    """
+    if path.is_dir():
+        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if not file.is_dir()}
+        lines = [f"{file_sha256(file)}  {name}\n" for name, file in sorted(files.items())]
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,46 @@
+"""The weights that come with the package, and their cards. Imports no torch."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from deeplens.console.errors import MismatchError, MissingError
+from deeplens.console.files import file_sha256
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Where the weights lie that come with the package."""
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """Weights that come with the package.
+
+    Attributes:
+        path: the safetensors file.
+        card: the text beside it that says what it was trained on and what it scores; None where it is missing.
+        sha256: of the file.
+    """
+
+    path: Path
+    card: Path | None
+    sha256: str
+
+    def verify(self) -> None:
+        """Check the file against its card, which must name the file's SHA-256.
+
+        Raises:
+            MissingError: there is no card.
+            MismatchError: the card names no hash, or another one.
+        """
+        if self.card is None:
+            raise MissingError(f"{self.path} has no card beside it: its origin is unknown")
+        if self.sha256 not in self.card.read_text(encoding="utf-8").lower():
+            raise MismatchError(f"{self.path} has SHA-256 {self.sha256[:12]}…, which its card {self.card.name} lacks")
+
+
+def shipped_weights(folder: Path = WEIGHTS) -> list[Shipped]:
+    """All weights in `folder`, by name; the card of NAME.safetensors is NAME.md."""
+    found = []
+    for path in sorted(folder.glob("*.safetensors")):
+        card = path.with_suffix(".md")
+        found.append(Shipped(path, card if card.is_file() else None, file_sha256(path)))
+    return found

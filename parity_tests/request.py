@@ -1,0 +1,71 @@
+"""What a parity run is asked for."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deeplens.console.errors import InputError
+from deeplens.model.contract import VARIANTS
+from deeplens.parity_tests.candidates import COMPARED, Candidate, candidates
+from deeplens.parity_tests.cases import PLANS, Plan, resized
+from deeplens.runtimes.photo import read_photo, to_8_bit
+
+if TYPE_CHECKING:
+    from deeplens.model.build import Weights
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What is asked for.
+
+    Attributes:
+        runtimes: of `parity_tests.candidates.COMPARED`.
+        precisions: of `parity_tests.candidates.PRECISIONS`; None: all that each runtime has.
+        artifacts: the folder with `manifest.json`; None: `runtimes.manifest.DEFAULT_FOLDER`.
+        weights: PyTorch's, as in `model.build.load`. An artefact made from others is stale, and no number is compared.
+        photo: for real inputs and the loop; None: these rows are not run.
+        size: pixels that the photo's long side is brought down to; None: as it is.
+        plan: which cases; None: that of the variant in `parity_tests.cases.PLANS`.
+        compiles: whether TensorRT for RTX compiles the graphs, for rows of its own.
+        report: gets a line before each long piece of work.
+    """
+
+    variants: Sequence[str]
+    runtimes: Sequence[str] = COMPARED
+    precisions: Sequence[str] | None = None
+    artifacts: Path | None = None
+    weights: "Weights" = "shipped"
+    photo: Path | None = None
+    size: int | None = None
+    plan: Plan | None = None
+    compiles: bool = False
+    report: Say = lambda _: None
+
+    def plan_for(self, variant: str) -> Plan:
+        return self.plan or PLANS[variant]
+
+    def pixels(self) -> np.ndarray | None:
+        """The photo, H×W×3, uint8; None where there is none.
+
+        Raises:
+            InputError: it can't be read.
+        """
+        if self.photo is None:
+            return None
+        return resized(to_8_bit(read_photo(self.photo).pixels), self.size)
+
+    def candidates(self) -> list[Candidate]:
+        """In the order of the table.
+
+        Raises:
+            InputError: an unknown variant, runtime or precision.
+        """
+        for name in self.variants:
+            if name not in VARIANTS:
+                raise InputError(f"unknown variant '{name}': choose {' or '.join(VARIANTS)}")
+        return candidates(self.runtimes, self.precisions)

@@ -1,0 +1,90 @@
+"""`deeplens lint`: which operations of a Core ML package the Neural Engine is likely to run. Advice, by rules."""
+
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from deeplens.console.files import check_outputs
+from deeplens.console.options import JsonTarget
+from deeplens.console.report import console_for, table, write_json
+from deeplens.export import placement
+from deeplens.export.placement import DEFAULT_CHIP, UNITS, Placed
+from deeplens.export.placement_rules import CHIPS, VERDICTS, Rule
+
+ADVICE = "Advice by rules from public sources, not a compiler's answer: only a plan made on the device itself decides."
+
+WORDS = {"engine": "remark", "uncertain": "uncertain", "not": "not on it"}
+"""Verdict of a rule → what the table calls it."""
+
+
+def lint(
+    packages: Annotated[list[Path], typer.Argument(metavar="PACKAGE…", help="Core ML packages (.mlpackage).")],
+    chip: Annotated[str, typer.Option(metavar="C", help=f"One of {', '.join(CHIPS)}; A16 counts for later ones.")] = (
+        DEFAULT_CHIP
+    ),
+    plan: Annotated[
+        bool | None,
+        typer.Option("--plan/--no-plan", show_default="on macOS", help="Core ML's own plan for this Mac beside it."),
+    ] = None,
+    compute_units: Annotated[
+        str, typer.Option(metavar="U", help=f"What the plan may use: {', '.join(UNITS)}.")
+    ] = "all",
+    json: JsonTarget = None,
+) -> None:
+    """Say of each operation: Neural Engine, uncertain or not, with the rule and its source. Advice; status 0."""
+    check_outputs((json, None), inputs=packages)
+    console = console_for(json)
+    reports = []
+    for package in packages:
+        placed = placement.lint_package(package, chip=chip)
+        if sys.platform == "darwin" if plan is None else plan:
+            placed = placement.with_plan(placed, placement.planned(package, units=compute_units))
+        reports.append(_report(package, placed))
+        console.print(table(f"{package}, {chip}", *_broken(placed)))
+        console.print(_summary(placed), "\n")
+    console.print(ADVICE)
+    write_json(json, {"advice": ADVICE, "chip": chip, "packages": reports})
+
+
+def _report(package: Path, placed: Sequence[Placed]) -> dict[str, Any]:
+    return {
+        "path": str(package),
+        "counts": placement.counts(placed),
+        "operations": [each.to_json() for each in placed],
+    }
+
+
+def _broken(placed: Sequence[Placed]) -> tuple[Sequence[str], list[tuple[object, ...]]]:
+    """A row for each rule that something breaks, the worst first."""
+    found: dict[Rule, list[str]] = {}
+    for each in placed:
+        for finding in each.findings:
+            where = "" if each.function == "main" else f"{each.function}: "
+            example = f"{where}{each.operation.kind} {each.operation.name}, {finding.what}"
+            found.setdefault(finding.rule, []).append(example)
+    rows: list[tuple[object, ...]] = [
+        (WORDS[rule.verdict], rule.name, len(found[rule]), found[rule][0], rule.says, "; ".join(rule.sources))
+        for rule in sorted(found, key=lambda rule: -VERDICTS.index(rule.verdict))
+    ]
+    return ("verdict", "rule", "operations", "such as", "which says", "by"), rows
+
+
+def _summary(placed: Sequence[Placed]) -> str:
+    counts = placement.counts(placed)
+    text = (
+        f"{len(placed)} operations: {counts['engine']} Neural Engine, {counts['uncertain']} uncertain, "
+        f"{counts['not']} not on it"
+    )
+    return "; ".join((text, *_planned(placed)))
+
+
+def _planned(placed: Sequence[Placed]) -> Iterator[str]:
+    devices = [each.planned for each in placed if each.planned is not None]
+    if devices:
+        by = ", ".join(f"{devices.count(device)} {device}" for device in sorted(set(devices)))
+        off = [each for each in placed if each.planned not in (None, "neural engine")]
+        against = sum(each.verdict == "engine" for each in off)
+        yield f"Core ML prefers here: {by} ({against} of those elsewhere were expected on the engine)"

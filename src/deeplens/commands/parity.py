@@ -1,0 +1,125 @@
+"""`deeplens parity`: every runtime against PyTorch, at each network, each level of the loop and the final picture."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from deeplens.console.errors import InputError
+from deeplens.console.files import check_outputs
+from deeplens.console.options import JsonTarget
+from deeplens.console.report import console_for, write_json
+from deeplens.parity_tests.candidates import COMPARED, PRECISIONS
+from deeplens.runtimes.options import Artifacts, Weights, weights_from
+
+if TYPE_CHECKING:
+    from deeplens.parity_tests.report import Report
+
+
+def parity(
+    variant: Annotated[
+        list[str] | None, typer.Option(metavar="V", help="edge or paper; may be repeated. [default: edge]")
+    ] = None,
+    runtime: Annotated[
+        list[str] | None, typer.Option(metavar="R", help=f"Of {', '.join(COMPARED)}; may be repeated. [default: all]")
+    ] = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(metavar="P", help=f"Of {', '.join(PRECISIONS)}; may be repeated. [default: all of a runtime]"),
+    ] = None,
+    artifacts: Artifacts = None,
+    weights: Weights = "shipped",
+    photo: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="For real inputs and the loop; without it they are not run.")
+    ] = None,
+    size: Annotated[
+        int | None, typer.Option(metavar="N", min=64, help="Pixels that the photo's long side is brought down to.")
+    ] = None,
+    export: Annotated[
+        bool, typer.Option("--export", help="Make the artefacts that are missing or stale first.")
+    ] = False,
+    compiles: Annotated[
+        bool | None, typer.Option(help="Rows of what TensorRT for RTX compiles. [default: unless --runtime is given]")
+    ] = None,
+    locate: Annotated[
+        bool,
+        typer.Option("--locate", help="Name the first operation that departs, also where nothing fails."),
+    ] = False,
+    collect: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write what the runtimes give to DIR; compare nothing.")
+    ] = None,
+    inputs: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="With --collect: an earlier collection, whose inputs are taken.")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None, typer.Option(metavar="DIR", help="Compare collections instead of running; may be repeated.")
+    ] = None,
+    json: JsonTarget = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as Markdown too.")] = None,
+    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML too.")] = None,
+    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained page too.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw error against level, a PNG, too.")] = None,
+) -> None:
+    """Compare each runtime with PyTorch float32, float64 the judge. Status 5 if a check fails, 4 if none is run."""
+    from deeplens.parity_tests import run as running
+    from deeplens.parity_tests.locate.all import locate_all
+
+    check_outputs((json, None), *((each, None) for each in (markdown, junit, html, plot)), inputs=(photo,))
+    if compare and (collect or runtime or photo):
+        raise InputError("--compare takes collections as they are: give it without --collect, --runtime and --photo")
+    if inputs is not None and collect is None:
+        raise InputError("--inputs goes with --collect")
+    request = running.Request(
+        variants=variant or ["edge"],
+        runtimes=runtime or COMPARED,
+        precisions=precision,
+        artifacts=artifacts,
+        weights=weights_from(weights),
+        photo=photo,
+        size=size,
+        compiles=compiles if compiles is not None else runtime is None,
+        report=lambda line: typer.echo(line, err=True),
+    )
+    if export:
+        from deeplens.parity_tests.artefacts import make_missing
+
+        make_missing(request)
+    if collect is not None:
+        made = running.collect(request, collect, inputs=inputs)
+        ran = sum(1 for each in made.produced if each.outputs.arrays)
+        typer.echo(f"{collect}: {ran} of {len(made.produced)} producers gave results", err=json is not None)
+        write_json(json, {"folder": str(collect), "producers": len(made.produced), "with_results": ran})
+        return
+    result = running.compare_collections(compare) if compare else running.run(request)
+    if locate or (result.wrong and not compare):
+        chosen = replace(request, variants=list(dict.fromkeys(row.variant for row in result.rows)))
+        result = locate_all(chosen, result, everything=locate)
+    _write(result, json, markdown, junit, html, plot)
+    result.check()
+
+
+def _write(result: "Report", json: Path | None, *files: Path | None) -> None:
+    from deeplens.console.files import replacing
+    from deeplens.parity_tests import junit, page, plot, tables
+
+    console = console_for(json)
+    console.print(tables.terminal(result))
+    for each in result.located:
+        console.print(f"{each.where}: {each.said}", soft_wrap=True, markup=False)
+    console.print(result.summary(), soft_wrap=True, markup=False)
+    write_json(json, result.to_json())
+    makers = (
+        lambda: tables.markdown(result).encode(),
+        lambda: junit.junit(result),
+        lambda: page.page(result).encode(),
+        lambda: plot.png(result),
+    )
+    for path, make in zip(files, makers, strict=True):
+        if path is None:
+            continue
+        data = make()
+        if data is None:
+            raise InputError(f"{path}: no loop was compared, so there is no curve to draw: give --photo FILE")
+        with replacing(path) as file:
+            file.write(data)

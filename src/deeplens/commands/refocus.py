@@ -1,0 +1,256 @@
+"""`deeplens refocus`: a photo in, the same photo with a shallow depth of field out."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from deeplens.console.errors import InputError
+from deeplens.console.files import check_outputs
+from deeplens.console.options import JsonTarget, Threads
+from deeplens.console.parsing import parse_point
+from deeplens.console.progress import Stopwatch, progress_bar
+from deeplens.console.report import console_for, write_json
+from deeplens.model.contract import NETWORKS
+from deeplens.runtimes.manifest import DEFAULT_PRECISION
+from deeplens.runtimes.options import (
+    Artifacts,
+    DepthModelChannels,
+    DepthModelFile,
+    DepthModelMean,
+    DepthModelOutput,
+    DepthModelSize,
+    DepthModelStd,
+    Precision,
+    Runtime,
+    Variant,
+    Weights,
+    depth_model_from,
+    weights_from,
+)
+
+FocusFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--focus-file", metavar="FILE", help="With DIR: CSV with photo,x,y; more lines of a photo, more points."
+    ),
+]
+Suffix = Annotated[
+    str | None,
+    typer.Option("--suffix", metavar=".EXT", show_default="the photo's", help="With DIR: of what is written."),
+]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="With DIR: on a Ray cluster; local starts one on this machine."),
+]
+
+EMBEDDED = "embedded"
+"""In place of a depth file's name: the depth that the photo itself holds. `./embedded` is a file of that name."""
+
+
+def refocus(
+    photo: Annotated[
+        Path,
+        typer.Argument(metavar="PHOTO|DIR", show_default=False, help="A photo that is sharp all over, or a folder."),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option(
+            "-o", "--output", metavar="OUT", show_default=False, help="Where to write it; a folder for a folder."
+        ),
+    ],
+    focus: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="X,Y",
+            help="The point to be sharp: 0 to 1 from the top left of the photo as shown. Given more than once, "
+            "all that lies between these points in depth is sharp. With DIR also: nearest (the nearest subject).",
+        ),
+    ] = None,
+    focus_depth: Annotated[
+        float | None,
+        typer.Option(
+            metavar="D",
+            min=0,
+            max=1,
+            help="Instead of --focus: the disparity to be sharp, 0 (far) to 1 (near).",
+        ),
+    ] = None,
+    focus_range: Annotated[
+        float,
+        typer.Option(
+            metavar="R",
+            min=0,
+            max=1,
+            help="How much of the depth is sharp, in disparity, half of it on each side; 0: one plane, as in a lens.",
+        ),
+    ] = 0.0,
+    f_number: Annotated[float, typer.Option(metavar="N", help="1.4 (most blur) or more.")] = 2.8,
+    depth: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|embedded",
+            help="A depth map (disparity, near = bright) in place of the network's; embedded: the photo's own.",
+        ),
+    ] = None,
+    depth_model: DepthModelFile = None,
+    depth_model_size: DepthModelSize = None,
+    depth_model_mean: DepthModelMean = None,
+    depth_model_std: DepthModelStd = None,
+    depth_model_channels: DepthModelChannels = None,
+    depth_model_output: DepthModelOutput = None,
+    runtime: Runtime = "torch",
+    precision: Precision = None,
+    variant: Variant = "edge",
+    artifacts: Artifacts = None,
+    weights: Weights = "shipped",
+    tile: Annotated[
+        int,
+        typer.Option(
+            metavar="N",
+            min=0,
+            help="Side of a tile: smaller takes less memory; 0: no tiles.",
+        ),
+    ] = 256,
+    threads: Threads = None,
+    save_depth: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the depth map too.")] = None,
+    side_by_side: Annotated[Path | None, typer.Option(metavar="FILE", help="Write before and after too.")] = None,
+    focus_file: FocusFile = None,
+    suffix: Suffix = None,
+    ray: Ray = None,
+    json: JsonTarget = None,
+) -> None:
+    """Refocus PHOTO, or all photos of DIR, at a point or at a depth, as a lens at f/N would."""
+    given = [bool(focus), focus_depth is not None, focus_file is not None]
+    if sum(given) != 1:
+        raise typer.BadParameter("give one of them", param_hint=["--focus", "--focus-depth", "--focus-file"])
+    if depth is not None and depth_model is not None:
+        raise typer.BadParameter("give one of the two", param_hint=["--depth", "--depth-model"])
+    chosen = depth_model_from(
+        depth_model,
+        size=depth_model_size,
+        mean=depth_model_mean,
+        std=depth_model_std,
+        channels=depth_model_channels,
+        output=depth_model_output,
+    )
+    depth_file = None if depth is None or depth == EMBEDDED else Path(depth)
+
+    from deeplens.commands import folder
+    from deeplens.commands.folder import Look
+    from deeplens.runtimes.harness import aperture_from_f_number
+
+    aperture = aperture_from_f_number(f_number)
+    if photo.is_dir():
+        if depth_file is not None or save_depth is not None or side_by_side is not None:
+            raise InputError(f"{photo} is a folder: --depth FILE, --save-depth and --side-by-side are for one photo")
+        look = Look(
+            aperture=aperture,
+            focus_range=focus_range,
+            runtime=runtime,
+            variant=variant,
+            precision=precision or DEFAULT_PRECISION.get(runtime, "fp32"),
+            artifacts=artifacts,
+            weights=weights_from(weights),
+            tile=tile or None,
+            threads=threads,
+            depth_model=chosen,
+            embedded=depth == EMBEDDED,
+        )
+        folder.command(
+            photo, output, look, focus=focus, focus_depth=focus_depth, focus_file=focus_file, suffix=suffix, ray=ray,
+            json=json,
+        )  # fmt: skip
+        return
+    if focus_file is not None or suffix is not None or ray is not None:
+        raise InputError(f"--focus-file, --suffix and --ray are for a folder; {photo} is none")
+    points = [parse_point(text) for text in focus or ()]
+
+    from deeplens.runtimes import open_runtime
+    from deeplens.runtimes import photo as photos
+    from deeplens.runtimes.disparity import SUFFIXES, focal_disparity_at, read_disparity, write_disparity
+    from deeplens.runtimes.harness import Harness
+
+    check_outputs(
+        (output, photos.WRITERS),
+        (side_by_side, photos.WRITERS),
+        (save_depth, SUFFIXES),
+        (json, None),
+        inputs=(photo, depth_file, depth_model),
+    )
+    watch = Stopwatch()
+    with watch.part("read"):
+        before = photos.read_photo(photo)
+        disparity = None if depth_file is None else read_disparity(depth_file)
+        if depth == EMBEDDED:
+            from deeplens.runtimes.portrait import embedded_disparity
+
+            disparity = embedded_disparity(photo)
+    with watch.part("open"):
+        opened = open_runtime(
+            runtime,
+            variant=variant,
+            artifacts=artifacts,
+            weights=weights_from(weights),
+            threads=threads,
+            precision=precision or DEFAULT_PRECISION.get(runtime, "fp32"),
+        )
+    notes = list(before.notes)
+    with opened, progress_bar("Refocusing") as progress:
+        with watch.part("open"):
+            harness = Harness(opened, tile=tile or None)
+            for network in NETWORKS if disparity is None and chosen is None else ("lens_blur", "upsample"):
+                opened.open(network)
+        with watch.part("depth"):
+            if chosen is not None:
+                model = chosen.open(threads=threads)
+                notes += model.notes
+                disparity = model.disparity(before.pixels)
+            elif disparity is None:
+                disparity = harness.disparity(before.pixels)
+            sharp = [focal_disparity_at(disparity, *point) for point in points]
+            if focus_depth is not None:
+                sharp = [focus_depth]
+            focal = (min(sharp) + max(sharp)) / 2
+            in_focus = min(1.0, max(sharp) - min(sharp) + focus_range)
+        with watch.part("refocus"):
+            pixels = harness.refocus(
+                before.pixels,
+                disparity,
+                focal_disparity=focal,
+                aperture=aperture,
+                focus_range=in_focus,
+                progress=progress,
+            )
+    with watch.part("write"):
+        if save_depth is not None:
+            write_disparity(save_depth, disparity)
+        if side_by_side is not None:
+            photos.write_photo(side_by_side, photos.side_by_side(before.pixels, pixels))
+        notes += photos.write_photo(output, before.with_pixels(pixels))
+    for note in notes:
+        print("note:", note, file=sys.stderr)
+
+    height, width = pixels.shape[:2]
+    report = {
+        "photo": str(photo),
+        "output": str(output),
+        "width": width,
+        "height": height,
+        "runtime": runtime,
+        "variant": variant,
+        "depth": depth,
+        "depth_model": None if depth_model is None else str(depth_model),
+        "focal_disparity": focal,
+        "focus_range": in_focus,
+        "f_number": f_number,
+        "aperture": aperture,
+        "notes": notes,
+        "seconds": {part: round(seconds, 4) for part, seconds in watch.seconds.items()},
+    }
+    console_for(json).print(
+        f"{output}: {width}×{height}, f/{f_number:g}, sharp at disparity {focal:.3f}"
+        f"{f' ± {in_focus / 2:.3f}' if in_focus else ''}, {watch.total:.1f} s"
+    )
+    write_json(json, report)

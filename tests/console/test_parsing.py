@@ -1,0 +1,28 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deeplens.console.errors import InputError
+from deeplens.console.parsing import parse_point, parse_size
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**6), st.sampled_from("x×"))
+def test_a_size_is_width_then_height(width: int, height: int, sign: str) -> None:
+    assert parse_size(f"{width}{sign}{height}") == (width, height)
+
+
+@pytest.mark.parametrize("text", ["256", "256x", "x", "axb", "-8x8", "8x8x8", "8.0x8", "0x8", " 8x8", "８x８", ""])
+def test_no_size(text: str) -> None:
+    with pytest.raises(InputError, match="is not WxH: give two whole numbers, such as 2048x1536"):
+        parse_size(text)
+
+
+@given(st.floats(0, 1), st.floats(0, 1))
+def test_a_point(x: float, y: float) -> None:
+    assert parse_point(f"{x!r},{y!r}") == (x, y)
+
+
+@pytest.mark.parametrize("text", ["", "0.5", "a,b", "0.5,0.5,0.5", "1.1,0.5", "0.5,-0.1", "nan,0.5", "inf,0"])
+def test_no_point(text: str) -> None:
+    with pytest.raises(InputError, match="0 to 1"):
+        parse_point(text)
