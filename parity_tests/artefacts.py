@@ -13,7 +13,7 @@ from deeplens.runtimes.manifest import Entry
 
 if TYPE_CHECKING:
     from deeplens.parity_tests.cases import Size
-    from deeplens.parity_tests.run import Request
+    from deeplens.parity_tests.request import Request
 
 
 def make_missing(request: "Request") -> None:

@@ -18,7 +18,8 @@ from deeplens.parity_tests.lively import lively
 from deeplens.parity_tests.outputs import Outputs
 from deeplens.parity_tests.produce import produce, torch_opener
 from deeplens.parity_tests.report import Report
-from deeplens.parity_tests.run import Request, run
+from deeplens.parity_tests.request import Request
+from deeplens.parity_tests.run import run
 
 PHOTO = Path(__file__).parent.parent / "samples" / "stream.jpg"
 """2048×1364."""

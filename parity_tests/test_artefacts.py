@@ -10,7 +10,7 @@ from deeplens.console.errors import MismatchError, MissingError
 from deeplens.parity_tests.artefacts import make_missing
 from deeplens.parity_tests.conftest import SMALL
 from deeplens.parity_tests.lively import lively
-from deeplens.parity_tests.run import Request
+from deeplens.parity_tests.request import Request
 from deeplens.runtimes import manifest
 
 

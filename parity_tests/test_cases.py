@@ -15,7 +15,8 @@ from deeplens.parity_tests.cases import PLANS, LoopCase, case_sha256, made_depth
 from deeplens.parity_tests.collection import Collection, read, write
 from deeplens.parity_tests.conftest import SMALL
 from deeplens.parity_tests.report import Report
-from deeplens.parity_tests.run import Request, collect, compare_collections, run
+from deeplens.parity_tests.request import Request
+from deeplens.parity_tests.run import collect, compare_collections, run
 from deeplens.runtimes.pyramid import geometry
 from deeplens.runtimes.tiling import plan
 

@@ -16,7 +16,8 @@ from deeplens.parity_tests.compare import NETWORK, PICTURE, Row, Status, compare
 from deeplens.parity_tests.outputs import Outputs
 from deeplens.parity_tests.produce import artefact_opener, produce
 from deeplens.parity_tests.report import Report
-from deeplens.parity_tests.run import Request, run
+from deeplens.parity_tests.request import Request
+from deeplens.parity_tests.run import run
 
 ARRAY = np.array([[[[0.0, 0.5], [1.0, 0.25]]]])
 

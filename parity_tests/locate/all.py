@@ -21,7 +21,7 @@ from deeplens.runtimes import manifest
 
 if TYPE_CHECKING:
     from deeplens.parity_tests.compare import Row
-    from deeplens.parity_tests.run import Request
+    from deeplens.parity_tests.request import Request
     from deeplens.runtimes.manifest import Entry
 
 OPEN = (REFERENCE, "onnx", "coreml")

@@ -64,13 +64,14 @@ def parity(
     """Compare each runtime with PyTorch float32, float64 the judge. Status 5 if a check fails, 4 if none is run."""
     from deeplens.parity_tests import run as running
     from deeplens.parity_tests.locate.all import locate_all
+    from deeplens.parity_tests.request import Request
 
     check_outputs((json, None), *((each, None) for each in (markdown, junit, html, plot)), inputs=(photo,))
     if compare and (collect or runtime or photo):
         raise InputError("--compare takes collections as they are: give it without --collect, --runtime and --photo")
     if inputs is not None and collect is None:
         raise InputError("--inputs goes with --collect")
-    request = running.Request(
+    request = Request(
         variants=variant or ["edge"],
         runtimes=runtime or COMPARED,
         precisions=precision,

@@ -138,7 +138,7 @@ def refocus(
     depth_file = None if depth is None or depth == EMBEDDED else Path(depth)
 
     from deeplens.commands import folder
-    from deeplens.commands.folder import Look
+    from deeplens.commands.folder_stages import Look
     from deeplens.runtimes.harness import aperture_from_f_number
 
     aperture = aperture_from_f_number(f_number)

@@ -1,0 +1,122 @@
+"""What only a GPU shows: our use of CUDA with the real driver, and fits there. Skipped where there is none."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from deeplens.console.errors import MissingError
+from deeplens.runtimes.cuda import Cuda, CudaError, DeviceBuffer, HostBuffer, Stream, Timer
+from deeplens.scenes.planes import SceneConfig
+from deeplens.training.fit import Machine, fit
+from deeplens.training.fit_blur import BlurConfig, BlurTask
+from tests.support.tiny import make_sources
+from tests.training.test_fit import toy
+
+
+@pytest.fixture(scope="module")
+def cuda() -> Cuda:
+    try:
+        return Cuda()
+    except MissingError as missing:
+        pytest.skip(str(missing))
+
+
+needs_torch_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="PyTorch sees no NVIDIA GPU here")
+
+
+def test_the_gpu_says_what_it_is(cuda: Cuda) -> None:
+    name, capability = cuda.gpu
+    assert name.isprintable()
+    assert name
+    assert float(capability) >= 5
+    assert all(float(version) >= 11 for version in cuda.versions)
+
+
+def test_copies_there_and_back_alone_and_as_a_graph(cuda: Cuda) -> None:
+    """As `runtimes.trt_lane` does it: pinned memory → GPU → other pinned memory, recorded once and launched twice."""
+    stream, timer = Stream(cuda), Timer(cuda)
+    source, target, device = HostBuffer(cuda), HostBuffer(cuda), DeviceBuffer(cuda)
+    shape, dtype = (3, 700, 500), np.dtype(np.float32)
+    size = int(np.prod(shape)) * dtype.itemsize
+    for buffer in (source, target, device):
+        buffer.reserve(size)
+    rng = np.random.default_rng(0)
+
+    def filled() -> np.ndarray:
+        values = rng.random(shape, np.float32)
+        source.array(shape, dtype)[:] = values
+        target.array(shape, dtype)[:] = -1
+        return values
+
+    def both_ways() -> None:
+        stream.copy_in(device, source, size)
+        stream.copy_out(target, device, size)
+
+    expected = filled()
+    timer.begin(stream)
+    both_ways()
+    timer.end(stream)
+    stream.wait()
+    np.testing.assert_array_equal(target.array(shape, dtype), expected)
+    assert 0 < timer.seconds < 5
+
+    expected = filled()
+    stream.begin_capture()
+    both_ways()
+    graph = stream.end_capture()
+    stream.wait()
+    assert (target.array(shape, dtype) == -1).all(), "recorded, not done"
+    for _ in range(2):
+        graph.launch(stream)
+        stream.wait()
+        np.testing.assert_array_equal(target.array(shape, dtype), expected)
+        expected = filled()
+    for thing in (graph, timer, stream):
+        thing.close()
+    for buffer in (source, target, device):
+        buffer.free()
+
+
+def test_a_failed_call_and_used_up_memory_are_told_apart(cuda: Cuda) -> None:
+    with pytest.raises(MemoryError):
+        DeviceBuffer(cuda).reserve(1 << 50)
+    with pytest.raises(CudaError, match="cudaMemcpy"):
+        cuda.call("cudaMemcpyAsync", 8, 16, 4, cuda.constant("cudaMemcpyKind", "cudaMemcpyHostToDevice"), 0)
+
+
+def test_a_capture_that_failed_can_be_abandoned(cuda: Cuda) -> None:
+    stream = Stream(cuda)
+    stream.begin_capture()
+    with pytest.raises(CudaError):
+        stream.wait()  # not allowed while recording
+    stream.abandon_capture()
+    stream.wait()
+    stream.close()
+
+
+@needs_torch_cuda
+def test_a_fit_on_the_gpu_learns_what_one_on_the_cpu_does(tmp_path: Path) -> None:
+    for accelerator in ("cpu", "cuda"):
+        fit(toy(), out=tmp_path / accelerator, machine=Machine(accelerator=accelerator, workers=0, progress=False))
+    one, other = (load_file(tmp_path / name / "edge_toy.safetensors") for name in ("cpu", "cuda"))
+    for name, weight in one.items():
+        torch.testing.assert_close(other[name], weight, rtol=2e-3, atol=2e-4)
+
+
+@needs_torch_cuda
+@pytest.mark.parametrize("variant", ["edge", "paper"])
+def test_blur_and_step_are_validated_on_the_gpu_as_on_the_cpu(tmp_path: Path, variant: str) -> None:
+    sources = make_sources(tmp_path / "sources")
+    scenes = SceneConfig(size=64, steps=1)
+    config = BlurConfig(variant=variant, steps=1, batch=2, small=scenes, large=scenes)
+    task = BlurTask(config, train=sources, validation=sources)
+    scores = {
+        device: task.validate(task.module().eval().to(device))  # fits keep their averaged weights on the device
+        for device in ("cpu", "cuda")
+    }
+    for name, score in scores["cpu"].items():
+        assert scores["cuda"][name] == pytest.approx(score, abs=0.05), name
+    fit(task, out=tmp_path / "run", machine=Machine(accelerator="cuda", workers=0, progress=False))

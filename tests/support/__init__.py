@@ -1,0 +1,1 @@
+"""What several test files stand on: stand-ins, tiny networks, made files."""
