@@ -33,8 +33,9 @@ from deeplens.evaluation.lens_truth import (
 from deeplens.evaluation.metrics import depth_edge_band, psnr
 from deeplens.scenes.planes import Scene
 from deeplens.scenes.renderer import Array
+from tests.conftest import ROOT
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+SAMPLES = ROOT / "samples"
 SHIPPED = SAMPLES / "lens"
 ROOM = LensScene(lambda _of, _rng: [], near=1.25, far=9.0, focal=(0.9, 0.4, 0.1))
 TINY = Settings(long_side=64, samples=16)

@@ -18,8 +18,8 @@ from deeplens.export import onnx_check, onnx_graph
 from deeplens.model import build
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import manifest
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FIXED = (40, 48)
 UPSAMPLE = CONTRACTS["upsample"]
 

@@ -1,7 +1,6 @@
 """The `edge` lens blur and step against their equations, and the trained loop."""
 
 import itertools
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,10 +19,11 @@ from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.photo import read_photo
 from deeplens.runtimes.pytorch import TorchRuntime
 from deeplens.scenes.renderer import srgb_to_linear
+from tests.conftest import ROOT
 from tests.model.test_edge_operations import scrambled, weights_file_exists
 from tests.support.tiny import random_inputs
 
-SAMPLE = Path(__file__).parents[2] / "samples" / "bridge.jpg"
+SAMPLE = ROOT / "samples" / "bridge.jpg"
 
 
 # --- Lens blur

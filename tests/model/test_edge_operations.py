@@ -1,6 +1,5 @@
 """What `edge` costs, and that it is made of operations that devices run in half precision."""
 
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,9 +12,10 @@ from deeplens.console.errors import MissingError
 from deeplens.model.build import build, load, weights_file
 from deeplens.model.contract import CONTRACTS, NETWORKS
 from deeplens.model.cost import cost
+from tests.conftest import ROOT
 from tests.support.tiny import random_inputs
 
-SAMPLE = Path(__file__).parents[2] / "samples" / "bridge.jpg"
+SAMPLE = ROOT / "samples" / "bridge.jpg"
 
 
 def scrambled(module: nn.Module, *, seed: int, scale: float = 1.0) -> nn.Module:

@@ -23,8 +23,8 @@ from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.coreml import program
 from deeplens.runtimes.coreml.executor import Mode
 from deeplens.runtimes.coreml.runtime import CoreMLRuntime
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 SIZES = ((32, 40), (40, 32))
 UPSAMPLE = CONTRACTS["upsample"]
 RECIPES = (

@@ -1,7 +1,5 @@
 """The loop that begins at level 1, where the lens blur reaches there: when it does, and what it is worth."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -14,10 +12,11 @@ from deeplens.runtimes.pyramid import geometry
 from deeplens.runtimes.pytorch import TorchRuntime
 from deeplens.scenes.renderer import Plane, linear_to_srgb, render_exact, srgb_to_linear
 from deeplens.training.loop import halve, run_loop
+from tests.conftest import ROOT
 from tests.model.test_edge_operations import weights_file_exists
 from tests.support.fake_runtime import FakeRuntime, Focus, depth_map, from_the_base, photo
 
-SAMPLE = Path(__file__).parents[2] / "samples" / "drum.jpg"
+SAMPLE = ROOT / "samples" / "drum.jpg"
 
 needs_weights = pytest.mark.skipif(
     not all(weights_file_exists(network) for network in ("lens_blur", "upsample")), reason="no weights are shipped"

@@ -18,8 +18,7 @@ from deeplens.console.files import file_sha256
 from deeplens.model.contract import NETWORKS, VARIANTS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.manifest import Entry, TensorEntry
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT
 
 
 def make_entry(network: str = "lens_blur", *, size: tuple[int, int] | None = None, path: str = "onnx/a.onnx") -> Entry:

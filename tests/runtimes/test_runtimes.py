@@ -18,8 +18,8 @@ from deeplens.runtimes import manifest
 from deeplens.runtimes.contract import Arrays, Runtime, check_inputs
 from deeplens.runtimes.ort import OnnxRuntime
 from deeplens.runtimes.pytorch import TorchRuntime
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FIXED = (40, 48)
 
 

@@ -17,8 +17,9 @@ from PIL import Image
 
 from deeplens.console.errors import InputError, MissingError
 from deeplens.scenes.sources import SPLITS, TABLE, Entry, folder, load_background, load_cutout, read_table, shipped
+from tests.conftest import ROOT
 
-SAMPLES = Path(__file__).parents[2] / "samples"
+SAMPLES = ROOT / "samples"
 SERIES = ("gnu-", "pig_golden", "cow_white|bull", "bradley|infantry", "drum")
 
 
@@ -274,4 +275,4 @@ def test_folder_that_is_no_use(tmp_path: Path) -> None:
 
 def test_works_without_torch() -> None:
     code = "import sys; sys.modules['torch'] = None; import training.fetch, training.sources"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -16,7 +16,6 @@ from deeplens.console.errors import InputError, MismatchError
 from deeplens.scenes.stream import Sample
 from deeplens.training.fit import FitConfig, Machine, StepBatches, as_precision, fit, learning_rate
 
-ROOT = Path(__file__).parents[2]
 ALONE = Machine(accelerator="cpu", workers=0, progress=False)
 
 # --- A task that takes no time: a convolution learns to be another one

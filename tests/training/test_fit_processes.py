@@ -11,9 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from deeplens.training.fit import fit
+from tests.conftest import ROOT
 from tests.training.test_fit import ALONE, Toy, assert_equal, toy
-
-ROOT = Path(__file__).parents[2]
 
 _SCRIPT = """
 import os, sys
@@ -34,7 +33,7 @@ def run_script(tmp_path: Path) -> Callable[[Path, int], None]:
     (tmp_path / "script.py").write_text(_SCRIPT)
 
     def run(out: Path, devices: int) -> None:
-        environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, str(tmp_path / "script.py"), str(out), str(devices)]
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stderr[-2000:]

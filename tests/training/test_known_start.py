@@ -16,9 +16,8 @@ from deeplens.model.upsampler import PaperUpsampler
 from deeplens.training.fit_blur import BlurConfig, BlurTask
 from deeplens.training.known_start import IN_FOCUS, start_step
 from deeplens.training.loop import pyramid
+from tests.conftest import ROOT
 from tests.support.tiny import make_sources
-
-ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
