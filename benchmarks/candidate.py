@@ -12,7 +12,7 @@ from deeplens.console.errors import InputError, MissingError
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, Contract
 from deeplens.runtimes import RUNTIMES, manifest, open_runtime
-from deeplens.runtimes.contract import Arrays, OpensOnce, Runtime
+from deeplens.runtimes.contract import Arrays, OpensOnce, Runtime, Session
 from deeplens.runtimes.pytorch import TorchRuntime, TorchSession
 from deeplens.runtimes.tiling import TILE
 
@@ -88,7 +88,7 @@ class CompiledRuntime(TorchRuntime):
         return session
 
 
-class _OpenVinoSession:
+class _OpenVinoSession(Session):
     """One network in OpenVINO, with a request for each of `lanes` runs at the same time."""
 
     def __init__(self, compiled: Any, contract: Contract, *, lanes: int) -> None:

@@ -1,7 +1,7 @@
 """A runtime that counts what the harness asks of another: seconds of each level, and the sizes that networks ran at."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import Lock
@@ -9,9 +9,9 @@ from time import perf_counter
 
 import numpy as np
 
-from deeplens.model.contract import Contract
-from deeplens.runtimes.contract import Arrays, Closing, Runtime, Session, lanes, photo_features, run, takes
+from deeplens.runtimes.contract import Arrays, Runtime, Session
 from deeplens.runtimes.pyramid import Geometry
+from deeplens.runtimes.wrapped import Around
 
 Runs = Counter[tuple[str, int, int]]
 """(network, low-resolution height, width) → how often it ran."""
@@ -42,30 +42,26 @@ class Level:
         return max(0.0, self.stop - self.start)
 
 
-class MeteredSession:
+class MeteredSession(Around):
     """Runs another session and counts into a level."""
 
     def __init__(self, session: Session, level: Level, lock: Lock) -> None:
-        self._session, self._level, self._lock = session, level, lock
-        self.lanes = lanes(session)
+        super().__init__(session)
+        self._level, self._lock = level, lock
 
-    def describe(self) -> Contract:
-        return self._session.describe()
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        return self._counted(inputs, lambda: self.session.run(inputs))
 
-    def takes(self, size: tuple[int, int]) -> bool:
-        return takes(self._session, size)
+    def run_rest(self, inputs: Mapping[str, np.ndarray], features: Arrays) -> Arrays:
+        return self._counted(inputs, lambda: self.session.run_rest(inputs, features))
 
-    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
-        return photo_features(self._session, inputs)
-
-    def run(self, inputs: Mapping[str, np.ndarray], features: Arrays | None = None) -> Arrays:
-        contract = self._session.describe()
+    def _counted(self, inputs: Mapping[str, np.ndarray], work: Callable[[], Arrays]) -> Arrays:
+        contract = self.describe()
         start = perf_counter()
-        result = run(self._session, inputs, features)
+        result = work()
         stop = perf_counter()
         low = next(tensor for tensor in contract.inputs if tensor.scale == 1)
-        device = getattr(self._session, "device_seconds", None)
-        level = self._level
+        device, level = self.session.device_seconds, self._level
         with self._lock:
             level.start, level.stop = min(level.start, start), max(level.stop, stop)
             level.busy += stop - start
@@ -74,11 +70,8 @@ class MeteredSession:
             level.runs[(contract.network, *inputs[low.name].shape[2:])] += 1
         return result
 
-    def close(self) -> None:
-        self._session.close()
 
-
-class MeteredRuntime(Closing):
+class MeteredRuntime(Runtime):
     """Opens another runtime's sessions, each counted.
 
     Attributes:

@@ -15,7 +15,6 @@ from PIL import Image
 from deeplens.benchmarks.candidate import Candidate
 from deeplens.benchmarks.metered import Level, MeteredRuntime
 from deeplens.model.contract import CONTRACTS, DEPTH_SIZE, HALO, NETWORKS
-from deeplens.runtimes.contract import lanes
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.pyramid import geometry
 from deeplens.runtimes.refocuser import Refocuser
@@ -103,7 +102,7 @@ class Worker:
         width, height = self._size
         levels = geometry(height, width)
         size = levels.padded(0 if network == "lens_blur" else max(0, levels.steps - 1))
-        count = lanes(self._runtime.open(network))
+        count = self._runtime.open(network).lanes
         tiles = plan(*size, halo=HALO[self._runtime.variant, network], tile=self._candidate.tile, lanes=count)
         return tiles.height, tiles.width
 

@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 
 from deeplens.calibration.photos import Photo
-from deeplens.calibration.substituted import Substituted
 from deeplens.console.files import replacing
-from deeplens.model.contract import ALIGNMENT, CONTRACTS, Contract
-from deeplens.runtimes.contract import Arrays, Runtime, Session
+from deeplens.model.contract import ALIGNMENT, CONTRACTS
+from deeplens.runtimes.contract import Arrays, Runtime
 from deeplens.runtimes.harness import Harness, focal_disparity_at
+from deeplens.runtimes.wrapped import recording
 
 FORMAT = 1
 """Of the files; part of their names."""
@@ -114,10 +114,9 @@ def read(paths: Sequence[Path]) -> Iterator[Input]:
 def _inputs(photo: Photo, runtime: Runtime, settings: Settings) -> list[Input]:
     """One photo through the loop."""
     pixels = photo.pixels(settings.longest)
-    depth = _Heard(runtime.open("depth"))
-    harness = Harness(Substituted(runtime, {"depth": depth}))
-    disparity = harness.disparity(pixels)
-    found = [Input(photo.sha256, "depth", 0, depth.heard)]
+    seen: dict[str, Arrays] = {}
+    disparity = Harness(recording(runtime, seen)).disparity(pixels)
+    found = [Input(photo.sha256, "depth", 0, seen["depth"])]
     generator = np.random.default_rng(int(photo.sha256[16:32], 16))
 
     def observe(level: int, network: str, arrays: Arrays) -> None:
@@ -138,26 +137,8 @@ def _inputs(photo: Photo, runtime: Runtime, settings: Settings) -> list[Input]:
         found.append(Input(photo.sha256, network, level, cut))
 
     focal = focal_disparity_at(disparity, *photo.point)
-    harness.refocus(pixels, disparity, focal_disparity=focal, aperture=photo.aperture, observe=observe)
+    Harness(runtime).refocus(pixels, disparity, focal_disparity=focal, aperture=photo.aperture, observe=observe)
     return found
-
-
-class _Heard:
-    """A session that keeps what it was given last."""
-
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self.heard: Arrays = {}
-
-    def describe(self) -> Contract:
-        return self._session.describe()
-
-    def close(self) -> None:
-        self._session.close()
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        self.heard = dict(inputs)
-        return self._session.run(inputs)
 
 
 def _packed(array: np.ndarray) -> np.ndarray:

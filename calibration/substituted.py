@@ -2,10 +2,10 @@
 
 from collections.abc import Mapping
 
-from deeplens.runtimes.contract import Closing, Runtime, Session
+from deeplens.runtimes.contract import Runtime, Session
 
 
-class Substituted(Closing):
+class Substituted(Runtime):
     """`runtime` with `sessions` (network → session) in place of its own. Closes neither."""
 
     def __init__(self, runtime: Runtime, sessions: Mapping[str, Session]) -> None:

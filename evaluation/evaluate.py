@@ -17,7 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,13 +28,11 @@ from deeplens.evaluation.depth_error import depth_mae
 from deeplens.evaluation.metrics import depth_edge_band, scores
 from deeplens.evaluation.sets import PictureSet, blur_radius
 from deeplens.runtimes import open_runtime
-from deeplens.runtimes.contract import Arrays, Runtime, Session
+from deeplens.runtimes.contract import Arrays, Runtime
 from deeplens.runtimes.depth_model import DepthModel
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.options import DepthModelChoice
-from deeplens.runtimes.ort import OnnxSession
 from deeplens.runtimes.pyramid import geometry
-from deeplens.runtimes.pytorch import TorchSession
 from deeplens.scenes.planes import Scene
 from deeplens.scenes.stream import refocused
 
@@ -100,7 +98,7 @@ class Job:
         found: dict[str, dict[str, str]] = {}
         for variant, network in self.networks():
             with self.open(variant) as runtime:
-                found.setdefault(variant, {})[network] = _weights_sha256(runtime.open(network))
+                found.setdefault(variant, {})[network] = runtime.open(network).weights_sha256()
         return found
 
 
@@ -265,15 +263,6 @@ def _contest(job: Job) -> Contest:
 def _report(progress: Callable[[float], None] | None, share: float) -> None:
     if progress is not None:
         progress(share)
-
-
-def _weights_sha256(session: Session) -> Any:
-    if isinstance(session, TorchSession):
-        from deeplens.model.build import weights_sha256
-
-        return weights_sha256(session.module)
-    assert isinstance(session, OnnxSession)
-    return session.entry.weights_sha256
 
 
 def _ignore_interrupts() -> None:

@@ -19,12 +19,13 @@ from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget
 from deeplens.console.report import console_for, table, write_json
 from deeplens.export.fp16_check import LARGEST, Meter, Range, check_ranges
-from deeplens.model.contract import NETWORKS, Contract
+from deeplens.model.contract import NETWORKS
 from deeplens.runtimes import manifest
-from deeplens.runtimes.contract import Arrays, Closing, Runtime, Session
+from deeplens.runtimes.contract import Arrays, Session
 from deeplens.runtimes.harness import Harness, focal_disparity_at
 from deeplens.runtimes.options import Artifacts, Variant
 from deeplens.runtimes.photo import read_photo, to_8_bit
+from deeplens.runtimes.wrapped import WrappedRuntime, WrappedSession
 
 EVERY = 4
 """Of the tiles of a photo every fourth is measured."""
@@ -54,7 +55,8 @@ def measure(variant: str, photos: Sequence[Path], *, artifacts: Path, size: int)
         meters = {
             network: Meter(onnx.load(manifest.verify(artifacts, runtime.open(network).entry))) for network in NETWORKS
         }
-        harness = Harness(_Metered(runtime, meters), tile=TILE)
+        sessions = {network: _MeteredSession(runtime.open(network), meter) for network, meter in meters.items()}
+        harness = Harness(WrappedRuntime(runtime, lambda network, _: sessions[network]), tile=TILE)
         for path in photos:
             photo = Image.fromarray(to_8_bit(read_photo(path).pixels))
             photo.thumbnail((size, size), Image.Resampling.LANCZOS)
@@ -65,39 +67,19 @@ def measure(variant: str, photos: Sequence[Path], *, artifacts: Path, size: int)
     return {network: meter.ranges for network, meter in meters.items()}
 
 
-class _Metered(Closing):
-    """A runtime whose networks are measured on every `EVERY`th run."""
+class _MeteredSession(WrappedSession):
+    """Measured on every `EVERY`th run."""
 
-    def __init__(self, runtime: Runtime, meters: Mapping[str, Meter]) -> None:
-        self.name, self.variant = runtime.name, runtime.variant
-        self._runtime, self._meters = runtime, meters
-        self._sessions: dict[str, _MeteredSession] = {}
-
-    def open(self, network: str) -> Session:
-        if network not in self._sessions:
-            self._sessions[network] = _MeteredSession(self._runtime.open(network), self._meters[network])
-        return self._sessions[network]
-
-    def close(self) -> None:
-        self._runtime.close()
-
-
-class _MeteredSession:
     def __init__(self, session: Session, meter: Meter) -> None:
-        self._session, self._meter = session, meter
+        super().__init__(session, self._measured, session.describe())
+        self._meter = meter
         self._runs = 0
 
-    def describe(self) -> Contract:
-        return self._session.describe()
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+    def _measured(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         self._runs += 1
         if self._runs % EVERY != 1:
-            return self._session.run(inputs)
+            return self.session.run(inputs)
         return {self.describe().outputs[0].name: self._meter.run(inputs)}
-
-    def close(self) -> None:
-        self._session.close()
 
 
 def command(

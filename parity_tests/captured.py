@@ -8,8 +8,8 @@ import numpy as np
 from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract
 from deeplens.parity_tests.cases import Graph, Size
 from deeplens.parity_tests.produce import Opener
-from deeplens.parity_tests.wrapped import WrappedRuntime, WrappedSession, with_fixed_size
 from deeplens.runtimes.contract import Arrays, Runtime, Session, check_inputs
+from deeplens.runtimes.wrapped import WrappedRuntime, WrappedSession, with_fixed_size
 
 if TYPE_CHECKING:
     import torch

@@ -14,10 +14,10 @@ from PIL import Image
 from deeplens.export.onnx_check import random_inputs
 from deeplens.export.onnx_graph import FIXED_SHAPES
 from deeplens.model.contract import CONTRACTS, DEPTH_SIZE, NETWORKS, Contract
-from deeplens.parity_tests.wrapped import recording
 from deeplens.runtimes.contract import Arrays, Runtime
 from deeplens.runtimes.harness import Harness, focal_disparity_at
 from deeplens.runtimes.pyramid import pad_to
+from deeplens.runtimes.wrapped import recording
 
 Graph = Literal["dynamic", "fixed"]
 Size = tuple[int, int]

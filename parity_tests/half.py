@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeplens.parity_tests.wrapped import WrappedRuntime, WrappedSession
 from deeplens.runtimes.contract import Arrays, Runtime, Session
+from deeplens.runtimes.wrapped import WrappedRuntime, WrappedSession
 
 if TYPE_CHECKING:
     import torch

@@ -12,12 +12,12 @@ from deeplens.parity_tests.locate.capture import judge_module
 from deeplens.parity_tests.locate.graph import judge_graph
 from deeplens.parity_tests.locate.program import judge_program
 from deeplens.parity_tests.produce import TorchKind, produce, torch_opener
-from deeplens.parity_tests.wrapped import WrappedRuntime, WrappedSession
 from deeplens.runtimes import manifest
 from deeplens.runtimes.contract import Arrays, Runtime, Session
 from deeplens.runtimes.coreml.executor import Executor
 from deeplens.runtimes.coreml.program import Constant, Function, load
 from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.wrapped import WrappedRuntime, WrappedSession
 
 if TYPE_CHECKING:
     import onnx

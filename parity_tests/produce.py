@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Literal
 from deeplens.console.errors import MismatchError, MissingError
 from deeplens.parity_tests.cases import Case, Graph, LoopCase, NetworkCase, Size
 from deeplens.parity_tests.outputs import DEPTH_MAP, EIGHT_BIT, Outputs
-from deeplens.parity_tests.wrapped import WrappedSession, with_fixed_size
 from deeplens.runtimes import open_runtime
-from deeplens.runtimes.contract import Arrays, Runtime, Session
+from deeplens.runtimes.contract import Arrays, Runtime
 from deeplens.runtimes.harness import Harness, focal_disparity_at
+from deeplens.runtimes.wrapped import with_fixed_size
 
 if TYPE_CHECKING:
     from deeplens.model.build import Weights
     from deeplens.runtimes.coreml.executor import Mode
-    from deeplens.runtimes.manifest import Entry
 
 Opener = Callable[[Graph], Runtime]
 """Opens a runtime for graphs with free sizes or with a fixed shape."""
@@ -48,11 +47,10 @@ def produce(opener: Opener, cases: Sequence[Case], *, around: Callable[[Runtime]
 def _run(case: Case, runtime: Runtime, outputs: Outputs, around: Callable[[Runtime], Harness]) -> None:
     try:
         sessions = {network: runtime.open(network) for network in case.networks}
-        outputs.weights[case.name] = {network: weights_of(session) for network, session in sessions.items()}
+        outputs.weights[case.name] = {network: session.weights_sha256() for network, session in sessions.items()}
         for session in sessions.values():
-            entry = entry_of(session)
-            if entry is not None:
-                outputs.artifacts[entry.path] = entry.sha256
+            if session.entry is not None:
+                outputs.artifacts[session.entry.path] = session.entry.sha256
         if isinstance(case, NetworkCase):
             session = sessions[case.network]
             outputs.arrays[case.name] = session.run(case.inputs)[session.describe().outputs[0].name]
@@ -82,28 +80,6 @@ def _loop(case: LoopCase, harness: Harness) -> Arrays:
         observe=observe,
     )
     return arrays
-
-
-def weights_of(session: Session) -> str:
-    """SHA-256 of the weights behind a session: the manifest's, or that of the PyTorch module itself."""
-    entry = entry_of(session)
-    if entry is not None:
-        return entry.weights_sha256
-    from deeplens.model.build import weights_sha256
-
-    return weights_sha256(_innermost(session).module)  # type: ignore[attr-defined]  # no artefact: PyTorch's
-
-
-def entry_of(session: Session) -> "Entry | None":
-    """The manifest's line of the artefact behind a session; None of PyTorch's."""
-    entry: Entry | None = getattr(_innermost(session), "entry", None)
-    return entry
-
-
-def _innermost(session: Session) -> Session:
-    while isinstance(session, WrappedSession):
-        session = session.session
-    return session
 
 
 def torch_opener(variant: str, *, weights: "Weights", fixed_size: Size, dtype: TorchKind = "float32") -> Opener:

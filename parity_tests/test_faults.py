@@ -20,9 +20,9 @@ from deeplens.parity_tests.lively import lively
 from deeplens.parity_tests.outputs import Outputs
 from deeplens.parity_tests.produce import Opener, artefact_opener, produce, torch_opener
 from deeplens.parity_tests.report import Report
-from deeplens.parity_tests.wrapped import WrappedRuntime, WrappedSession
 from deeplens.runtimes import manifest
 from deeplens.runtimes.contract import Arrays, Session
+from deeplens.runtimes.wrapped import WrappedRuntime, WrappedSession
 
 Small = Callable[[str], Compared]
 Change = Callable[[Session, Mapping[str, np.ndarray]], Arrays]

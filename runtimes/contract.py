@@ -1,14 +1,15 @@
 """The contract between the harness and a runtime: open, describe, run, close. No torch, no runtime, only NumPy."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Generic, Protocol, Self, TypeVar
+from typing import Generic, Self, TypeVar
 
 import numpy as np
 
 from deeplens.console.errors import InputError
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, Contract, Tensor
+from deeplens.runtimes.manifest import Entry
 
 Arrays = dict[str, np.ndarray]
 
@@ -60,13 +61,31 @@ def _low_size(contract: Contract, inputs: Mapping[str, np.ndarray]) -> tuple[int
     return height, width
 
 
-class Session(Protocol):
-    """One network, opened and ready to run."""
+class Session(ABC):
+    """One network, opened and ready to run.
 
+    A runtime says what it can do by overriding what stands here: the harness asks every session the same questions.
+
+    Attributes:
+        entry: the artefact's line in the manifest; None of a network that comes from no artefact.
+        lanes: how many runs may go on at the same time, each from a thread of its own.
+        device_seconds: how long the device ran the network in the last run, copies left out; None: no device tells.
+    """
+
+    entry: Entry | None = None
+    lanes: int = 1
+    device_seconds: float | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the session was closed."""
+        return False
+
+    @abstractmethod
     def describe(self) -> Contract:
         """Names, shapes, ranges and units of the network's inputs and outputs."""
-        ...
 
+    @abstractmethod
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Run the network once.
 
@@ -77,53 +96,52 @@ class Session(Protocol):
             name → float32 N×C×H×W array that the caller owns.
 
         Raises:
-            InputError: a name, shape or dtype is not what the contract or the artefact takes.
+            InputError: a name, shape or dtype is not what the contract or the artefact takes, or the session is closed.
         """
-        ...
 
+    def takes(self, size: tuple[int, int]) -> bool:
+        """Whether the session runs at a low-resolution (height, width)."""
+        return self.describe().fixed_size in (None, size)
+
+    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
+        """What the network makes of the photo alone, to be kept between refocusings and given to `run_rest`.
+
+        Args:
+            inputs: as `run` takes them; `picture` and `picture_high` are looked at.
+
+        Returns:
+            name → array that the caller owns; None: the session has no such part, and does all its work each time.
+        """
+        del inputs
+        return None
+
+    def run_rest(self, inputs: Mapping[str, np.ndarray], features: Arrays) -> Arrays:
+        """Run the network once with what `features` gave for the same photo: see `run`."""
+        raise NotImplementedError(f"{type(self).__name__} gives no features")
+
+    def weights_sha256(self) -> str:
+        """SHA-256 of the weights behind the session (`model.build.weights_sha256`), from the artefact's entry."""
+        if self.entry is None:
+            raise NotImplementedError(f"{type(self).__name__} comes from no artefact")
+        return self.entry.weights_sha256
+
+    @abstractmethod
     def close(self) -> None:
         """Release what the session holds; it can't run afterwards."""
-        ...
 
 
-def lanes(session: Session) -> int:
-    """How many runs of a session may go on at the same time, each from a thread of its own; 1 unless it says more."""
-    return int(getattr(session, "lanes", 1))
+class Runtime(ABC):
+    """Opens the networks of one variant. A context manager that closes every session that it opened.
 
-
-def takes(session: Session, size: tuple[int, int]) -> bool:
-    """Whether a session runs at a low-resolution (height, width); one that says nothing of sizes takes any."""
-    told = getattr(session, "takes", None)
-    return told is None or bool(told(size))
-
-
-def photo_features(session: Session, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
-    """What a session's convolutions make of the photo alone, to be kept between refocusings and given to `run`.
-
-    Args:
-        inputs: as `Session.run` takes them; `picture` and `picture_high` are looked at.
-
-    Returns:
-        name → array that the caller owns; None: the session has no such part, and does all its work each time.
+    Attributes:
+        name: one of `runtimes.RUNTIMES`, or another for a peer that is only measured.
+        variant: one of `model.contract.VARIANTS`.
     """
-    make = getattr(session, "features", None)
-    return None if make is None else make(inputs)
-
-
-def run(session: Session, inputs: Mapping[str, np.ndarray], features: Arrays | None) -> Arrays:
-    """Run a session once, with what `photo_features` gave for the same photo, or None: see `Session.run`."""
-    if features is None:
-        return session.run(inputs)
-    rest: Callable[..., Arrays] = session.run  # a session that gives features takes them
-    return rest(inputs, features)
-
-
-class Runtime(Protocol):
-    """Opens the networks of one variant. A context manager that closes every session that it opened."""
 
     name: str
     variant: str
 
+    @abstractmethod
     def open(self, network: str) -> Session:
         """Open `network` (one of `model.contract.NETWORKS`); a second call returns the same session.
 
@@ -131,22 +149,10 @@ class Runtime(Protocol):
             MissingError: the artefact or the weights are not there.
             MismatchError: the artefact is not what its manifest entry says.
         """
-        ...
-
-    def close(self) -> None: ...
-
-    def __enter__(self) -> Self: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-
-class Closing(ABC):
-    """The context manager in every runtime: leaving it closes it."""
 
     @abstractmethod
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Close every session that was opened."""
 
     def __enter__(self) -> Self:
         return self
@@ -157,17 +163,10 @@ class Closing(ABC):
         self.close()
 
 
-class ClosableSession(Session, Protocol):
-    """A session that knows whether it was closed."""
-
-    @property
-    def closed(self) -> bool: ...
+S = TypeVar("S", bound=Session)
 
 
-S = TypeVar("S", bound=ClosableSession)
-
-
-class OpensOnce(Closing, Generic[S]):
+class OpensOnce(Runtime, Generic[S]):
     """What real runtimes share: each network is loaded once, and again only after its session was closed."""
 
     def __init__(self) -> None:

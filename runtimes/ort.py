@@ -15,7 +15,7 @@ from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, Contract
 from deeplens.runtimes import manifest
-from deeplens.runtimes.contract import Arrays, OpensOnce, check_inputs
+from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.photo_part import cut
 
 
@@ -28,12 +28,12 @@ class PhotoParts:
     names: tuple[str, ...]
 
 
-class OnnxSession:
+class OnnxSession(Session):
     """One network in ONNX Runtime.
 
     Attributes:
         entry: the artefact's line in the manifest, with the hash of the weights it was made from.
-        lanes: runs that may go on at the same time: see `runtimes.contract.lanes`.
+        lanes: as in `runtimes.contract.Session`.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class OnnxSession:
         Args:
             parts: opens the network again, cut in two; called at most once, when features are first asked for or given.
         """
-        self.entry = entry
+        self.entry: manifest.Entry = entry
         self.lanes = lanes
         self._session = session
         self._contract = contract
@@ -65,23 +65,22 @@ class OnnxSession:
         """The network's contract; `fixed_size` is set when the artefact has one size only."""
         return self._contract
 
-    def run(self, inputs: Mapping[str, np.ndarray], features: Arrays | None = None) -> Arrays:
-        """Run the network once: see `runtimes.contract.Session.run`.
-
-        Args:
-            features: what `features` gave for the same photo: the rest alone is run.
-        """
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         self._check(inputs)
+        return self._outputs(self._session, inputs)
+
+    def run_rest(self, inputs: Mapping[str, np.ndarray], features: Arrays) -> Arrays:
+        self._check(inputs)
+        parts = self._photo_parts()
+        assert parts is not None, "features come from a network that has such a part"
+        return self._outputs(parts.rest, {**inputs, **features})
+
+    def _outputs(self, session: Any, arrays: Mapping[str, np.ndarray]) -> Arrays:
         names = [tensor.name for tensor in self._contract.outputs]
-        session = self._session
-        if features is not None:
-            parts = self._photo_parts()
-            assert parts is not None, "features come from a network that has such a part"
-            session = parts.rest
-        return dict(zip(names, session.run(names, _feed(session, {**inputs, **(features or {})})), strict=True))
+        return dict(zip(names, session.run(names, _feed(session, arrays)), strict=True))
 
     def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
-        """See `runtimes.contract.photo_features`. None also where the package `onnx`, which cuts graphs, is missing."""
+        """As in `runtimes.contract.Session`; None also where the package `onnx`, which cuts graphs, is missing."""
         self._check(inputs)
         parts = self._photo_parts()
         if parts is None:

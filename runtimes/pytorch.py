@@ -10,13 +10,13 @@ import numpy as np
 from deeplens.console.errors import InputError, MissingError
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, Contract
-from deeplens.runtimes.contract import Arrays, OpensOnce, check_inputs
+from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 
 if TYPE_CHECKING:
     import torch
 
 
-class TorchSession:
+class TorchSession(Session):
     """One network in PyTorch.
 
     Attributes:
@@ -50,6 +50,12 @@ class TorchSession:
         with torch.inference_mode(), _thread_count(self._threads):
             output = self.module(*tensors)
         return {self._contract.outputs[0].name: output.numpy()}
+
+    def weights_sha256(self) -> str:
+        """SHA-256 of the module's weights."""
+        from deeplens.model.build import weights_sha256
+
+        return weights_sha256(self.module)
 
     def close(self) -> None:
         if not self._closed:

@@ -13,8 +13,7 @@ import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.model.contract import CONTRACTS, DEPTH_BY_LEVEL, FINER_BASE, HALO, R_MAX, SHARP_IN_FOCUS, SOFT_RADIUS
-from deeplens.runtimes.contract import Arrays, Runtime, Session, lanes, photo_features, takes
-from deeplens.runtimes.contract import run as run_session
+from deeplens.runtimes.contract import Arrays, Runtime, Session
 from deeplens.runtimes.pyramid import (
     Geometry,
     doubled,
@@ -146,13 +145,13 @@ class Refocuser:
         session = self._runtime.open(network)
         contract = session.describe()
         output = contract.outputs[0]
-        variant, count = self._runtime.variant, lanes(session)
+        variant, count = self._runtime.variant, session.lanes
         windows = partial(plan, *size, halo=HALO[variant, network], fixed_size=contract.fixed_size, lanes=count)
         tiles = windows(tile=self._tile)
         if self._tile and network == "lens_blur" and size != self._levels.padded(0):
             # One that begins at level 1 sees twice as much at once, where it can: its halo is large beside a tile.
             wider = windows(tile=2 * self._tile)
-            tiles = wider if takes(session, (wider.height, wider.width)) else tiles
+            tiles = wider if session.takes((wider.height, wider.width)) else tiles
         sharp = sources[contract.inputs[0].name]  # what the output is where nothing is blurred
         soft = SOFT_RADIUS[variant] if skip and network == "upsample" else None
         skip = skip and SHARP_IN_FOCUS[variant]
@@ -175,7 +174,7 @@ class Refocuser:
             }
             tile = (network, size, rows, columns)
             features = None if self._features is None else self._features.of(session, tile, inputs)
-            result = run_session(session, inputs, features)[output.name]
+            result = (session.run(inputs) if features is None else session.run_rest(inputs, features))[output.name]
             check_result(network, self._runtime.name, result, output.shape(tiles.height, tiles.width))
             sink(*kept, result[:, :, rows.core(output.scale), columns.core(output.scale)])
 
@@ -196,7 +195,7 @@ class _Features:
             return self._kept[tile]
         if self._room <= 0:
             return None
-        made = photo_features(session, inputs)
+        made = session.features(inputs)
         size = sum(each.nbytes for each in (made or {}).values())
         with self._lock:
             self._room -= size

@@ -15,7 +15,7 @@ import numpy as np
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.model.contract import CONTRACTS, Contract
 from deeplens.runtimes import manifest
-from deeplens.runtimes.contract import Arrays, OpensOnce, check_inputs
+from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.cuda import Cuda
 from deeplens.runtimes.engine_key import VERSION_COMPATIBLE, EngineKey, Profile, Size, from_entry
 from deeplens.runtimes.trt_api import LIBRARIES, Library, TensorRt
@@ -46,7 +46,7 @@ class Pending:
             self._session.give_back(lane)
 
 
-class TrtSession:
+class TrtSession(Session):
     """One network in TensorRT. May be used by several threads: each run has a lane of its own while it lasts.
 
     Attributes:
@@ -55,9 +55,9 @@ class TrtSession:
     """
 
     def __init__(self, engine: Engine, entry: manifest.Entry, *, cuda: Cuda, in_flight: int, graphs: bool) -> None:
-        self.entry = entry
+        self.entry: manifest.Entry = entry
         self._engine: Engine | None = engine
-        self.device_seconds = 0.0
+        self.device_seconds: float = 0.0
         self._contract = engine.contract
         self._all: list[Lane] = []
         self._free: SimpleQueue[Lane] = SimpleQueue()

@@ -11,7 +11,7 @@ import numpy as np
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.model.contract import CONTRACTS, Contract
 from deeplens.runtimes import manifest
-from deeplens.runtimes.contract import Arrays, OpensOnce, check_inputs
+from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.coreml.executor import Executor, Mode
 from deeplens.runtimes.coreml.program import import_coremltools, load
 
@@ -22,7 +22,7 @@ TILE = (256, 256)
 """Low-resolution height and width unless told otherwise: the harness's tile."""
 
 
-class CoreMLSession:
+class CoreMLSession(Session):
     """One network in Core ML or in the executor, at one size.
 
     Attributes:
@@ -30,7 +30,7 @@ class CoreMLSession:
     """
 
     def __init__(self, predict: Predict, contract: Contract, entry: manifest.Entry) -> None:
-        self.entry = entry
+        self.entry: manifest.Entry = entry
         self._predict: Predict | None = predict
         self._contract = contract
 

@@ -13,7 +13,7 @@ from deeplens.calibration.photos import Photo, from_folder, photo, set_sha256, s
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.export.precision_plan import Source
 from deeplens.model.contract import CONTRACTS, Contract
-from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.contract import Arrays, Runtime, Session
 from tests.conftest import Command
 from tests.support.tiny import textured
 
@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "photos"
 
 
-class Stand:
+class Stand(Runtime):
     """A runtime that counts: disparity is a ramp, lens blur the picture, the step repeats pixels."""
 
     name, variant = "stand-in", "edge"
@@ -42,26 +42,21 @@ class Stand:
 
     def close(self) -> None: ...
 
-    def __enter__(self) -> "Stand":
-        return self
 
-    def __exit__(self, *_: object) -> None: ...
-
-
-class StandSession:
+class StandSession(Session):
     def __init__(self, network: str, runs: list[str]) -> None:
         self._network, self._runs = network, runs
 
     def describe(self) -> Contract:
         return CONTRACTS[self._network]
 
-    def run(self, given: Mapping[str, np.ndarray]) -> Arrays:
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         self._runs.append(self._network)
         if self._network == "depth":
             return {"disparity": np.linspace(0, 1, 320 * 320, dtype=np.float32).reshape(1, 1, 320, 320)}
         if self._network == "lens_blur":
-            return {"blurred": given["picture"] * np.float32(0.5)}
-        return {"blurred_high": given["blurred"].repeat(2, 2).repeat(2, 3)}
+            return {"blurred": inputs["picture"] * np.float32(0.5)}
+        return {"blurred_high": inputs["blurred"].repeat(2, 2).repeat(2, 3)}
 
     def close(self) -> None: ...
 

@@ -247,7 +247,7 @@ class TestCommand:
     ) -> None:
         """Killed for good (SIGKILL) in the middle of writing the third photo."""
         code = (
-            "import os, signal, sys; import runtimes.image_file as f; from deeplens.app import main\n"
+            "import os, signal, sys; import deeplens.console.files as f; from deeplens.app import main\n"
             "replace, count = os.replace, []\n"
             "def kill(source, target):\n"
             "    count.append(target)\n"

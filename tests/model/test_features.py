@@ -11,12 +11,13 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deeplens.export.onnx_graph import export
-from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import open_runtime
-from deeplens.runtimes.contract import Arrays, Closing
+from deeplens.runtimes.contract import Arrays, Runtime
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.ort import OnnxRuntime, OnnxSession
 from deeplens.runtimes.photo_part import cut
+from deeplens.runtimes.wrapped import Around
 from tests.support.fake_runtime import OPEN, depth_map, photo
 
 
@@ -30,32 +31,30 @@ def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class CountedSession:
+class CountedSession(Around):
     """One network, which counts what was asked of it."""
 
-    lanes = 1
-
     def __init__(self, session: OnnxSession, counts: Counter[str]) -> None:
-        self._session, self._counts = session, counts
+        super().__init__(session)
+        self.lanes = 1
+        self._counts = counts
         self._network = session.describe().network
 
-    def describe(self) -> Contract:
-        return self._session.describe()
-
-    def features(self, inputs: Arrays) -> Arrays | None:
-        found = self._session.features(inputs)
+    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
+        found = super().features(inputs)
         self._counts[f"{self._network} features"] += found is not None
         return found
 
-    def run(self, inputs: Mapping[str, np.ndarray], features: Arrays | None = None) -> Arrays:
-        self._counts[f"{self._network} {'whole' if features is None else 'rest'}"] += 1
-        return self._session.run(inputs, features)
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        self._counts[f"{self._network} whole"] += 1
+        return super().run(inputs)
 
-    def close(self) -> None:
-        self._session.close()
+    def run_rest(self, inputs: Mapping[str, np.ndarray], features: Arrays) -> Arrays:
+        self._counts[f"{self._network} rest"] += 1
+        return super().run_rest(inputs, features)
 
 
-class Counted(Closing):
+class Counted(Runtime):
     """ONNX Runtime, which counts what was asked of its networks."""
 
     def __init__(self, runtime: OnnxRuntime) -> None:
@@ -154,7 +153,7 @@ class TestCut:
             session = runtime.open(network)
             features = session.features(inputs)
             assert features is not None
-            expected, found = session.run(inputs), session.run(inputs, features)
+            expected, found = session.run(inputs), session.run_rest(inputs, features)
             for name, array in expected.items():
                 np.testing.assert_allclose(found[name], array, atol=2e-5)
             others = {name: array if name.startswith("picture") else 1 - array for name, array in inputs.items()}

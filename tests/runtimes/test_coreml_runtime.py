@@ -223,10 +223,10 @@ def test_it_needs_no_torch_and_says_what_else_it_needs(exported: Path, tmp_path:
 import sys
 from pathlib import Path
 import numpy as np
-import runtimes.coreml.runtime
+import deeplens.runtimes.coreml.runtime
 print(*{"torch", "coremltools", "scipy"} & sys.modules.keys())
-from model.errors import MissingError
-from runtimes.coreml.runtime import CoreMLRuntime
+from deeplens.console.errors import MissingError
+from deeplens.runtimes.coreml.runtime import CoreMLRuntime
 sys.modules["torch"] = None
 with CoreMLRuntime(artifacts=Path(sys.argv[1]), precision="fp32", size=(32, 40)) as runtime:
     np.save(sys.argv[3], runtime.open("upsample").run(np.load(sys.argv[2]))["blurred_high"])

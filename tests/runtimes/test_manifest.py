@@ -109,7 +109,7 @@ ADD_MANY = """
 import sys
 from dataclasses import replace
 from pathlib import Path
-from export import manifest
+from deeplens.runtimes import manifest
 folder, prefix = Path(sys.argv[1]), sys.argv[2]
 (seed,) = manifest.read(folder / "seed")
 for i in range(25):
@@ -127,7 +127,7 @@ def test_two_processes_lose_nothing(tmp_path: Path) -> None:
 
 
 def test_a_killed_holder_does_not_keep_the_lock(tmp_path: Path) -> None:
-    code = "import sys, time; from pathlib import Path; from export import manifest\n"
+    code = "import sys, time; from pathlib import Path; from deeplens.runtimes import manifest\n"
     code += "with manifest._locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:

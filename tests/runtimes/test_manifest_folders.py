@@ -95,7 +95,7 @@ def test_a_failed_replacement_leaves_the_old_folder(
 REPLACE_AND_DIE = """
 import os, sys
 from pathlib import Path
-from export import manifest
+from deeplens.runtimes import manifest
 folder, die_at, original, count = Path(sys.argv[1]), int(sys.argv[2]), os.replace, 0
 (entry,) = manifest.read(folder / "new")
 def replace(source, target):

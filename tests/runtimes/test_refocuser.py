@@ -19,6 +19,7 @@ from deeplens.model.contract import (
     SHARP_IN_FOCUS,
     SOFT_BOUND,
     SOFT_RADIUS,
+    Contract,
 )
 from deeplens.model.upsampler import EdgeUpsampler
 from deeplens.runtimes import open_runtime
@@ -36,9 +37,9 @@ class LaneSession(FakeSession):
 
     runtime: "LaneRuntime"
 
-    @property
-    def lanes(self) -> int:
-        return self.runtime.lanes
+    def __init__(self, runtime: "LaneRuntime", contract: Contract) -> None:
+        super().__init__(runtime, contract)
+        self.lanes = runtime.lanes
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         runtime = self.runtime

@@ -254,8 +254,8 @@ import sys
 sys.modules["torch"] = sys.modules["onnx"] = None
 from pathlib import Path
 import numpy as np
-from model.errors import MissingError
-from runtimes import open_runtime
+from deeplens.console.errors import MissingError
+from deeplens.runtimes import open_runtime
 with open_runtime("onnx", artifacts=Path(sys.argv[1])) as runtime:
     session = runtime.open("upsample")
     inputs = {each.name: np.load(f"{sys.argv[2]}/{each.name}.npy") for each in session.describe().inputs}
@@ -278,7 +278,16 @@ for name, module in (("torch", "torch"), ("onnx", "onnxruntime")):
 
 @pytest.mark.parametrize(
     "module",
-    ["model.contract", "export.manifest", "export.onnx_graph", "export.onnx_check", "runtimes.ort", "runtimes.pytorch"],
+    [
+        "deeplens",
+        "deeplens.model.contract",
+        "deeplens.runtimes.manifest",
+        "deeplens.export.onnx_graph",
+        "deeplens.export.onnx_check",
+        "deeplens.runtimes.ort",
+        "deeplens.runtimes.pytorch",
+        "deeplens.app",
+    ],
 )
 def test_importing_is_light(module: str) -> None:
     heavy = ("torch", "onnx", "onnxruntime", "onnxsim", "onnxscript", "scipy")

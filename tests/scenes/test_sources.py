@@ -274,5 +274,5 @@ def test_folder_that_is_no_use(tmp_path: Path) -> None:
 
 
 def test_works_without_torch() -> None:
-    code = "import sys; sys.modules['torch'] = None; import training.fetch, training.sources"
+    code = "import sys; sys.modules['torch'] = None; import deeplens.scenes.fetch, deeplens.scenes.sources"
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

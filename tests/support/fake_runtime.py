@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from types import TracebackType
-from typing import Any, Self, TypedDict
+from typing import Any, TypedDict
 from unittest.mock import patch
 
 import numpy as np
@@ -20,7 +19,7 @@ from deeplens.model.contract import (
     SOFT_RADIUS,
     Contract,
 )
-from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.contract import Arrays, Runtime, Session
 from deeplens.runtimes.pyramid import doubled
 
 SOFT = SOFT_RADIUS["edge"] or 0.0
@@ -39,7 +38,7 @@ def double(values: np.ndarray) -> np.ndarray:
     return values.repeat(2, axis=2).repeat(2, axis=3)
 
 
-class FakeSession:
+class FakeSession(Session):
     """Networks of a known halo that give the photo back where the signed depth is zero; the step gives its blurred
     picture, bilinearly doubled, where the circle of confusion has `SOFT_RADIUS` pixels."""
 
@@ -88,7 +87,7 @@ class FakeSession:
     def close(self) -> None: ...
 
 
-class FakeRuntime:
+class FakeRuntime(Runtime):
     name = "fake"
     variant = "edge"
 
@@ -116,13 +115,6 @@ class FakeRuntime:
         return output
 
     def close(self) -> None: ...
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
 
 
 def patches(height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:

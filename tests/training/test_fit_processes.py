@@ -19,7 +19,7 @@ import os, sys
 from pathlib import Path
 import torch
 from tests.training.test_fit import toy
-from training.fit import Machine, fit
+from deeplens.training.fit import Machine, fit
 out, devices = Path(sys.argv[1]), int(sys.argv[2])
 task = toy()
 fit(task, out=out, machine=Machine(devices=devices, accelerator="cpu", workers=0, threads=1, progress=False))
@@ -33,7 +33,10 @@ def run_script(tmp_path: Path) -> Callable[[Path, int], None]:
     (tmp_path / "script.py").write_text(_SCRIPT)
 
     def run(out: Path, devices: int) -> None:
-        environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "OMP_NUM_THREADS": "1"}
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join((str(ROOT / "src"), str(ROOT))),
+            "OMP_NUM_THREADS": "1",
+        }
         command = [sys.executable, str(tmp_path / "script.py"), str(out), str(devices)]
         done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stderr[-2000:]

@@ -1,35 +1,72 @@
-"""A runtime seen through something that looks at, or changes, what goes in and out of its networks."""
+"""A runtime seen through something that looks at, counts or changes what goes in and out of its networks."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from deeplens.model.contract import Contract
-from deeplens.runtimes.contract import Arrays, Closing, Runtime, Session
+from deeplens.runtimes.contract import Arrays, Runtime, Session
 
 Run = Callable[[Mapping[str, np.ndarray]], Arrays]
 
 
-@dataclass(frozen=True)
-class WrappedSession:
-    """A session with another way to run, another contract, or both. `session` is the one below."""
+class Around(Session):
+    """A session that does as the one below does, `session`; what is to differ is overridden."""
 
-    session: Session
-    call: Run
-    contract: Contract
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.entry, self.lanes = session.entry, session.lanes
+
+    @property
+    def closed(self) -> bool:
+        return self.session.closed
 
     def describe(self) -> Contract:
-        return self.contract
+        return self.session.describe()
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        return self.call(inputs)
+        return self.session.run(inputs)
+
+    def takes(self, size: tuple[int, int]) -> bool:
+        return self.session.takes(size)
+
+    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
+        return self.session.features(inputs)
+
+    def run_rest(self, inputs: Mapping[str, np.ndarray], features: Arrays) -> Arrays:
+        return self.session.run_rest(inputs, features)
+
+    def weights_sha256(self) -> str:
+        return self.session.weights_sha256()
 
     def close(self) -> None:
         self.session.close()
 
 
-class WrappedRuntime(Closing):
+class WrappedSession(Around):
+    """A session with another way to run, another contract, or both. It runs whole: it gives no features."""
+
+    def __init__(self, session: Session, call: Run, contract: Contract) -> None:
+        super().__init__(session)
+        self.lanes = 1
+        self._call, self._contract = call, contract
+
+    def describe(self) -> Contract:
+        return self._contract
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        return self._call(inputs)
+
+    def takes(self, size: tuple[int, int]) -> bool:
+        return self._contract.fixed_size in (None, size) and self.session.takes(size)
+
+    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
+        del inputs
+        return None
+
+
+class WrappedRuntime(Runtime):
     """Opens the sessions of another runtime and passes each through `wrap`, which gets network and session."""
 
     def __init__(self, runtime: Runtime, wrap: Callable[[str, Session], Session]) -> None:
