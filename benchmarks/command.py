@@ -15,8 +15,8 @@ from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
 from deeplens.model.shipped import WEIGHTS
-from deeplens.runtimes.manifest import DEFAULT_PRECISION
 from deeplens.runtimes.options import Artifacts
+from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -160,7 +160,7 @@ def _candidates(
     found = []
     for variant, runtime, own in chosen:
         only = ["fp32"] if runtime.startswith("torch") or runtime == "openvino" else [own] if own else None
-        for precision in only or precisions or [DEFAULT_PRECISION.get(runtime, "fp32")]:
+        for precision in only or precisions or [RUNTIMES[runtime].default_precision if runtime in RUNTIMES else "fp32"]:
             found.append(Candidate(variant, runtime, weights_of(variant), artifacts, threads, precision, aperture))
     return found
 

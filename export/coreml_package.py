@@ -20,6 +20,7 @@ from deeplens.export.placement import UNITS
 from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
 from deeplens.runtimes.coreml.program import import_coremltools
 from deeplens.runtimes.manifest import Entry, TensorEntry
+from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
     import torch
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 TARGETS = ("iOS17", "iOS18")
 SHAPES = ("fixed", "enumerated", "multifunction")
-PRECISIONS = ("fp32", "fp16", "int8", "palette6", "palette4", "mixed")
+PRECISIONS = RUNTIMES["coreml"].precisions
 COMPUTE_UNITS = tuple(UNITS.values())
 
 IMAGES = {"depth": ("picture",), "lens_blur": ("picture",), "upsample": ()}

@@ -33,6 +33,7 @@ from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, 
 from deeplens.runtimes import manifest
 from deeplens.runtimes.depth_model import PREFIX
 from deeplens.runtimes.options import PlanFile
+from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
     import onnx
@@ -51,7 +52,7 @@ TRACE_SIZE = (64, 96)
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
 
-PRECISIONS = ("fp32", "fp16", "int8", "mixed")
+PRECISIONS = RUNTIMES["onnx"].precisions
 
 
 def export(

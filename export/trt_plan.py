@@ -8,10 +8,11 @@ from deeplens.export.trt_build import Options
 from deeplens.model.contract import CONTRACTS, HALO, MIN_SIZE
 from deeplens.runtimes.engine_key import Profile, Size
 from deeplens.runtimes.pyramid import geometry
+from deeplens.runtimes.spec import RUNTIMES
 from deeplens.runtimes.tiling import plan
 from deeplens.runtimes.trt_api import Library
 
-PRECISIONS = ("fp32", "fp16", "int8", "mixed")
+PRECISIONS = RUNTIMES["trt"].precisions
 
 BEST = (256, 256)
 """Low-resolution size that the dynamic profile is made for, where it is within it: the harness's tile."""

@@ -5,9 +5,15 @@ from pathlib import Path
 
 from deeplens.console.errors import MismatchError, MissingError
 from deeplens.console.files import file_sha256
+from deeplens.model.contract import NETWORKS
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the weights lie that come with the package."""
+
+
+def has_weights(variant: str) -> bool:
+    """Whether trained weights of all networks of a variant come with the package."""
+    return all((WEIGHTS / f"{variant}_{network}.safetensors").is_file() for network in NETWORKS)
 
 
 @dataclass(frozen=True)

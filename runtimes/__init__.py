@@ -1,56 +1,47 @@
 """Artefact → arrays: one small contract (`runtimes.contract`), one module a runtime, and the harness above them all."""
 
+from importlib import import_module
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from deeplens.console.errors import InputError
-from deeplens.model.contract import VARIANTS
+from deeplens.runtimes.choice import AUTO, resolved
 from deeplens.runtimes.contract import Runtime
+from deeplens.runtimes.spec import RUNTIMES, RuntimeSpec
 
-RUNTIMES = ("torch", "onnx", "trt", "coreml")
+__all__ = ["AUTO", "RUNTIMES", "Runtime", "RuntimeSpec", "open_runtime", "resolved"]
 
 
 def open_runtime(
-    name: str,
+    name: str = AUTO,
     *,
     variant: str = "edge",
     artifacts: Path | None = None,
     weights: Path | Literal["shipped", "initial"] = "shipped",
     threads: int | None = None,
-    precision: str = "fp32",
+    precision: str | None = None,
 ) -> Runtime:
     """A runtime by its name. Its library is imported here, its networks are loaded when they are opened.
 
     Args:
-        name: one of `RUNTIMES`.
+        name: one of `RUNTIMES`, or "auto": the first that is installed here and has what it runs
+            (`runtimes.choice`).
         variant: one of `model.contract.VARIANTS`.
-        artifacts: the folder with `manifest.json`; None: `runtimes.manifest.DEFAULT_FOLDER`. Not used by "torch".
-        weights: as in `model.build.load`. Used by "torch" only: an artefact carries the weights it was made from.
-        threads: for one operation; None: as many as the library chooses. Not used by "trt" and "coreml".
-        precision: of the artefact: see `runtimes.manifest.Entry`. "torch" has only "fp32".
+        artifacts: the folder with `manifest.json`; None: the first of `runtimes.folders.search_path` that has
+            artefacts of this kind. "torch" does not use it.
+        weights: as in `model.build.load`. "torch" alone uses it: an artefact carries the weights it was made from.
+        threads: for one operation; None: as many as the library chooses. "trt" and "coreml" do not use it.
+        precision: of the artefact, one of `RuntimeSpec.precisions`; None: the runtime's default.
 
     Raises:
-        InputError: an unknown runtime or variant, or another precision than "fp32" of "torch".
-        MissingError: the runtime's library is not installed; the message names the extra.
+        InputError: an unknown runtime, variant or precision.
+        MissingError: the runtime's library is not installed; the message names the extra. With "auto": nothing that is
+            installed has what it runs.
     """
-    if name not in RUNTIMES:
-        raise InputError(f"unknown runtime '{name}': choose {' or '.join(RUNTIMES)}")
-    if variant not in VARIANTS:
-        raise InputError(f"unknown variant '{variant}': choose {' or '.join(VARIANTS)}")
-    if name == "torch":
-        if precision != "fp32":
-            raise InputError(f"runtime 'torch' computes in fp32, not '{precision}': choose another runtime")
-        from deeplens.runtimes.pytorch import TorchRuntime
-
-        return TorchRuntime(variant=variant, weights=weights, threads=threads)
-    if name == "trt":
-        from deeplens.runtimes.trt import TrtRuntime
-
-        return TrtRuntime(variant=variant, artifacts=artifacts, precision=precision)
-    if name == "coreml":
-        from deeplens.runtimes.coreml.runtime import CoreMLRuntime
-
-        return CoreMLRuntime(variant=variant, artifacts=artifacts, precision=precision)
-    from deeplens.runtimes.ort import OnnxRuntime
-
-    return OnnxRuntime(variant=variant, artifacts=artifacts, threads=threads, precision=precision)
+    name, precision = resolved(name, variant=variant, artifacts=artifacts, weights=weights, precision=precision)
+    spec = RUNTIMES[name]
+    given: dict[str, Any] = {
+        "artifacts": artifacts, "weights": weights, "threads": threads, "precision": precision
+    }  # fmt: skip
+    module, kind = spec.opens.split(":")
+    opened: Runtime = getattr(import_module(module), kind)(variant=variant, **{key: given[key] for key in spec.takes})
+    return opened

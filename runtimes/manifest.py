@@ -16,13 +16,12 @@ from typing import Any
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.files import file_sha256
+from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS
+from deeplens.runtimes.spec import RUNTIMES, has_library
 
 DEFAULT_FOLDER = Path("artifacts")
 """Where artefacts go unless told otherwise, relative to the working directory."""
-
-DEFAULT_PRECISION = {"onnx": "fp32", "coreml": "fp16", "trt": "fp16"}
-"""What `deeplens export RUNTIME` makes unless told otherwise."""
 
 FILE_NAME = "manifest.json"
 LOCK_NAME = ".manifest.lock"
@@ -168,7 +167,7 @@ def find(
     what = ["any size" if size is None else f"{size[0]}x{size[1]}", *(f"{key} {more[key]}" for key in more)]
     command = export_command(folder, variant=variant, runtime=runtime, shape=shape, precision=precision)
     name = f"{runtime} artefact of {variant} {network} ({precision}, {', '.join(what)})"
-    raise MissingError(f"no {name} in {folder}: run `{command}`")
+    raise MissingError(f"no {name} in {folder}: {remedy(command, runtime)}")
 
 
 def verify(folder: Path, entry: Entry) -> Path:
@@ -187,7 +186,7 @@ def verify(folder: Path, entry: Entry) -> Path:
     try:
         found = file_sha256(path)
     except FileNotFoundError:
-        raise MissingError(f"{path} is in the manifest but not on disk: run `{command}`") from None
+        raise MissingError(f"{path} is in the manifest but not on disk: {remedy(command, entry.runtime)}") from None
     if found != entry.sha256:
         raise MismatchError(
             f"{path} has SHA-256 {found[:12]}…, the manifest says {entry.sha256[:12]}…: rebuild it with `{command}`"
@@ -204,11 +203,25 @@ def export_command(
         precision: named where it is not the one that the command makes unless told otherwise.
     """
     command = f"deeplens export {runtime} --variant {variant}"
-    if precision not in (None, DEFAULT_PRECISION.get(runtime)):
+    if precision not in (None, RUNTIMES[runtime].default_precision if runtime in RUNTIMES else None):
         command += f" --precision {precision}"
     if shape is not None:
         command += f" --size {shape[1]}x{shape[0]}"
     return command if folder == DEFAULT_FOLDER else f"{command} --out {folder}"
+
+
+def remedy(command: str, runtime: str) -> str:
+    """How to get a missing artefact on this machine, for error messages.
+
+    Args:
+        command: as `export_command` gives it.
+    """
+    if runtime == "trt" or has_library("torch"):
+        return f"run `{command}`"
+    return (
+        f"run `{command}` where PyTorch is installed and copy the folder here, or install PyTorch here: "
+        f"{pip_install('export')}"
+    )
 
 
 def _entry_to(entry: Entry) -> dict[str, Any]:

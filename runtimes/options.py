@@ -8,7 +8,7 @@ import typer
 
 from deeplens.console.errors import InputError, MissingError
 from deeplens.model.contract import VARIANTS
-from deeplens.runtimes import RUNTIMES
+from deeplens.runtimes import AUTO, RUNTIMES
 
 if TYPE_CHECKING:
     from deeplens.runtimes.depth_model import Convention, DepthModel
@@ -20,7 +20,14 @@ Weights = Annotated[
     str, typer.Option("--weights", metavar="W", help="Of torch: shipped, initial (untrained), or a file or folder.")
 ]
 Variant = Annotated[str, typer.Option("--variant", metavar="V", help=f"One of {', '.join(VARIANTS)}.")]
-Runtime = Annotated[str, typer.Option("--runtime", metavar="R", help=f"One of {', '.join(RUNTIMES)}.")]
+Runtime = Annotated[
+    str,
+    typer.Option(
+        "--runtime",
+        metavar="R",
+        help=f"{AUTO} or one of {', '.join(RUNTIMES)}; {AUTO} takes the first that is installed and has artefacts.",
+    ),
+]
 Precision = Annotated[
     str | None,
     typer.Option("--precision", metavar="P", show_default="fp32, fp16 on trt and coreml", help="Of the artefacts."),

@@ -14,7 +14,7 @@ from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, Contract
-from deeplens.runtimes import manifest
+from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.photo_part import cut
 
@@ -113,7 +113,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
 
     Args:
         variant: one of `model.contract.VARIANTS`.
-        artifacts: the folder with `manifest.json`; None: `runtimes.manifest.DEFAULT_FOLDER`.
+        artifacts: the folder with `manifest.json`; None: as `runtimes.folders.opened_folder`.
         threads: cores to use; None: all. The step runs so many tiles at the same time, each on one core: no tile waits
             for another at every operation, as threads within an operation do. The other networks, which see one tile,
             take so many threads for one operation.
@@ -141,7 +141,9 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
     ) -> None:
         super().__init__()
         self.variant = variant
-        self.artifacts = manifest.DEFAULT_FOLDER if artifacts is None else artifacts
+        self.artifacts = folders.opened_folder(
+            self.artefacts, variant=variant, precision=precision, artifacts=artifacts
+        )
         self._shape = None if shapes == "dynamic" else shapes
         self._ort = import_onnxruntime()
         self._threads = threads or core_count()

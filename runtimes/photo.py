@@ -18,7 +18,16 @@ from deeplens.console.files import replacing
 from deeplens.runtimes.disparity import read_disparity, write_disparity
 from deeplens.runtimes.image_file import MAX_PIXELS, frame_count, opened_image
 
-__all__ = ["Photo", "read_disparity", "read_photo", "side_by_side", "to_8_bit", "write_disparity", "write_photo"]
+__all__ = [
+    "Photo",
+    "photo_of",
+    "read_disparity",
+    "read_photo",
+    "side_by_side",
+    "to_8_bit",
+    "write_disparity",
+    "write_photo",
+]
 
 WRITERS: dict[str, tuple[str, dict[str, object]]] = {
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
@@ -57,9 +66,21 @@ class Photo:
     exif: bytes | None = None
     notes: tuple[str, ...] = ()
 
+    @property
+    def image(self) -> Image.Image:
+        """The picture as a Pillow image of 8 bits a channel, with its alpha."""
+        image = Image.fromarray(to_8_bit(self.pixels))
+        if self.alpha is not None:
+            image.putalpha(Image.fromarray(self.alpha))
+        return image
+
     def with_pixels(self, pixels: np.ndarray) -> "Photo":
         """The same photo with other pixels of the same height and width."""
         return replace(self, pixels=pixels)
+
+    def save(self, path: Path | str) -> tuple[str, ...]:
+        """Write it: see `write_photo`."""
+        return write_photo(Path(path), self)
 
 
 def to_8_bit(pixels: np.ndarray) -> np.ndarray:
@@ -96,16 +117,48 @@ def read_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
             notes.append(f"{path.name} has {frames} frames or pages; the first is used")
         if image.mode in ("RGB", "RGBA") and image.format != "TIFF" and _sixteen_bit(path):
             notes.append(f"{path.name} has 16 bits a colour channel; it is read at 8")
-        profile = image.info.get("icc_profile")
+        return _upright(image, str(path), notes)
+
+
+def photo_of(source: Image.Image | np.ndarray) -> Photo:
+    """A photo that is in memory, upright and in sRGB as `read_photo` gives it.
+
+    Args:
+        source: a Pillow image of any mode, whose EXIF orientation and ICC profile are obeyed; or pixels in sRGB as
+            H×W (grey), H×W×3 or H×W×4 (the last is alpha), uint8 or uint16. An array is not copied where it need not.
+
+    Raises:
+        InputError: an array of another shape or dtype, an empty one, or an image whose numbers are no grey values.
+    """
+    if isinstance(source, Image.Image):
         try:
-            ImageOps.exif_transpose(image, in_place=True)
-        except Exception as error:  # a camera's EXIF can be broken in any way; none is a reason to refuse the photo
-            notes.append(f"the orientation can't be read; the photo is used as it lies ({type(error).__name__})")
-        exif = _exif(image, notes)
-        if image.mode.startswith("I") or image.mode == "F":
-            return Photo(_grey_16_bit(path, image), None, exif, tuple(notes))
-        alpha = _alpha(image)
-        return Photo(np.asarray(_srgb(image, profile, notes)), alpha, exif, tuple(notes))
+            turned = ImageOps.exif_transpose(source)  # a new image: the caller's stays as it is
+        except Exception:  # `_upright` meets it again and says so
+            turned = source.copy()
+        return _upright(turned, "the image", [])
+    shape, dtype = source.shape, source.dtype
+    if source.ndim not in (2, 3) or source.size == 0 or (source.ndim == 3 and shape[2] not in (3, 4)):
+        raise InputError(f"a photo is an array of H×W, H×W×3 or H×W×4, not of {'×'.join(map(str, shape))}")
+    if dtype not in (np.uint8, np.uint16):
+        raise InputError(f"a photo holds uint8 or uint16, not {dtype}: scale 0 to 1 by 255 and round")
+    if source.ndim == 2:
+        return Photo(np.repeat(source[:, :, None], 3, axis=2))
+    alpha = to_8_bit(source[:, :, 3]) if shape[2] == 4 else None
+    return Photo(source[:, :, :3], None if alpha is None or alpha.min() == 255 else alpha)
+
+
+def _upright(image: Image.Image, name: str, notes: list[str]) -> Photo:
+    """An opened image, turned as its EXIF says and in sRGB. `name` is for messages; the image is changed."""
+    profile = image.info.get("icc_profile")
+    try:
+        ImageOps.exif_transpose(image, in_place=True)
+    except Exception as error:  # a camera's EXIF can be broken in any way; none is a reason to refuse the photo
+        notes.append(f"the orientation can't be read; the photo is used as it lies ({type(error).__name__})")
+    exif = _exif(image, notes)
+    if image.mode.startswith("I") or image.mode == "F":
+        return Photo(_grey_16_bit(name, image), None, exif, tuple(notes))
+    alpha = _alpha(image)
+    return Photo(np.asarray(_srgb(image, profile, notes)), alpha, exif, tuple(notes))
 
 
 def _sixteen_bit(path: Path) -> bool:
@@ -129,15 +182,15 @@ def _exif(image: Image.Image, notes: list[str]) -> bytes | None:
         return None
 
 
-def _grey_16_bit(path: Path, image: Image.Image) -> np.ndarray:
+def _grey_16_bit(name: str, image: Image.Image) -> np.ndarray:
     """Pixels of a picture of 16- or 32-bit integers or of floating point numbers, H×W×3, uint16."""
     values = np.asarray(image)
     if image.mode == "F":
         if not (values.min() >= 0.0 and values.max() <= 1.0):
-            raise InputError(f"{path} holds floating point values beyond 0 to 1: scale them, or save it with 16 bits")
+            raise InputError(f"{name} holds floating point values beyond 0 to 1: scale them, or save it with 16 bits")
         values = np.rint(values * np.float32(65535.0))
     elif values.min() < 0 or values.max() > 65535:
-        raise InputError(f"{path} holds integers beyond 16 bits: save it with 8 or 16 bits a channel")
+        raise InputError(f"{name} holds integers beyond 16 bits: save it with 8 or 16 bits a channel")
     return np.repeat(values.astype(np.uint16)[:, :, None], 3, axis=2)
 
 
@@ -209,11 +262,10 @@ def write_photo(path: Path, photo: Photo | np.ndarray) -> tuple[str, ...]:
     notes = []
     if photo.pixels.dtype == np.uint16:
         notes.append(f"{path.name} is written with 8 bits a channel; the photo has 16")
-    image = Image.fromarray(to_8_bit(photo.pixels))
+    image = photo.image
     if photo.alpha is not None and form == "JPEG":
         notes.append(f"{path.name} has no transparency, as JPEG has none: use .png or .webp to keep it")
-    elif photo.alpha is not None:
-        image.putalpha(Image.fromarray(photo.alpha))
+        image = image.convert("RGB")
     if photo.exif is not None and form != "TIFF":
         options = {**options, "exif": photo.exif}
     with replacing(path) as file:

@@ -14,7 +14,7 @@ import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.model.contract import CONTRACTS, Contract
-from deeplens.runtimes import manifest
+from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.cuda import Cuda
 from deeplens.runtimes.engine_key import VERSION_COMPATIBLE, EngineKey, Profile, Size, from_entry
@@ -137,7 +137,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
 
     Args:
         variant: one of `model.contract.VARIANTS`.
-        artifacts: the folder with `manifest.json`; None: `runtimes.manifest.DEFAULT_FOLDER`.
+        artifacts: the folder with `manifest.json`; None: as `runtimes.folders.opened_folder`.
         precision: of the engines.
         in_flight: runs of one network that the GPU may work on at once; each has buffers of its own.
         graphs: record the work of each level as a CUDA graph once its shape and addresses have come twice.
@@ -162,7 +162,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
     ) -> None:
         super().__init__()
         self.variant = variant
-        self.artifacts = manifest.DEFAULT_FOLDER if artifacts is None else artifacts
+        self.artifacts = folders.opened_folder(self.name, variant=variant, precision=precision, artifacts=artifacts)
         self._precision = precision
         self._in_flight = in_flight
         self._graphs = graphs

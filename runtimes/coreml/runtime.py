@@ -10,7 +10,7 @@ import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.model.contract import CONTRACTS, Contract
-from deeplens.runtimes import manifest
+from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.coreml.executor import Executor, Mode
 from deeplens.runtimes.coreml.program import import_coremltools, load
@@ -61,7 +61,7 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
 
     Args:
         variant: one of `model.contract.VARIANTS`.
-        artifacts: the folder with `manifest.json`; None: `runtimes.manifest.DEFAULT_FOLDER`.
+        artifacts: the folder with `manifest.json`; None: as `runtimes.folders.opened_folder`.
         precision: of the packages: "fp32", "fp16", "int8", "palette6" or "palette4".
         size: low-resolution (height, width). A network that has only one size is not touched by this.
         shapes: of the packages; a network that has only one size has fixed ones always.
@@ -95,7 +95,7 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
         if compute_units is not None and not native:
             raise InputError("compute units are Core ML's to use, on macOS: leave them out for the executor")
         self.variant = variant
-        self.artifacts = manifest.DEFAULT_FOLDER if artifacts is None else artifacts
+        self.artifacts = folders.opened_folder(self.name, variant=variant, precision=precision, artifacts=artifacts)
         self.precision = precision
         self.mode: Mode | None = None if native else mode or ("float32" if precision == "fp32" else "fp16")
         """Of the executor; None where Core ML runs."""

@@ -17,6 +17,7 @@ from PIL import Image
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.guard import FAULT, INTERRUPTED, NO_MEMORY, SYSTEM, TERMINATED, guarded
 from deeplens.console.machine import version
+from deeplens.console.package import VERSION
 from deeplens.model.contract import NETWORKS, VARIANTS
 from deeplens.model.shipped import shipped_weights
 from tests.conftest import ROOT, Command
@@ -191,7 +192,7 @@ class TestInfo:
         assert report["extras"]["onnx"].keys() == {"onnxruntime"}
         assert report["extras"]["onnx"]["onnxruntime"] is not None
         assert report["extras"]["export"].keys() >= {"torch", "safetensors", "onnxruntime", "onnx"}
-        assert report["deeplens"] == "0.1.0"
+        assert report["deeplens"] == VERSION
 
     def test_text(self, deeplens: Command, artifacts: Path) -> None:
         result = deeplens("info", "--artifacts", artifacts)
@@ -305,7 +306,7 @@ class TestGuard:
         assert "refocus" in result.out
 
     def test_version(self, deeplens: Command) -> None:
-        assert deeplens("--version").out == "deeplens 0.1.0\n"
+        assert deeplens("--version").out == f"deeplens {VERSION}\n"
 
     def test_a_reader_that_goes_away(self) -> None:
         process = subprocess.Popen(

@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplens.commands.folder_jobs import LOG, Focus, Job, Log, jobs, read_focus_file
+from deeplens.commands.folder_jobs import LOG, Job, Log, jobs, read_focus_file
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.runtimes.disparity import nearest_subject
+from deeplens.runtimes.focus import Focus
 from deeplens.runtimes.pipeline import pipeline
 from tests.conftest import ROOT, Command
 

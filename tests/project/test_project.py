@@ -12,6 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 import deeplens.app
+from deeplens.console.package import DISTRIBUTION
 from tests.conftest import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -42,14 +43,14 @@ def ci_extras() -> list[str]:
 def closure(extras: list[str]) -> set[str]:
     """Names of all that an install with these extras brings here, direct and indirect."""
     found: set[str] = set()
-    waiting = [(canonicalize_name("deeplens"), extra) for extra in ("", *extras)]
+    waiting = [(canonicalize_name(DISTRIBUTION), extra) for extra in ("", *extras)]
     seen = set()
     while waiting:
         name, extra = waiting.pop()
         if (name, extra) in seen:
             continue
         seen.add((name, extra))
-        if name != "deeplens":
+        if name != DISTRIBUTION:
             found.add(name)
         for text in metadata.requires(name) or []:
             requirement = Requirement(text)
@@ -90,14 +91,25 @@ def test_the_extras_that_are_promised() -> None:
 def test_a_device_installs_little() -> None:
     """ONNX Runtime alone: no torch, no exporter, no SciPy."""
     assert {Requirement(each).name for each in EXTRAS["onnx"]} == {"onnxruntime"}
-    assert {Requirement(each).name for each in PROJECT["dependencies"]} == {"numpy", "pillow", "rich", "typer"}
+    assert {Requirement(each).name for each in PROJECT["dependencies"]} == {
+        "numpy",
+        "pillow",
+        "platformdirs",
+        "rich",
+        "typer",
+    }
 
 
 def test_messages_name_extras_that_exist() -> None:
+    pattern = re.compile(r"deeplens-edge\[([\w,-]+)\]|pip_install\('([\w,-]+)'\)")
     named = [
         (path, extra)
         for path in tracked(".py", ".md")
-        for text in re.findall(r"deeplens\[([\w,-]+)\]", path.read_text(encoding="utf-8"))
+        for texts in re.findall(
+            r"deeplens-edge\[([\w,-]+)\]|pip_install\('([\w,-]+)'\)", path.read_text(encoding="utf-8")
+        )
+        for text in texts
+        if text
         for extra in text.split(",")
     ]
     assert {extra for _, extra in named} >= {"onnx", "torch"}
@@ -110,7 +122,8 @@ def test_the_command_resolves() -> None:
 
 
 def test_one_version() -> None:
-    assert metadata.version("deeplens") == deeplens.__version__ == "0.1.0"
+    assert PROJECT["name"] == DISTRIBUTION
+    assert metadata.version(DISTRIBUTION) == deeplens.__version__
 
 
 def test_every_sample_has_a_licence() -> None:

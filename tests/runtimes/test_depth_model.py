@@ -80,7 +80,7 @@ def write_model(
 
 
 def told(**texts: str) -> Convention:
-    return Convention.parsed({"output": "disparity", "size": "32x48", **texts})
+    return Convention.parsed({"output": "disparity", "size": "48x32", **texts})
 
 
 class TestAnswers:
@@ -128,7 +128,7 @@ class TestAnswers:
         found = model.disparity(RAMP)
         assert found.shape == (16, 24)  # of the photo's aspect, no side smaller
         assert (np.diff(found.mean(0)) >= 0).all()
-        model = DepthModel(write_model(tmp_path / "m.onnx", shape=(1, 3, 64, 40)), told=told(size="64x40"))
+        model = DepthModel(write_model(tmp_path / "m.onnx", shape=(1, 3, 64, 40)), told=told(size="40x64"))
         assert model.disparity(RAMP).shape == (64, 96)
 
     def test_16_bit_photos(self, tmp_path: Path) -> None:
@@ -152,13 +152,13 @@ class TestAnswers:
 
 class TestConvention:
     def test_it_is_read_from_the_file(self, tmp_path: Path) -> None:
-        written = {"size": "20x30", "mean": IMAGENET[0], "std": IMAGENET[1], "output": "depth", "channels": "bgr"}
+        written = {"size": "30x20", "mean": IMAGENET[0], "std": IMAGENET[1], "output": "depth", "channels": "bgr"}
         model = DepthModel(write_model(tmp_path / "m.onnx", metadata=written))
         assert model._convention == Convention.parsed(dict(written))
         assert model.notes == ()
 
     def test_what_is_told_goes_first(self, tmp_path: Path) -> None:
-        written = {"size": "20x30", "output": "depth", "mean": "0.1", "std": "1"}
+        written = {"size": "30x20", "output": "depth", "mean": "0.1", "std": "1"}
         model = DepthModel(write_model(tmp_path / "m.onnx", metadata=written), told=told(size="8x8"))
         assert (model._convention.size, model._convention.output) == ((8, 8), "disparity")
         assert model._convention.mean == (0.1, 0.1, 0.1)
@@ -266,7 +266,7 @@ class TestCommand:
         Image.fromarray(RAMP).save(tmp_path / "ramp.png")
         result = deeplens_process(
             "refocus", "ramp.png", "--focus", "0.99,0.5", "--runtime", "onnx", "--artifacts", artifacts,
-            "--depth-model", "m.onnx", "--depth-model-size", "32x48", "--depth-model-output", "disparity",
+            "--depth-model", "m.onnx", "--depth-model-size", "48x32", "--depth-model-output", "disparity",
             "-o", "out.png", "--save-depth", "depth.npy", "--json", "report.json",
             without=("torch", "scipy", "skimage", "onnx"),
         )  # fmt: skip
@@ -281,7 +281,7 @@ class TestCommand:
         ("options", "status", "text"),
         [
             (("--depth-model", "none.onnx"), InputError.exit_code, "does not exist"),
-            (("--depth-model-size", "32x48"), InputError.exit_code, "give --depth-model FILE"),
+            (("--depth-model-size", "48x32"), InputError.exit_code, "give --depth-model FILE"),
             (("--depth-model", "m.onnx", "--depth", "d.npy"), 2, "one of the two"),
         ],
     )

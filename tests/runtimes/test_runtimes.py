@@ -218,7 +218,7 @@ def test_an_artefact_of_another_network(exported: Path, tmp_path: Path) -> None:
 
 
 def test_open_runtime_lists_the_choices(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown runtime 'tpu': choose torch or onnx"):
+    with pytest.raises(InputError, match="unknown runtime 'tpu': choose auto or torch or onnx"):
         runtimes.open_runtime("tpu")
     with pytest.raises(InputError, match="unknown variant 'huge': choose paper or edge"):
         runtimes.open_runtime("onnx", variant="huge")

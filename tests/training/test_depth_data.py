@@ -120,7 +120,7 @@ def test_rooms_are_cut_flipped_and_normalised(data: tuple[Sources, Path], tmp_pa
 
 
 def test_missing_mattes_are_said(data: tuple[Sources, Path], tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"training\.mattes --data"):
+    with pytest.raises(MissingError, match=r"scenes\.mattes --data"):
         DepthStream(data[0], seed=0, data=tmp_path)[1]
 
 

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from deeplens.commands.folder_jobs import LOG, NEAREST, Focus, Job, Log, jobs, read_focus_file
+from deeplens.commands.folder_jobs import LOG, NEAREST, Job, Log, jobs, read_focus_file
 from deeplens.commands.folder_stages import Look, Refocusing
 from deeplens.console.errors import InputError
 from deeplens.console.machine import core_count
 from deeplens.console.report import console_for, write_json
+from deeplens.runtimes.focus import Focus
 
 if TYPE_CHECKING:
     from deeplens.runtimes.pipeline import Passage

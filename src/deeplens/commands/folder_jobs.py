@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from deeplens.console.errors import InputError
+from deeplens.console.parsing import parse_point
+from deeplens.runtimes.focus import Focus
 from deeplens.runtimes.photo import WRITERS
 
 LOG = "refocus.jsonl"
@@ -19,21 +21,6 @@ SUFFIXES = (*WRITERS, ".bmp", ".gif", ".ppm", ".avif", ".jp2", ".tga", ".heic", 
 
 NEAREST = "nearest"
 """The rule that focuses on the nearest subject."""
-
-
-@dataclass(frozen=True)
-class Focus:
-    """Where a photo is to be sharp: one of the three is given.
-
-    Attributes:
-        points: x and y from the top left, 0 to 1: all that lies between them in depth is sharp.
-        depth: a disparity, 0 (far) to 1 (near).
-        nearest: the nearest subject: `runtimes.disparity.nearest_subject`.
-    """
-
-    points: tuple[tuple[float, float], ...] = ()
-    depth: float | None = None
-    nearest: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,8 +78,6 @@ def read_focus_file(path: Path) -> dict[str, Focus]:
     Raises:
         InputError: not such a file.
     """
-    from deeplens.console.parsing import parse_point
-
     points: dict[str, tuple[tuple[float, float], ...]] = {}
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:

@@ -108,21 +108,14 @@ class Refocusing:
         return replace(step, disparity=source.disparity(step.photo.pixels))
 
     def blur(self, step: Step) -> Step:
-        from deeplens.runtimes.disparity import focal_disparity_at, nearest_subject
-
         assert step.disparity is not None
-        focus = step.job.focus
-        sharp = [focal_disparity_at(step.disparity, *point) for point in focus.points]
-        if focus.depth is not None:
-            sharp = [focus.depth]
-        elif focus.nearest:
-            sharp = [nearest_subject(step.disparity)]
+        focal, in_focus = step.job.focus.of(step.disparity, focus_range=self.look.focus_range)
         pixels = self._harness.refocus(
             step.photo.pixels,
             step.disparity,
-            focal_disparity=(min(sharp) + max(sharp)) / 2,
+            focal_disparity=focal,
             aperture=self.look.aperture,
-            focus_range=min(1.0, max(sharp) - min(sharp) + self.look.focus_range),
+            focus_range=in_focus,
         )
         return replace(step, pixels=pixels, disparity=None)
 

@@ -13,7 +13,7 @@ from deeplens.console.parsing import parse_point
 from deeplens.console.progress import Stopwatch, progress_bar
 from deeplens.console.report import console_for, write_json
 from deeplens.model.contract import NETWORKS
-from deeplens.runtimes.manifest import DEFAULT_PRECISION
+from deeplens.runtimes import AUTO, open_runtime, resolved
 from deeplens.runtimes.options import (
     Artifacts,
     DepthModelChannels,
@@ -44,9 +44,6 @@ Ray = Annotated[
     str | None,
     typer.Option("--ray", metavar="ADDRESS", help="With DIR: on a Ray cluster; local starts one on this machine."),
 ]
-
-EMBEDDED = "embedded"
-"""In place of a depth file's name: the depth that the photo itself holds. `./embedded` is a file of that name."""
 
 
 def refocus(
@@ -100,7 +97,7 @@ def refocus(
     depth_model_std: DepthModelStd = None,
     depth_model_channels: DepthModelChannels = None,
     depth_model_output: DepthModelOutput = None,
-    runtime: Runtime = "torch",
+    runtime: Runtime = AUTO,
     precision: Precision = None,
     variant: Variant = "edge",
     artifacts: Artifacts = None,
@@ -135,13 +132,18 @@ def refocus(
         channels=depth_model_channels,
         output=depth_model_output,
     )
-    depth_file = None if depth is None or depth == EMBEDDED else Path(depth)
 
     from deeplens.commands import folder
     from deeplens.commands.folder_stages import Look
+    from deeplens.runtimes.given_depth import EMBEDDED, given_disparity
     from deeplens.runtimes.harness import aperture_from_f_number
 
+    depth_file = None if depth is None or depth == EMBEDDED else Path(depth)
     aperture = aperture_from_f_number(f_number)
+    chosen_weights = weights_from(weights)
+    runtime, precision = resolved(
+        runtime, variant=variant, artifacts=artifacts, weights=chosen_weights, precision=precision
+    )
     if photo.is_dir():
         if depth_file is not None or save_depth is not None or side_by_side is not None:
             raise InputError(f"{photo} is a folder: --depth FILE, --save-depth and --side-by-side are for one photo")
@@ -150,9 +152,9 @@ def refocus(
             focus_range=focus_range,
             runtime=runtime,
             variant=variant,
-            precision=precision or DEFAULT_PRECISION.get(runtime, "fp32"),
+            precision=precision,
             artifacts=artifacts,
-            weights=weights_from(weights),
+            weights=chosen_weights,
             tile=tile or None,
             threads=threads,
             depth_model=chosen,
@@ -165,11 +167,11 @@ def refocus(
         return
     if focus_file is not None or suffix is not None or ray is not None:
         raise InputError(f"--focus-file, --suffix and --ray are for a folder; {photo} is none")
-    points = [parse_point(text) for text in focus or ()]
+    points = tuple(parse_point(text) for text in focus or ())
 
-    from deeplens.runtimes import open_runtime
     from deeplens.runtimes import photo as photos
-    from deeplens.runtimes.disparity import SUFFIXES, focal_disparity_at, read_disparity, write_disparity
+    from deeplens.runtimes.disparity import SUFFIXES, write_disparity
+    from deeplens.runtimes.focus import Focus
     from deeplens.runtimes.harness import Harness
 
     check_outputs(
@@ -182,19 +184,15 @@ def refocus(
     watch = Stopwatch()
     with watch.part("read"):
         before = photos.read_photo(photo)
-        disparity = None if depth_file is None else read_disparity(depth_file)
-        if depth == EMBEDDED:
-            from deeplens.runtimes.portrait import embedded_disparity
-
-            disparity = embedded_disparity(photo)
+        disparity = None if depth is None else given_disparity(depth, path=photo, pixels=before.pixels)
     with watch.part("open"):
         opened = open_runtime(
             runtime,
             variant=variant,
             artifacts=artifacts,
-            weights=weights_from(weights),
+            weights=chosen_weights,
             threads=threads,
-            precision=precision or DEFAULT_PRECISION.get(runtime, "fp32"),
+            precision=precision,
         )
     notes = list(before.notes)
     with opened, progress_bar("Refocusing") as progress:
@@ -209,11 +207,7 @@ def refocus(
                 disparity = model.disparity(before.pixels)
             elif disparity is None:
                 disparity = harness.disparity(before.pixels)
-            sharp = [focal_disparity_at(disparity, *point) for point in points]
-            if focus_depth is not None:
-                sharp = [focus_depth]
-            focal = (min(sharp) + max(sharp)) / 2
-            in_focus = min(1.0, max(sharp) - min(sharp) + focus_range)
+            focal, in_focus = Focus(points, focus_depth).of(disparity, focus_range=focus_range)
         with watch.part("refocus"):
             pixels = harness.refocus(
                 before.pixels,
@@ -251,6 +245,6 @@ def refocus(
     }
     console_for(json).print(
         f"{output}: {width}×{height}, f/{f_number:g}, sharp at disparity {focal:.3f}"
-        f"{f' ± {in_focus / 2:.3f}' if in_focus else ''}, {watch.total:.1f} s"
+        f"{f' ± {in_focus / 2:.3f}' if in_focus else ''}, {runtime} {precision}, {watch.total:.1f} s"
     )
     write_json(json, report)

@@ -1,0 +1,92 @@
+"""Which runtime `--runtime auto` means on this machine: what is installed and has something to run."""
+
+from pathlib import Path
+from typing import Literal
+
+from deeplens.console.errors import InputError, MissingError
+from deeplens.console.package import pip_install
+from deeplens.model.contract import VARIANTS
+from deeplens.model.shipped import has_weights
+from deeplens.runtimes import folders, manifest
+from deeplens.runtimes.spec import RUNTIMES
+
+AUTO = "auto"
+
+ORDER = ("trt", "coreml", "onnx", "torch")
+"""Runtimes in the order in which `auto` tries them: the device's own first, PyTorch last. Others follow."""
+
+
+def resolved(
+    name: str,
+    *,
+    variant: str,
+    artifacts: Path | None = None,
+    weights: Path | Literal["shipped", "initial"] = "shipped",
+    precision: str | None = None,
+) -> tuple[str, str]:
+    """The runtime and the precision that are meant: "auto" and None take what this machine has.
+
+    Args: as in `runtimes.open_runtime`.
+
+    Raises:
+        InputError: an unknown runtime, variant or precision.
+        MissingError: "auto", and nothing that is installed has what it runs.
+    """
+    if name != AUTO and name not in RUNTIMES:
+        raise InputError(f"unknown runtime '{name}': choose {AUTO} or {' or '.join(RUNTIMES)}")
+    if variant not in VARIANTS:
+        raise InputError(f"unknown variant '{variant}': choose {' or '.join(VARIANTS)}")
+    if name == AUTO:
+        name = chosen_runtime(variant=variant, artifacts=artifacts, weights=weights, precision=precision)
+    spec = RUNTIMES[name]
+    precision = precision or spec.default_precision
+    if precision not in spec.precisions:
+        raise InputError(f"runtime '{name}' has no precision '{precision}': choose {' or '.join(spec.precisions)}")
+    return name, precision
+
+
+def chosen_runtime(
+    *,
+    variant: str,
+    artifacts: Path | None = None,
+    weights: Path | Literal["shipped", "initial"] = "shipped",
+    precision: str | None = None,
+) -> str:
+    """The name of the first runtime that is installed, is made for this machine and has what it runs.
+
+    Args: as in `runtimes.open_runtime`. Weights other than the shipped ones are PyTorch's to run.
+
+    Raises:
+        MissingError: there is none; the message names the shortest way to one on this machine.
+    """
+    for name in (*ORDER, *(name for name in RUNTIMES if name not in ORDER)):
+        spec = RUNTIMES[name]
+        wanted = precision or spec.default_precision
+        if wanted not in spec.precisions or not (spec.is_installed() and spec.is_for_this_machine()):
+            continue
+        if spec.reads_artifacts:
+            if weights == "shipped" and folders.folder_of(name, variant=variant, precision=wanted, artifacts=artifacts):
+                return name
+        elif artifacts is None and (weights != "shipped" or has_weights(variant)):
+            return name
+    raise MissingError(_way_to_one(variant, artifacts, weights, precision))
+
+
+def _way_to_one(variant: str, artifacts: Path | None, weights: object, precision: str | None) -> str:
+    """What to do where nothing can run."""
+    if weights != "shipped":
+        return f"PyTorch, which runs weights of your own, is not installed: {pip_install('torch')}"
+    onnx = RUNTIMES["onnx"]
+    kind = f"{variant}{f' in {precision}' if precision else ''}"
+    if folders.folder_of("onnx", variant=variant, precision=precision or onnx.default_precision, artifacts=artifacts):
+        return f"no runtime is installed that runs the artefacts that are here: {onnx.install}"
+    where = artifacts or " or ".join(str(folder) for folder in folders.search_path())
+    command = manifest.export_command(
+        artifacts or manifest.DEFAULT_FOLDER, variant=variant, runtime="onnx", precision=precision
+    )
+    if RUNTIMES["torch"].is_installed() and onnx.is_installed():
+        return f"no artefacts of {kind} in {where}: run `{command}`"
+    return (
+        f"nothing here can run {kind}: no artefacts in {where}, and PyTorch is not installed: {pip_install('torch')}, "
+        f"or bring a folder of artefacts (`{command}` makes it) and give it with --artifacts"
+    )

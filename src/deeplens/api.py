@@ -1,0 +1,207 @@
+"""The public API: a photo in, a photo with a shallow depth of field out. `import deeplens` offers it, lazily.
+
+What `deeplens.__all__` lists is public. Everything else in this package is internal and may change in any release.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+import numpy as np
+from PIL import Image
+
+from deeplens.console.errors import InputError
+from deeplens.runtimes import AUTO, open_runtime, resolved
+from deeplens.runtimes.focus import Focus
+from deeplens.runtimes.given_depth import Depth, given_disparity
+from deeplens.runtimes.harness import Harness, aperture_from_f_number
+from deeplens.runtimes.photo import Photo, photo_of, read_photo
+from deeplens.runtimes.tiling import TILE
+
+Point = tuple[float, float]
+PhotoLike = str | Path | Image.Image | np.ndarray | Photo
+Weights = Path | Literal["shipped", "initial"]
+
+
+def refocus(
+    photo: PhotoLike,
+    *,
+    focus: Point | Sequence[Point] | None = None,
+    focus_depth: float | None = None,
+    focus_range: float = 0.0,
+    f_number: float = 2.8,
+    depth: Depth | None = None,
+    runtime: str = AUTO,
+    variant: str = "edge",
+    precision: str | None = None,
+    artifacts: Path | None = None,
+    weights: Weights = "shipped",
+    threads: int | None = None,
+    tile: int | None = TILE,
+    progress: Callable[[float], None] | None = None,
+) -> Photo:
+    """Refocus a photo, as `deeplens refocus` does.
+
+    For several focal planes or apertures of one photo, `Refocuser` opens the networks and finds the depth once.
+
+    Args:
+        photo: the path of a file; a Pillow image; pixels in sRGB as H×W, H×W×3 or H×W×4 of uint8 or uint16; or a
+            `Photo` of `read_photo`. Files and Pillow images are turned as their EXIF orientation says.
+        focus: the point that is sharp, x and y from 0 to 1, from the top left of the upright photo. Of several
+            points, all that lies between them in depth is sharp. Without either focus: the nearest subject.
+        focus_depth: instead of `focus`: the disparity that is sharp, from 0 (far) to 1 (near).
+        focus_range: further disparity that is sharp, from 0 to 1, half of it on each side; 0: one plane, as in a lens.
+        f_number: from 1.4 (most blur) up.
+        depth: instead of the depth network: a file with a disparity map, "embedded" (the photo's own), an array of
+            height × width (near = large), or a `DepthModel`.
+        runtime: "torch", "onnx", "trt", "coreml", or "auto": the first that is installed and has what it runs.
+        variant: "edge" or "paper".
+        precision: of the artefacts; None: the runtime's default.
+        artifacts: the folder of the artefacts; None: `artifacts/` here, else the user's, else those in the package.
+        weights: PyTorch's: "shipped", "initial" (untrained), or a file or folder.
+        threads: CPU threads; None: all.
+        tile: largest side of a tile in low-resolution pixels; None: each level at once.
+        progress: called with the share done, up to 1.0.
+
+    Returns:
+        the refocused photo, of the same size and bit depth, with the photo's EXIF and alpha. `Photo.save` writes it,
+        `Photo.image` is a Pillow image, `Photo.pixels` an array.
+
+    Raises:
+        InputError: a photo, a depth map or an argument that can't be used.
+        MissingError: a library, weights or artefacts that are not there.
+        MismatchError: an artefact that is not what its manifest says.
+    """
+    with _Opened(photo, depth, runtime, variant, precision, artifacts, weights, threads, tile) as opened:
+        focal, in_focus = _focus(focus, focus_depth).of(opened.disparity, focus_range=focus_range)
+        pixels = opened.harness.refocus(
+            opened.photo.pixels,
+            opened.disparity,
+            focal_disparity=focal,
+            aperture=aperture_from_f_number(f_number),
+            focus_range=in_focus,
+            progress=progress,
+        )
+        return opened.photo.with_pixels(pixels)
+
+
+class Refocuser:
+    """One photo, ready to be refocused again and again. A context manager.
+
+    The networks are opened and the depth is found once; what the networks make of the photo alone is kept. It holds up
+    to 8 bytes a pixel of the photo, and up to 256 MB of kept features.
+
+    Args: as in `refocus`.
+
+    Attributes:
+        photo: the photo, upright and in sRGB.
+        disparity: h×w, float32, in [0, 1], near = large.
+        runtime: the name of the runtime that was chosen.
+
+    Raises: as `refocus`.
+    """
+
+    def __init__(
+        self,
+        photo: PhotoLike,
+        *,
+        depth: Depth | None = None,
+        runtime: str = AUTO,
+        variant: str = "edge",
+        precision: str | None = None,
+        artifacts: Path | None = None,
+        weights: Weights = "shipped",
+        threads: int | None = None,
+        tile: int | None = TILE,
+    ) -> None:
+        self._opened = _Opened(photo, depth, runtime, variant, precision, artifacts, weights, threads, tile)
+        self.photo, self.disparity, self.runtime = self._opened.photo, self._opened.disparity, self._opened.name
+        self._refocuser = self._opened.harness.photo(self.photo.pixels, self.disparity)
+
+    def refocus(
+        self,
+        *,
+        focus: Point | Sequence[Point] | None = None,
+        focus_depth: float | None = None,
+        focus_range: float = 0.0,
+        f_number: float = 2.8,
+        progress: Callable[[float], None] | None = None,
+    ) -> Photo:
+        """The photo at a focus and an f-number: see `deeplens.refocus` for the arguments, the result and the errors."""
+        focal, in_focus = _focus(focus, focus_depth).of(self.disparity, focus_range=focus_range)
+        pixels = self._refocuser.refocus(
+            focal_disparity=focal,
+            aperture=aperture_from_f_number(f_number),
+            focus_range=in_focus,
+            progress=progress,
+        )
+        return self.photo.with_pixels(pixels)
+
+    def close(self) -> None:
+        """Close the networks. The photo and its disparity can still be read."""
+        self._opened.close()
+
+    def __enter__(self) -> "Refocuser":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class _Opened:
+    """A photo with its disparity, and the harness on an opened runtime. Closed again where something is wrong."""
+
+    def __init__(
+        self,
+        photo: PhotoLike,
+        depth: Depth | None,
+        runtime: str,
+        variant: str,
+        precision: str | None,
+        artifacts: Path | None,
+        weights: Weights,
+        threads: int | None,
+        tile: int | None,
+    ) -> None:
+        path = Path(photo) if isinstance(photo, str | Path) else None
+        if isinstance(photo, str | Path):
+            self.photo = read_photo(Path(photo))
+        else:
+            self.photo = photo if isinstance(photo, Photo) else photo_of(photo)
+        given = None if depth is None else given_disparity(depth, path=path, pixels=self.photo.pixels)
+        self.name, precision = resolved(
+            runtime, variant=variant, artifacts=artifacts, weights=weights, precision=precision
+        )
+        self._runtime = open_runtime(
+            self.name, variant=variant, artifacts=artifacts, weights=weights, threads=threads, precision=precision
+        )
+        try:
+            self.harness = Harness(self._runtime, tile=tile)
+            self.disparity = self.harness.disparity(self.photo.pixels) if given is None else given
+        except BaseException:
+            self._runtime.close()
+            raise
+
+    def close(self) -> None:
+        self._runtime.close()
+
+    def __enter__(self) -> "_Opened":
+        return self
+
+    def __exit__(self, *_details: object) -> None:
+        self.close()
+
+
+def _focus(focus: Point | Sequence[Point] | None, depth: float | None) -> Focus:
+    if focus is not None and depth is not None:
+        raise InputError("give a focus or a focus depth, not both")
+    if focus is None:
+        return Focus(depth=depth, nearest=depth is None)
+    try:
+        points = np.asarray(focus, np.float64).reshape(-1, np.shape(focus)[-1])
+        return Focus(points=tuple((float(x), float(y)) for x, y in points))
+    except (TypeError, ValueError, IndexError):
+        raise InputError(f"focus is a point (x, y) or a sequence of points, not {focus!r}") from None
