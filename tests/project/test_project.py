@@ -105,9 +105,7 @@ def test_messages_name_extras_that_exist() -> None:
     named = [
         (path, extra)
         for path in tracked(".py", ".md")
-        for texts in re.findall(
-            r"deeplens-edge\[([\w,-]+)\]|pip_install\('([\w,-]+)'\)", path.read_text(encoding="utf-8")
-        )
+        for texts in pattern.findall(path.read_text(encoding="utf-8"))
         for text in texts
         if text
         for extra in text.split(",")

@@ -229,7 +229,9 @@ def test_without_blender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_importing_is_light() -> None:
-    code = "import sys, deeplens.scenes.rooms, deeplens.scenes.room_render\n"
+    code = (
+        "import sys, deeplens.scenes.rooms, deeplens.scenes.room_render\n"
         "print(sorted({'torch', 'scipy', 'bpy'} & set(sys.modules)))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
