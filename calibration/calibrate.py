@@ -269,7 +269,9 @@ def _judges(photos: Sequence[Photo], goal: Goal) -> list[Photo]:
         if len(found) == goal.judges:
             return found
     if not found:
-        raise InputError(f"no photo has a side of {goal.longest} pixels to judge by: add one, or give --size")
+        raise InputError(
+            f"no photo has a side of {goal.longest} pixels or more: add such a photo, or give a smaller --size"
+        )
     return found
 
 

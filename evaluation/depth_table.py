@@ -124,7 +124,7 @@ def main(
     depth_model_output: DepthModelOutput = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `make data` filled.")] = Path("data"),
     json: JsonTarget = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as Markdown.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables to FILE as Markdown.")] = None,
 ) -> None:
     """The error of depth by every source: knowing nothing, a matte, our networks, a depth model."""
     check_outputs((json, None), (markdown, (".md",)), inputs=(depth_model,))
@@ -165,7 +165,7 @@ def main(
         named = [{**row, **_plain(row)} for row in rows]
         report.append({"name": pairs.name, "title": pairs.title, "rows": named, "pictures": errors})
     if not report:
-        raise MissingError("no set is there: run `make data`, or name one with --set KIND:DIR")
+        raise MissingError("there is no data set: run `make data`, or name one of your own with --set KIND:DIR")
     console.print(CONDITIONS)
     if markdown is not None:
         with replacing(markdown) as file:

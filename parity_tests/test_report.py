@@ -161,7 +161,7 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
     ("variants", "runtimes", "message"),
     [
         (["huge"], ["onnx"], "unknown variant 'huge'"),
-        (["edge"], ["abacus"], "'abacus' is unknown: choose torch or onnx or "),
+        (["edge"], ["abacus"], "unknown runtime 'abacus': choose torch or onnx or "),
     ],
 )
 def test_unknown_names(variants: list[str], runtimes: list[str], message: str) -> None:

@@ -90,7 +90,7 @@ def load_results(path: Path) -> Results:
         for tested, values in line["scores"].items():
             results.setdefault((line["name"], tested), {})[line["seed"]] = values
     if not results:
-        raise MissingError(f"{path} holds no results: run python -m deeplens.research.ablations")
+        raise MissingError(f"{path} has no results: run python -m deeplens.research.ablations")
     return results
 
 
@@ -245,8 +245,10 @@ def document(results: Results, *, images: str) -> str:
 
 
 def main(
-    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/ablations"),
-    out: Annotated[Path, typer.Option(help="The document; its figures go to images/ beside it.")] = Path(
+    runs: Annotated[Path, typer.Option(help="Folder of the runs of deeplens.research.ablations.")] = Path(
+        "runs/ablations"
+    ),
+    out: Annotated[Path, typer.Option(help="Document to write; its figures go to images/ beside it.")] = Path(
         "docs/findings.md"
     ),
 ) -> None:

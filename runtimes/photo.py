@@ -134,10 +134,12 @@ def _grey_16_bit(path: Path, image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
     if image.mode == "F":
         if not (values.min() >= 0.0 and values.max() <= 1.0):
-            raise InputError(f"{path} holds floating point values beyond 0 to 1: scale them, or save it with 16 bits")
+            raise InputError(
+                f"{path} holds floating point values outside 0 to 1: scale them, or save the photo with 16 bits"
+            )
         values = np.rint(values * np.float32(65535.0))
     elif values.min() < 0 or values.max() > 65535:
-        raise InputError(f"{path} holds integers beyond 16 bits: save it with 8 or 16 bits a channel")
+        raise InputError(f"{path} holds integers of more than 16 bits: save the photo with 8 or 16 bits a channel")
     return np.repeat(values.astype(np.uint16)[:, :, None], 3, axis=2)
 
 
@@ -202,7 +204,7 @@ def write_photo(path: Path, photo: Photo | np.ndarray) -> tuple[str, ...]:
     """
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
-        raise InputError(f"{path} has no suffix of a picture that can be written: use {', '.join(WRITERS)}")
+        raise InputError(f"{path}: this file type can't be written: use {', '.join(WRITERS)}")
     form, options = WRITERS[path.suffix.lower()]
     if isinstance(photo, np.ndarray):
         photo = Photo(photo)

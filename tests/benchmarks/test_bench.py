@@ -290,7 +290,7 @@ class TestCommand:
             (["--item", "sleep"], "unknown item"),
             (["--candidate", "edge"], "is not VARIANT,RUNTIME"),
             (["--json", "missing/bench.json"], "does not exist"),
-            (["--profile", "--runtime", "torch"], "--profile is of runtime 'onnx'"),
+            (["--profile", "--runtime", "torch"], "--profile works with runtime 'onnx' only"),
             (["--memory", "--size", "64x48", "--runtime", "none"], "unknown runtime"),
         ],
     )

@@ -99,7 +99,7 @@ class TestFocusAndFNumber:
     def test_one_of_the_two(self, deeplens: Command, photo: Path, folder: Path, options: tuple[str, ...]) -> None:
         result = deeplens("refocus", photo, *options, "-o", folder / "o.png")
         assert result.status == USAGE
-        assert "'--focus' / '--focus-depth' / '--focus-file': give one of them" in result.error
+        assert "'--focus' / '--focus-depth' / '--focus-file': give exactly one of these options" in result.error
 
     @pytest.mark.parametrize("number", ["0", "-2.8", "nan", "inf", "1.3"])
     def test_f_number(self, deeplens: Command, photo: Path, artifacts: Path, folder: Path, number: str) -> None:
@@ -171,7 +171,7 @@ class TestOutputs:
             ("out.xyz", "suffix"),
             ("out", "suffix"),
             ("taken.png", "is a folder"),
-            ("photo.png", "would be overwritten"),
+            ("photo.png", "is also an input"),
             ("../" + "x" * 300 + ".png", "written"),
         ],
     )

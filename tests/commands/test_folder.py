@@ -116,7 +116,7 @@ class TestJobs:
         picture(photos / "0.bmp", 1)
         with pytest.raises(InputError, match=r"both become .*0\.jpg"):
             jobs(photos, photos / "out", Focus(nearest=True), suffix=".jpg")
-        with pytest.raises(InputError, match="holds no photo"):
+        with pytest.raises(InputError, match="has no photos"):
             jobs(photos / "in", photos / "in", Focus(nearest=True), suffix=None)
 
     def test_focus_file(self, tmp_path: Path, photos: Path) -> None:
@@ -131,7 +131,11 @@ class TestJobs:
 
     @pytest.mark.parametrize(
         ("text", "message"),
-        [("photo,x\na,1\n", "lacks the columns"), ("photo,x,y\na.png,2,0\n", "line 2: .*outside"), ("", "lacks")],
+        [
+            ("photo,x\na,1\n", "must name the columns"),
+            ("photo,x,y\na.png,2,0\n", "line 2: .*outside"),
+            ("", "must name the columns"),
+        ],
     )
     def test_bad_focus_files(self, tmp_path: Path, text: str, message: str) -> None:
         path = tmp_path / "focus.csv"
@@ -225,7 +229,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "status", "message"),
         [
-            (["--focus", "0.5,0.5", "--focus-depth", "0.5"], 2, "give one of them"),
+            (["--focus", "0.5,0.5", "--focus-depth", "0.5"], 2, "give exactly one of these options"),
             (["--focus", "0.5,0.5", "--save-depth", "d.png"], 3, "are for one photo"),
             (["--focus", "0.5,0.5", "--suffix", ".gif"], 3, "can't be written"),
             (["--focus-file", "none.csv"], 3, "can't be read as a focus file"),

@@ -146,7 +146,7 @@ def test_the_command_tells_it_too(packages: Path, core_ml: StandIn, deeplens: Co
     core_ml.shift = 0.05
     outcome = deeplens(*common)
     assert outcome.status == 5
-    assert "2 of 2 packages fail their gate" in outcome.error
+    assert "2 of 2 packages fail their check" in outcome.error
     assert not json.loads(report.read_text())["ok"]
 
 

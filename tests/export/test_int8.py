@@ -294,7 +294,7 @@ class TestAPlanFile:
     @pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": 0}', '{"format": 1, "layers": []}'])
     def test_what_is_none(self, tmp_path: Path, text: str) -> None:
         (tmp_path / "plan.json").write_text(text)
-        with pytest.raises(InputError, match="is no precision plan"):
+        with pytest.raises(InputError, match="is not a precision plan"):
             read(tmp_path / "plan.json")
         with pytest.raises(MissingError, match="deeplens calibrate"):
             read(tmp_path / "other.json")

@@ -145,7 +145,7 @@ def test_the_command(
     deeplens: Command, edge: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, answer = edge("upsample"), tmp_path / "lint.json"
-    assert deeplens("lint", path, "--plan").error.endswith("without --plan the rules alone speak")
+    assert deeplens("lint", path, "--plan").error.endswith("leave out --plan to judge by the rules alone")
 
     asked: list[str] = []
 

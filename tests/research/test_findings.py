@@ -147,5 +147,5 @@ def test_the_command_writes_document_and_figures(tmp_path: Path, count: int | No
 
 
 def test_no_results(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="holds no results"):
+    with pytest.raises(MissingError, match="has no results"):
         main(runs=tmp_path, out=tmp_path / "findings.md")

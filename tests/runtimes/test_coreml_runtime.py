@@ -204,7 +204,7 @@ def test_core_ml_is_asked_on_macos(exported: Path, monkeypatch: pytest.MonkeyPat
 
 def test_compute_units_are_core_mls(exported: Path) -> None:
     for mode in (None, "float32") if sys.platform != "darwin" else ("float32",):
-        with pytest.raises(InputError, match="compute units are Core ML's to use, on macOS"):
+        with pytest.raises(InputError, match="compute units can be chosen on macOS only"):
             fixed(exported, mode=mode, compute_units="ALL")
 
 

@@ -239,7 +239,7 @@ class TestRefusals:
             DepthModel(write_model(tmp_path / "m.onnx", **options), told=told()).disparity(RAMP)
 
     def test_depths_of_zero(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="metric depth is above 0"):
+        with pytest.raises(InputError, match="depth must be above 0"):
             DepthModel(write_model(tmp_path / "m.onnx"), told=told(output="depth")).disparity(RAMP)
 
     def test_files(self, tmp_path: Path) -> None:

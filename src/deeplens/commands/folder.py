@@ -120,9 +120,9 @@ def command(
 
     check_outputs((json, None), inputs=(focus_file,))
     if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is no folder: a folder of photos is written to a folder")
+        raise InputError(f"{output} is a file: give an output folder for a folder of photos")
     if suffix is not None and suffix.lower() not in WRITERS:
-        raise InputError(f"a file of suffix '{suffix}' can't be written: use {', '.join(WRITERS)}")
+        raise InputError(f"the file type '{suffix}' can't be written: use {', '.join(WRITERS)}")
     rule: Focus | dict[str, Focus]
     if focus_file is not None:
         rule = read_focus_file(focus_file)
