@@ -51,7 +51,8 @@ def focal_disparity_at(disparity: np.ndarray, x: float, y: float) -> float:
 
     Args:
         disparity: h×w.
-        x, y: from the top left corner, (0, 0), to the bottom right corner, (1, 1).
+        x: from 0 (left) to 1 (right).
+        y: from 0 (top) to 1 (bottom).
 
     Raises:
         InputError: the point lies outside the picture.

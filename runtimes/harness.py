@@ -97,7 +97,8 @@ class Harness:
         `onnx`) up to `runtimes.refocuser.FEATURES_BYTES`. The picture is the same, to rounding.
 
         Args:
-            pixels, disparity: as in `refocus`; they must not be changed while the result is used.
+            pixels: as in `refocus`; it must not be changed while the result is used.
+            disparity: as in `refocus`; it must not be changed either.
 
         Raises:
             InputError: pixels of another shape or dtype, or a depth map of the wrong size.
