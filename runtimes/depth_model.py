@@ -190,7 +190,7 @@ class DepthModel:
                 f"{self.path} takes any input size: give --depth-model-size with the size it was trained at"
             )
         if fixed is not None and found.size != fixed:
-            raise InputError(f"{self.path} takes {fixed[0]}x{fixed[1]} only, not {found.size[0]}x{found.size[1]}")
+            raise InputError(f"{self.path} takes {fixed[1]}x{fixed[0]} only, not {found.size[1]}x{found.size[0]}")
         if found.output is None:
             raise InputError(
                 f"{self.path} does not say whether near is large: give --depth-model-output disparity or depth"

@@ -156,7 +156,7 @@ def test_the_options_reach_the_packages(deeplens: Command, jobs: list[Job]) -> N
         (["--compute-units", "NE"], "unknown compute units 'NE'"),
         (
             ["--variant", "edge", "--shapes", "multifunction", "--target", "iOS17", "--network", "upsample"],
-            "no package",
+            "nothing to export",
         ),
     ],
 )

@@ -112,7 +112,7 @@ def test_its_numbers_are_those_of_pytorch(package: Path, module: torch.nn.Module
 def test_refused(module: torch.nn.Module, tmp_path: Path) -> None:
     plan = plan_of(build.build("edge", "upsample"))
     recipe = Recipe(precision="mixed", sizes=(SIZE,), plan=plan)
-    with pytest.raises(MismatchError, match="of other upsample weights"):
+    with pytest.raises(MismatchError, match="to other upsample weights"):
         coreml.export_module(module, recipe, variant="edge", network="upsample", out=tmp_path, weights="test")
     recipe = Recipe(precision="fp16", sizes=(SIZE,), plan=plan)
     with pytest.raises(InputError, match="for precision 'mixed'"):

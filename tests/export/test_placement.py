@@ -128,7 +128,7 @@ def test_the_plan_gives_the_preferred_device_not_the_supported_ones() -> None:
     expected = {("main", "a"): "neural engine", ("main", "b"): "gpu", ("main", "c"): "cpu"}
     assert placement.devices(plan) == expected
     plan.model_structure.program = None
-    with pytest.raises(MismatchError, match="holds no ML program"):
+    with pytest.raises(MismatchError, match="has no ML program"):
         placement.devices(plan)
 
 

@@ -87,7 +87,7 @@ class TestCommand:
         arguments = ("--target", "rtx", "--variant", "edge", "--network", "upsample", "--precision", "int8")
         result = deeplens("export", "trt", *arguments, "--weights", "initial", "--out", tmp_path / "new")
         assert result.status == 5
-        assert "of other upsample weights" in result.error
+        assert "to other upsample weights" in result.error
         assert "deeplens calibrate" in result.error
 
     def test_a_plan_for_a_precision_that_follows_none(self, deeplens: Command, tmp_path: Path) -> None:

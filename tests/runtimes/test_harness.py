@@ -240,7 +240,7 @@ def test_a_network_that_gives_nonsense_is_named(network: str, how: str) -> None:
         if network == "depth"
         else partial(harness.refocus, pixels, depth_map(), **OPEN)
     )
-    with pytest.raises(MismatchError, match=f"^{network} on fake gave .*(not finite|is due)"):
+    with pytest.raises(MismatchError, match=f"^{network} on fake gave .*(not finite|, expected)"):
         call()
 
 
@@ -287,9 +287,9 @@ def test_depth_maps_that_do_not_are_refused(disparity: np.ndarray, message: str)
     ],
 )
 def test_arrays_that_are_no_photo_are_refused(pixels: np.ndarray) -> None:
-    with pytest.raises(InputError, match="a photo is an array"):
+    with pytest.raises(InputError, match="a photo must be a uint8 or uint16 array"):
         Harness(FakeRuntime()).refocus(pixels, depth_map(), **OPEN)
-    with pytest.raises(InputError, match="a photo is an array"):
+    with pytest.raises(InputError, match="a photo must be a uint8 or uint16 array"):
         Harness(FakeRuntime()).disparity(pixels)
 
 
@@ -314,7 +314,7 @@ def test_the_aperture_is_inverse_to_the_f_number() -> None:
     assert aperture_from_f_number(1.4) == 1.0
     assert aperture_from_f_number(2.8) == pytest.approx(0.5)
     for n in (1.39, 0.0, -2.0, float("nan"), float("inf")):
-        with pytest.raises(InputError, match=r"f-number is a number from 1\.4 up"):
+        with pytest.raises(InputError, match=r"f-number must be 1\.4 or more"):
             aperture_from_f_number(n)
 
 

@@ -88,7 +88,7 @@ class TestWithout:
     @pytest.mark.parametrize(
         ("xmp", "text"),
         [
-            ("<not xml", "not XML"),
+            ("<not xml", "not valid XML"),
             ('<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>', "entities"),
             (META.format('<rdf:li xmlns:g="http://ns.google.com/photos/1.0/depthmap/" g:Data="%%%"/>'), "base64"),
             (META.format('<rdf:li xmlns:g="http://ns.google.com/photos/1.0/depthmap/" g:Data="AAAA"/>'), "JPEG or PNG"),
