@@ -36,12 +36,15 @@ Size = Annotated[
         help="Size of the photo; may be repeated with --memory.",
     ),
 ]
-Variants = Annotated[Repeated, typer.Option("--variant", metavar="V", show_default="edge", help="May be repeated.")]
+Variants = Annotated[
+    Repeated,
+    typer.Option("--variant", metavar="VARIANT", show_default="edge", help="Variant of the networks; may be repeated."),
+]
 Runtimes = Annotated[
     Repeated,
     typer.Option(
         "--runtime",
-        metavar="R",
+        metavar="RUNTIME",
         show_default="onnx",
         help="Runtime to measure. Also torch-compiled, openvino, and without tiles torch-whole and "
         "torch-compiled-whole. May be repeated: the others are compared with the first.",
@@ -49,7 +52,12 @@ Runtimes = Annotated[
 ]
 Precisions = Annotated[
     Repeated,
-    typer.Option("--precision", metavar="P", show_default="fp32, fp16 on trt and coreml", help="May be repeated."),
+    typer.Option(
+        "--precision",
+        metavar="PRECISION",
+        show_default="fp32, fp16 on trt and coreml",
+        help="Precision of the artefacts; may be repeated.",
+    ),
 ]
 Chosen = Annotated[
     Repeated,
@@ -63,7 +71,7 @@ Items = Annotated[
     Repeated,
     typer.Option(
         "--item",
-        metavar="I",
+        metavar="ITEM",
         show_default="all",
         help="What to measure: refocus, again (only the focus changed), depth, lens_blur, upsample; may be repeated.",
     ),
@@ -71,17 +79,17 @@ Items = Annotated[
 Aperture = Annotated[
     float,
     typer.Option(
-        metavar="A",
+        metavar="APERTURE",
         min=0.01,
         max=1,
         help="Aperture from 0 to 1 (fully open) for the refocuses. At a small aperture no tile is skipped.",
     ),
 ]
-WarmUp = Annotated[float, typer.Option(metavar="S", min=0, help="Seconds of warm-up before measuring.")]
+WarmUp = Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Seconds of warm-up before measuring.")]
 Runs = Annotated[int, typer.Option(metavar="N", min=1, help="Smallest number of runs of each.")]
-Seconds = Annotated[float, typer.Option(metavar="S", min=0, help="Smallest number of seconds for each.")]
+Seconds = Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Smallest number of seconds for each.")]
 AtMost = Annotated[
-    float, typer.Option(metavar="S", min=0, help="Stop earlier if the runs take more seconds than this.")
+    float, typer.Option(metavar="SECONDS", min=0, help="Stop earlier if the runs take more seconds than this.")
 ]
 Quick = Annotated[bool, typer.Option("--quick", help="Quick look: 5 runs and half a second of each.")]
 Memory = Annotated[

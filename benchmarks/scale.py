@@ -23,14 +23,14 @@ def scale(
     ],
     photos: Annotated[int, typer.Option(metavar="N", min=1, help="Number of photos.")] = 1_000_000,
     price: Annotated[
-        float, typer.Option(metavar="P", min=0, help="Price of one core for an hour, in any currency.")
+        float, typer.Option(metavar="PRICE", min=0, help="Price of one core for an hour, in any currency.")
     ] = 0.04,
     cores: Annotated[int, typer.Option(metavar="N", min=1, help="Number of cores of all machines together.")] = 64,
-    storage: Annotated[float, typer.Option(metavar="P", min=0, help="Price of storing one GB for a month.")] = 0.02,
+    storage: Annotated[float, typer.Option(metavar="PRICE", min=0, help="Price of storing one GB for a month.")] = 0.02,
     efficiency: Annotated[
         float,
         typer.Option(
-            metavar="S",
+            metavar="SHARE",
             min=0.01,
             max=1,
             help="Share of the measured speed of one core that each core keeps when many run.",

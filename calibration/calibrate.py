@@ -113,7 +113,7 @@ class Calibration:
         if path.is_file() and not anew:
             found = scales.read(path)
             found.source.check(self.source, what=str(path))
-            report(f"scales of these photos and weights are there already: {path}")
+            report(f"scales of these photos and weights already exist: {path}")
             return found
         found = scales.measured(self.variant, self.source, self.statistics(report), self.models, self.layers)
         found.write(path)

@@ -31,7 +31,11 @@ from deeplens.runtimes.options import (
 def evaluate(
     variant: Annotated[
         list[str] | None,
-        typer.Option(metavar="V", help=f"{', '.join(VARIANTS)}; may be repeated.", show_default="edge"),
+        typer.Option(
+            metavar="VARIANT",
+            help=f"Variant of the networks: {' or '.join(VARIANTS)}; may be repeated.",
+            show_default="edge",
+        ),
     ] = None,
     runtime: Runtime = "torch",
     artifacts: Artifacts = None,
@@ -41,12 +45,14 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="SET",
-            help="synthetic, large, lens, highlights, rgbd; may be repeated. (default: all but large)",
+            help="Data set: synthetic, large, lens, highlights, rgbd; may be repeated. (default: all but large)",
         ),
     ] = None,
     depth: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="true, corrupted, predicted, model; may be repeated. (default: all)"),
+        typer.Option(
+            metavar="KIND", help="Kind of depth: true, corrupted, predicted, model; may be repeated. (default: all)"
+        ),
     ] = None,
     depth_model: DepthModelFile = None,
     depth_model_size: DepthModelSize = None,

@@ -107,11 +107,17 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
 def main(
     on: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="SET", help=f"{', '.join(SETS)}, or KIND:DIR; may be repeated. (default: all)"),
+        typer.Option(
+            "--set", metavar="SET", help=f"Data set: {', '.join(SETS)}, or KIND:DIR; may be repeated. (default: all)"
+        ),
     ] = None,
     variant: Annotated[
         list[str] | None,
-        typer.Option(metavar="V", help="May be repeated.", show_default="those whose weights are there"),
+        typer.Option(
+            metavar="VARIANT",
+            help="Variant of the networks: edge or paper; may be repeated.",
+            show_default="those with shipped weights",
+        ),
     ] = None,
     runtime: Runtime = "torch",
     artifacts: Artifacts = None,

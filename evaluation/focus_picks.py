@@ -171,7 +171,11 @@ def sheet_of(pictures: list[tuple[list[Pick], np.ndarray, np.ndarray]]) -> np.nd
 def main(
     variant: Annotated[
         list[str] | None,
-        typer.Option(metavar="V", help="May be repeated.", show_default="those whose weights are there"),
+        typer.Option(
+            metavar="VARIANT",
+            help="Variant of the networks: edge or paper; may be repeated.",
+            show_default="those with shipped weights",
+        ),
     ] = None,
     runtime: Runtime = "torch",
     artifacts: Artifacts = None,

@@ -190,7 +190,9 @@ def main(
     """Match the stereo pairs, some seconds each; those that are there are kept."""
     if check_only:
         holds, wrong = check(data)
-        typer.echo(f"motorcycle: {holds:.1%} of the pixels hold; {wrong:.1%} of those are wrong by more than a pixel")
+        typer.echo(
+            f"motorcycle: {holds:.1%} of the pixels have a value; {wrong:.1%} of those are wrong by more than a pixel"
+        )
         return
     folder = data / "rgbd" / "stereo"
     for name in NAMES:
@@ -201,7 +203,7 @@ def main(
             disparity = match(left, right)
             with replacing(path) as file:
                 np.savez_compressed(file, disparity=disparity)
-            typer.echo(f"{name}: {np.isfinite(disparity).mean():.0%} of the pixels hold")
+            typer.echo(f"{name}: {np.isfinite(disparity).mean():.0%} of the pixels have a value")
 
 
 if __name__ == "__main__":

@@ -258,13 +258,15 @@ def command(
     variant: Annotated[
         list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: all)")
     ] = None,
-    network: Annotated[list[str] | None, typer.Option(help="May be repeated. (default: all)")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="May be repeated. (default: all)")] = None,
+    network: Annotated[list[str] | None, typer.Option(help="Network to check; may be repeated. (default: all)")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="Precision to check; may be repeated. (default: all)")
+    ] = None,
     compute_units: Annotated[
         str, typer.Option(help=f"Compute units that Core ML may use: {', '.join(UNITS)}.")
     ] = "all",
     seconds: Annotated[
-        float, typer.Option(metavar="S", min=0, help="Time each package for at least this many seconds.")
+        float, typer.Option(metavar="SECONDS", min=0, help="Time each package for at least this many seconds.")
     ] = 3.0,
     runs: Annotated[int, typer.Option(metavar="N", min=1, help="Time at least this many runs.")] = 100,
     artifacts: Artifacts = None,

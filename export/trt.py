@@ -212,7 +212,7 @@ def export_all(
             job, where, sources[pair], out=out, command=command, timing_cache=timing_cache, rebuild=rebuild
         )
         entries.append(entry)
-        took = f"built in {entry.more['seconds']:.1f} s" if new else "there already, with the same key"
+        took = f"built in {entry.more['seconds']:.1f} s" if new else "already there, with the same key"
         report(f"{out / entry.path}  {entry.more['bytes'] / 1e6:.1f} MB  {took}  sha256 {entry.sha256[:12]}…")
     return entries
 
@@ -312,7 +312,7 @@ def command(
         return
     where = place(chosen, command=line)
     if target is None and chosen == "rtx":
-        typer.echo("no GPU with TensorRT here: TensorRT for RTX builds ahead of time")
+        typer.echo("there is no GPU with TensorRT here, so engines for RTX GPUs are built ahead of time")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         entries = export_all(

@@ -163,13 +163,17 @@ def run(path: Path, inputs: Arrays) -> Arrays:
 def command(
     variant: Annotated[
         list[str] | None,
-        typer.Option(metavar="V", help="Variant of the networks: edge or paper; may be repeated. [default: edge]"),
+        typer.Option(
+            metavar="VARIANT", help="Variant of the networks: edge or paper; may be repeated. [default: edge]"
+        ),
     ] = None,
     network: Annotated[
         list[str] | None,
-        typer.Option(metavar="N", help=f"Network to compare: {', '.join(NETWORKS)}; may be repeated. [default: all]"),
+        typer.Option(
+            metavar="NETWORK", help=f"Network to compare: {', '.join(NETWORKS)}; may be repeated. [default: all]"
+        ),
     ] = None,
-    precision: Annotated[str, typer.Option(metavar="P", help="Precision: fp32 or fp16.")] = "fp32",
+    precision: Annotated[str, typer.Option(metavar="PRECISION", help="Precision: fp32 or fp16.")] = "fp32",
     weights: Weights = "shipped",
     json: JsonTarget = None,
 ) -> None:

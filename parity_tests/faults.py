@@ -71,7 +71,9 @@ def outcomes(bench: Bench, report: Callable[[str], None] = lambda _: None) -> li
 def command(
     weights: Annotated[
         str,
-        typer.Option(metavar="W", help="Weights: lively (made for this test), shipped, initial, a file or a folder."),
+        typer.Option(
+            metavar="WEIGHTS", help="Weights: lively (made for this test), shipped, initial, a file or a folder."
+        ),
     ] = "lively",
     json: JsonTarget = None,
 ) -> None:

@@ -217,7 +217,7 @@ def _cases_anywhere(request: Request, variant: str) -> tuple[list[Case], list[Ro
     try:
         return _cases(request, variant), list(ROLES)
     except MissingError as error:
-        request.report(f"{variant}: without PyTorch, so random inputs and whole photos only ({error})")
+        request.report(f"{variant}: PyTorch is missing, so only random inputs and whole photos are run ({error})")
     plan, pixels = request.plan_for(variant), request.pixels()
     cases = random_cases(plan)
     if pixels is not None:

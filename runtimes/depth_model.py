@@ -197,7 +197,7 @@ class DepthModel:
             )
         notes = []
         if found.mean is None and found.std is None and DTYPES[self._input.type] != np.uint8:
-            notes.append(f"{self.path.name} does not say how pixels are normalised; it gets them from 0 to 1")
+            notes.append(f"{self.path.name} does not say how pixels are normalised; it gets pixels from 0 to 1")
         return found.over(Convention(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))), tuple(notes)
 
 

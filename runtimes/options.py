@@ -22,19 +22,23 @@ Artifacts = Annotated[
 Weights = Annotated[
     str,
     typer.Option(
-        "--weights", metavar="W", help="Weights for PyTorch: shipped, initial (untrained), a file or a folder."
+        "--weights", metavar="WEIGHTS", help="Weights for PyTorch: shipped, initial (untrained), a file or a folder."
     ),
 ]
 Variant = Annotated[
-    str, typer.Option("--variant", metavar="V", help=f"Variant of the networks: {' or '.join(VARIANTS)}.")
+    str, typer.Option("--variant", metavar="VARIANT", help=f"Variant of the networks: {' or '.join(VARIANTS)}.")
 ]
 Runtime = Annotated[
-    str, typer.Option("--runtime", metavar="R", help=f"Runtime that computes the networks: {', '.join(RUNTIMES)}.")
+    str,
+    typer.Option("--runtime", metavar="RUNTIME", help=f"Runtime that computes the networks: {', '.join(RUNTIMES)}."),
 ]
 Precision = Annotated[
     str | None,
     typer.Option(
-        "--precision", metavar="P", show_default="fp32, fp16 on trt and coreml", help="Precision of the artefacts."
+        "--precision",
+        metavar="PRECISION",
+        show_default="fp32, fp16 on trt and coreml",
+        help="Precision of the artefacts.",
     ),
 ]
 PlanFile = Annotated[

@@ -93,14 +93,14 @@ def read_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
         notes: list[str] = []
         frames = frame_count(path)
         if frames > 1:
-            notes.append(f"{path.name} has {frames} frames or pages; the first is used")
+            notes.append(f"{path.name} has {frames} frames or pages; only the first is used")
         if image.mode in ("RGB", "RGBA") and image.format != "TIFF" and _sixteen_bit(path):
-            notes.append(f"{path.name} has 16 bits a colour channel; it is read at 8")
+            notes.append(f"{path.name} has 16 bits per colour channel; it is read with 8")
         profile = image.info.get("icc_profile")
         try:
             ImageOps.exif_transpose(image, in_place=True)
         except Exception as error:  # a camera's EXIF can be broken in any way; none is a reason to refuse the photo
-            notes.append(f"the orientation can't be read; the photo is used as it lies ({type(error).__name__})")
+            notes.append(f"the orientation can't be read; the photo is not turned ({type(error).__name__})")
         exif = _exif(image, notes)
         if image.mode.startswith("I") or image.mode == "F":
             return Photo(_grey_16_bit(path, image), None, exif, tuple(notes))
@@ -125,7 +125,7 @@ def _exif(image: Image.Image, notes: list[str]) -> bytes | None:
         exif.pop(ExifTags.Base.Orientation, None)
         return exif.tobytes() if exif else None
     except Exception as error:  # as above
-        notes.append(f"EXIF is broken and left out ({type(error).__name__})")
+        notes.append(f"the EXIF data is broken and left out ({type(error).__name__})")
         return None
 
 
@@ -210,10 +210,10 @@ def write_photo(path: Path, photo: Photo | np.ndarray) -> tuple[str, ...]:
         photo = Photo(photo)
     notes = []
     if photo.pixels.dtype == np.uint16:
-        notes.append(f"{path.name} is written with 8 bits a channel; the photo has 16")
+        notes.append(f"{path.name} is written with 8 bits per channel; the photo has 16")
     image = Image.fromarray(to_8_bit(photo.pixels))
     if photo.alpha is not None and form == "JPEG":
-        notes.append(f"{path.name} has no transparency, as JPEG has none: use .png or .webp to keep it")
+        notes.append(f"{path.name} loses its transparency, because JPEG has none: use .png or .webp to keep it")
     elif photo.alpha is not None:
         image.putalpha(Image.fromarray(photo.alpha))
     if photo.exif is not None and form != "TIFF":

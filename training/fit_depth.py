@@ -269,7 +269,7 @@ def rendered(split: str, data: Path) -> tuple[Path, ...]:
     try:
         return room_files(split, data / "rooms")
     except MissingError as missing:
-        print(f"note: {missing}; going on without", file=sys.stderr)
+        print(f"note: {missing}; continuing without it", file=sys.stderr)
         return ()
 
 

@@ -151,4 +151,4 @@ def test_the_command_from_weights_to_engines(deeplens: Command, tmp_path: Path) 
         assert manifest.verify(tmp_path, entry).stat().st_size == entry.more["bytes"]
         assert "deeplens export trt --target rtx --variant edge" in entry.more["command"]
     again = deeplens("export", "trt", *arguments)
-    assert again.out.count("there already, with the same key") == 2
+    assert again.out.count("already there, with the same key") == 2

@@ -224,7 +224,7 @@ def test_the_first_of_several_frames_is_read_with_a_note(tmp_path: Path, suffix:
     first.save(path, save_all=True, append_images=[second, first])
     photo = read_photo(path)
     assert np.abs(photo.pixels.astype(int) - 200).max() <= 4
-    assert photo.notes == (f"film.{suffix} has 3 frames or pages; the first is used",)
+    assert photo.notes == (f"film.{suffix} has 3 frames or pages; only the first is used",)
 
 
 # EXIF and colour profiles

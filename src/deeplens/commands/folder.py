@@ -135,7 +135,7 @@ def command(
     listed = jobs(photos.resolve(), output.resolve(), rule, suffix=suffix)
     if isinstance(rule, dict):
         for name in rule.keys() - {job.photo.relative_to(photos.resolve()).as_posix() for job in listed}:
-            print(f"note: {focus_file} names {name}, which is not there", file=sys.stderr)
+            print(f"note: {focus_file} names {name}, which does not exist", file=sys.stderr)
     report = refocus_folder(listed, output.resolve(), look, ray=ray)
     console_for(json).print(summary(report, output))
     write_json(json, {"folder": str(photos), "output": str(output), "threads": look.threads or core_count(), **report})

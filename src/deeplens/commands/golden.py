@@ -26,15 +26,21 @@ def golden(
     ] = None,
     variant: Annotated[
         list[str] | None,
-        typer.Option(metavar="V", help="Variant of the networks: edge or paper; may be repeated. [default: both]"),
+        typer.Option(
+            metavar="VARIANT", help="Variant of the networks: edge or paper; may be repeated. [default: both]"
+        ),
     ] = None,
     runtime: Annotated[
         list[str] | None,
-        typer.Option(metavar="R", help=f"Runtime to check: {', '.join(COMPARED)}; may be repeated. [default: all]"),
+        typer.Option(
+            metavar="RUNTIME", help=f"Runtime to check: {', '.join(COMPARED)}; may be repeated. [default: all]"
+        ),
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(metavar="P", help=f"Precision to check: {', '.join(PRECISIONS)}; may be repeated. [default: all]"),
+        typer.Option(
+            metavar="PRECISION", help=f"Precision to check: {', '.join(PRECISIONS)}; may be repeated. [default: all]"
+        ),
     ] = None,
     artifacts: Artifacts = None,
     weights: Weights = "shipped",

@@ -95,7 +95,7 @@ def _show(report: dict[str, Any], json: Path | None) -> None:
     if made:
         console.print(table("Artefacts", ("file", "precision", "size", "SHA-256"), made))
     else:
-        console.print("No artefacts: deeplens export onnx makes them.")
+        console.print("There are no artefacts: run `deeplens export onnx`.")
     if "cost" in report:
         columns = tuple(report["cost"][0])
         console.print()

@@ -23,14 +23,14 @@ WORDS = {"engine": "remark", "uncertain": "uncertain", "not": "not on it"}
 def lint(
     packages: Annotated[list[Path], typer.Argument(metavar="PACKAGE…", help="Core ML packages (.mlpackage).")],
     chip: Annotated[
-        str, typer.Option(metavar="C", help=f"Chip to judge for: {', '.join(CHIPS)}; take A16 for later ones.")
+        str, typer.Option(metavar="CHIP", help=f"Chip to judge for: {', '.join(CHIPS)}; take A16 for later ones.")
     ] = (DEFAULT_CHIP),
     plan: Annotated[
         bool | None,
         typer.Option("--plan/--no-plan", show_default="on macOS", help="On a Mac: also show Core ML's own plan."),
     ] = None,
     compute_units: Annotated[
-        str, typer.Option(metavar="U", help=f"Compute units that Core ML's plan may use: {', '.join(UNITS)}.")
+        str, typer.Option(metavar="UNITS", help=f"Compute units that Core ML's plan may use: {', '.join(UNITS)}.")
     ] = "all",
     json: JsonTarget = None,
 ) -> None:

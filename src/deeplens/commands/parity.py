@@ -20,16 +20,20 @@ if TYPE_CHECKING:
 def parity(
     variant: Annotated[
         list[str] | None,
-        typer.Option(metavar="V", help="Variant of the networks: edge or paper; may be repeated. [default: edge]"),
+        typer.Option(
+            metavar="VARIANT", help="Variant of the networks: edge or paper; may be repeated. [default: edge]"
+        ),
     ] = None,
     runtime: Annotated[
         list[str] | None,
-        typer.Option(metavar="R", help=f"Runtime to compare: {', '.join(COMPARED)}; may be repeated. [default: all]"),
+        typer.Option(
+            metavar="RUNTIME", help=f"Runtime to compare: {', '.join(COMPARED)}; may be repeated. [default: all]"
+        ),
     ] = None,
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="P", help=f"Precision to compare: {', '.join(PRECISIONS)}; may be repeated. [default: all]"
+            metavar="PRECISION", help=f"Precision to compare: {', '.join(PRECISIONS)}; may be repeated. [default: all]"
         ),
     ] = None,
     artifacts: Artifacts = None,
@@ -111,7 +115,7 @@ def parity(
     if collect is not None:
         made = running.collect(request, collect, inputs=inputs)
         ran = sum(1 for each in made.produced if each.outputs.arrays)
-        typer.echo(f"{collect}: {ran} of {len(made.produced)} producers gave results", err=json is not None)
+        typer.echo(f"{collect}: {ran} of {len(made.produced)} runs gave results", err=json is not None)
         write_json(json, {"folder": str(collect), "producers": len(made.produced), "with_results": ran})
         return
     result = running.compare_collections(compare) if compare else running.run(request)

@@ -87,7 +87,7 @@ def refocus(
     focus_depth: Annotated[
         float | None,
         typer.Option(
-            metavar="D",
+            metavar="DISPARITY",
             min=0,
             max=1,
             help="Disparity to focus on, from 0 (far) to 1 (near). Replaces --focus.",
@@ -96,7 +96,7 @@ def refocus(
     focus_range: Annotated[
         float,
         typer.Option(
-            metavar="R",
+            metavar="RANGE",
             min=0,
             max=1,
             help="Range of disparity that stays sharp around the focal plane; 0 means one plane, as in a lens.",
