@@ -229,7 +229,9 @@ def test_a_command_that_does_not_exist_is_told(text: str) -> None:
         check_command(words)
 
 
-@pytest.mark.parametrize("path", [each for each in DOCUMENTS if each.name != "CHANGELOG.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "path", [each for each in DOCUMENTS if each.name != "CHANGELOG.md"], ids=lambda path: path.name
+)
 def test_every_file_that_a_document_names_exists(path: Path) -> None:
     """Those in code spans, from the top of the repository, and links between documents."""
     text = path.read_text(encoding="utf-8")
