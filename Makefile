@@ -51,7 +51,7 @@ format: $(INSTALLED) ## format the code with ruff
 
 $(DOCS_VENV)/installed: docs/_site/constraints.txt pyproject.toml
 	test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
-	$(DOCS_VENV)/bin/python -m pip install -q 'pip>=25.1'
+	$(DOCS_VENV)/bin/python -m pip install -q -U -c docs/_site/constraints.txt pip
 	$(DOCS_VENV)/bin/python -m pip install -q -c docs/_site/constraints.txt --group docs
 	touch $@
 
