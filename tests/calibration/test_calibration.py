@@ -86,23 +86,23 @@ class TestPhotos:
         Image.new("RGB", (40, 40)).save(tmp_path / "black.png")
         with (
             pytest.warns(UserWarning, match="left out"),
-            pytest.raises(InputError, match=r"none of 1 photos .*black\.png: is of one"),
+            pytest.raises(InputError, match=r"none of the 1 photos .*black\.png: has a single"),
         ):
             from_folder(tmp_path)
         with pytest.raises(MissingError, match="make data"):
             shipped(tmp_path)
 
     def test_few_are_told(self, folder: Path) -> None:
-        with pytest.warns(UserWarning, match="2 photos to calibrate on; 64 or more"):
+        with pytest.warns(UserWarning, match="only 2 photos to calibrate on: use 64 or more"):
             from_folder(folder)
 
     def test_copies_count_once_and_names_do_not_matter(self, folder: Path) -> None:
-        with pytest.warns(UserWarning, match="64 or more"):
+        with pytest.warns(UserWarning, match="use 64 or more"):
             before = from_folder(folder)
         (folder / "deeper").mkdir()
         (folder / "deeper" / "copy.png").write_bytes((folder / "0.png").read_bytes())
         (folder / "1.png").rename(folder / "other.png")
-        with pytest.warns(UserWarning, match="64 or more"):
+        with pytest.warns(UserWarning, match="use 64 or more"):
             after = from_folder(folder)
         assert [(each.sha256, each.point, each.aperture) for each in after] == [
             (each.sha256, each.point, each.aperture) for each in before

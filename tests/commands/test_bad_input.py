@@ -125,7 +125,7 @@ class TestDepthMaps:
         [
             ("nan", "not finite"),
             ("infinite", "not finite"),
-            ("wrong size", "wrong-sized"),
+            ("wrong size", "does not fit the photo"),
             ("three axes", "shape"),
             ("text", "not a NumPy file"),
             ("pickle", "not a NumPy file"),
@@ -168,8 +168,8 @@ class TestOutputs:
         ("name", "text"),
         [
             ("no/such/out.png", "does not exist"),
-            ("out.xyz", "suffix"),
-            ("out", "suffix"),
+            ("out.xyz", "this file type can't be written"),
+            ("out", "this file type can't be written"),
             ("taken.png", "is a folder"),
             ("photo.png", "is also an input"),
             ("../" + "x" * 300 + ".png", "written"),

@@ -93,7 +93,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 class TestSources:
     def test_what_they_give(self, data: Path, tmp_path: Path) -> None:
         model = DepthModelChoice(
-            write_model(tmp_path / "m.onnx"), Convention.parsed({"output": "disparity", "size": "8"})
+            write_model(tmp_path / "m.onnx"), Convention.parsed({"output": "disparity", "size": "8x8"})
         )
         found = open_sources(Choice(weights="initial", model=model), data=data)
         assert list(found) == [

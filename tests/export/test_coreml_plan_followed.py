@@ -115,7 +115,7 @@ def test_refused(module: torch.nn.Module, tmp_path: Path) -> None:
     with pytest.raises(MismatchError, match="to other upsample weights"):
         coreml.export_module(module, recipe, variant="edge", network="upsample", out=tmp_path, weights="test")
     recipe = Recipe(precision="fp16", sizes=(SIZE,), plan=plan)
-    with pytest.raises(InputError, match="for precision 'mixed'"):
+    with pytest.raises(InputError, match="works with precision 'mixed' only"):
         coreml.export_module(module, recipe, variant="edge", network="upsample", out=tmp_path, weights="test")
     recipe = Recipe(precision="mixed", sizes=(SIZE,))
     with pytest.raises(InputError, match="follows a precision plan"):
