@@ -238,9 +238,7 @@ def _import_libraries() -> None:
         import sklearn
         import torch
     except ImportError as error:
-        raise MissingError(
-            f"Core ML export needs a library that is not installed ({error}): {pip_install('coreml')}"
-        ) from error
+        raise MissingError(f"Core ML export needs another library ({error}): {pip_install('coreml')}") from error
     del sklearn, torch
 
 
@@ -260,8 +258,7 @@ def command(
         list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: both)")
     ] = None,
     network: Annotated[
-        list[str] | None,
-        typer.Option(help="Network to export: depth, lens_blur or upsample; may be repeated. (default: all)"),
+        list[str] | None, typer.Option(help="Network: depth, lens_blur, upsample; may be repeated.")
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Output folder of the artefacts and their manifest.")

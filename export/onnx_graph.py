@@ -278,8 +278,7 @@ def command(
         list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: edge)")
     ] = None,
     network: Annotated[
-        list[str] | None,
-        typer.Option(help="Network to export: depth, lens_blur or upsample; may be repeated. (default: all)"),
+        list[str] | None, typer.Option(help="Network: depth, lens_blur, upsample; may be repeated.")
     ] = None,
     out: Annotated[
         Path, typer.Option(help="Output folder of the artefacts and their manifest.")

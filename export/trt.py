@@ -223,14 +223,11 @@ def command(
         list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: both)")
     ] = None,
     network: Annotated[
-        list[str] | None,
-        typer.Option(help="Network to export: depth, lens_blur or upsample; may be repeated. (default: all)"),
+        list[str] | None, typer.Option(help="Network: depth, lens_blur, upsample; may be repeated.")
     ] = None,
     target: Annotated[
         str | None,
-        typer.Option(
-            help=f"Machine that will run the engines: {', '.join(TARGETS)}. (default: this one; rtx without a GPU)"
-        ),
+        typer.Option(help=f"Machine that runs the engines: {', '.join(TARGETS)}. (default: this; rtx without a GPU)"),
     ] = None,
     precision: Annotated[
         str, typer.Option(help="Precision: fp32, fp16, int8 or mixed; the last two follow a precision plan.")
@@ -254,16 +251,14 @@ def command(
             metavar="X.Y", help="For target rtx: GPU generation to build for, as compute capability; may be repeated."
         ),
     ] = None,
-    workspace: Annotated[
-        int | None, typer.Option(metavar="MIB", min=1, help="Largest memory that one layer may use, in MiB.")
-    ] = None,
+    workspace: Annotated[int | None, typer.Option(metavar="MIB", min=1, help="Largest memory for one layer.")] = None,
     timing_cache: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="File of layer timings that speeds up later builds; read and written."),
+        typer.Option(metavar="FILE", help="File of layer timings, which speeds up later builds."),
     ] = None,
     version_compatible: Annotated[
         bool,
-        typer.Option("--version-compatible", help="Make engines that also run on later minor versions of TensorRT."),
+        typer.Option("--version-compatible", help="Make engines that run on later minor versions too."),
     ] = False,
     refit: Annotated[bool, typer.Option("--refit", help="Make engines whose weights can be replaced.")] = False,
     dla_core: Annotated[

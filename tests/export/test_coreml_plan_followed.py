@@ -118,5 +118,5 @@ def test_refused(module: torch.nn.Module, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="works with precision 'mixed' only"):
         coreml.export_module(module, recipe, variant="edge", network="upsample", out=tmp_path, weights="test")
     recipe = Recipe(precision="mixed", sizes=(SIZE,))
-    with pytest.raises(InputError, match="follows a precision plan"):
+    with pytest.raises(InputError, match="needs a precision plan"):
         coreml.export_module(module, recipe, variant="edge", network="upsample", out=tmp_path, weights="test")
