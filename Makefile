@@ -16,11 +16,12 @@ DEMO_F_NUMBERS := 1.4 2.8 5.6
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
+DOCS_VENV := .venv-docs
 
-.PHONY: help demo test lint format data train clean
+.PHONY: help demo test lint format docs data train clean
 .DEFAULT_GOAL := help
 
-help: ## what can be made
+help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 $(INSTALLED): pyproject.toml constraints.txt
@@ -30,30 +31,39 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt $(PIP_INSTALL_FLAGS) --no-build-isolation -e '.[$(EXTRAS)]'
 	touch $@
 
-demo: $(INSTALLED) ## refocus a photo with ONNX Runtime, and the parity table, into demo/
+demo: $(INSTALLED) ## refocus a sample photo with ONNX Runtime, and write the parity table, into demo/
 	$(BIN)/deeplens export onnx --variant edge
 	$(BIN)/python -m deeplens.commands.demo $(DEMO_PHOTO) $(DEMO_FOCUS:%=--focus %) $(DEMO_F_NUMBERS:%=--f-number %) -o demo
 	$(BIN)/deeplens parity --runtime onnx --photo $(DEMO_PHOTO) --markdown demo/parity.md
 
-test: lint ## ruff, mypy and all tests
+test: lint ## lint, then run all tests
 	$(BIN)/python -m pytest
 
-lint: $(INSTALLED) ## ruff, mypy, and the order of the rooms
+lint: $(INSTALLED) ## run ruff, mypy and the import rules
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(INSTALLED) ## let ruff put the code in order
+format: $(INSTALLED) ## format the code with ruff
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-data: $(INSTALLED) ## fetch the photos and cut-outs that training takes, into data/
+$(DOCS_VENV)/installed: docs/_site/constraints.txt pyproject.toml
+	test -x $(DOCS_VENV)/bin/python || $(PYTHON) -m venv $(DOCS_VENV)
+	$(DOCS_VENV)/bin/python -m pip install -q -U -c docs/_site/constraints.txt pip
+	$(DOCS_VENV)/bin/python -m pip install -q -c docs/_site/constraints.txt --group docs
+	touch $@
+
+docs: $(DOCS_VENV)/installed ## build the site into site/; a warning is an error
+	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict
+
+data: $(INSTALLED) ## fetch photos and cut-outs for training and evaluation, into data/
 	$(BIN)/python -m deeplens.scenes.fetch
 
-train: data ## train the lens blur and the step of `edge`, into runs/ (TRAIN_FLAGS=--resume goes on)
+train: data ## train the lens blur and the step of `edge`, into runs/ (TRAIN_FLAGS=--resume continues)
 	$(BIN)/python -m deeplens.training.fit_blur --variant edge --out runs/edge_blur $(TRAIN_FLAGS)
 
-clean: ## remove all that was made, except data/ and runs/
-	rm -rf $(VENV) artifacts demo build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+clean: ## delete everything that was made, except data/ and runs/
+	rm -rf $(VENV) $(DOCS_VENV) artifacts demo build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

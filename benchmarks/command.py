@@ -33,57 +33,76 @@ Size = Annotated[
     typer.Option(
         metavar="WxH",
         show_default=f"{SPEED_SIZE}, with --memory {MEMORY_SIZE}",
-        help="Of the photo; may be repeated with --memory.",
+        help="Size of the photo; may be repeated with --memory.",
     ),
 ]
-Variants = Annotated[Repeated, typer.Option("--variant", metavar="V", show_default="edge", help="May be repeated.")]
+Variants = Annotated[
+    Repeated,
+    typer.Option("--variant", metavar="VARIANT", show_default="edge", help="Variant of the networks; may be repeated."),
+]
 Runtimes = Annotated[
     Repeated,
     typer.Option(
         "--runtime",
-        metavar="R",
+        metavar="RUNTIME",
         show_default="onnx",
-        help="Also torch-compiled, torch-whole and torch-compiled-whole (no tiles), openvino. May be repeated: the "
-        "others are compared with the first.",
+        help="Runtime to measure. Also torch-compiled, openvino, and without tiles torch-whole and "
+        "torch-compiled-whole. May be repeated: the others are compared with the first.",
     ),
 ]
 Precisions = Annotated[
     Repeated,
-    typer.Option("--precision", metavar="P", show_default="fp32, fp16 on trt and coreml", help="May be repeated."),
+    typer.Option(
+        "--precision",
+        metavar="PRECISION",
+        show_default="fp32, fp16 on trt and coreml",
+        help="Precision of the artefacts; may be repeated.",
+    ),
 ]
 Chosen = Annotated[
     Repeated,
     typer.Option(
         "--candidate",
         metavar="V,R[,P]",
-        help="Variant, runtime, precision, in place of all pairs of --variant and --runtime; may be repeated.",
+        help="Variant, runtime and precision to measure; replaces --variant and --runtime; may be repeated.",
     ),
 ]
 Items = Annotated[
     Repeated,
     typer.Option(
         "--item",
-        metavar="I",
+        metavar="ITEM",
         show_default="all",
-        help="refocus, again (only the focus changed), depth, lens_blur, upsample; may be repeated.",
+        help="What to measure: refocus, again (only the focus changed), depth, lens_blur, upsample; may be repeated.",
     ),
 ]
 Aperture = Annotated[
     float,
-    typer.Option(metavar="A", min=0.01, max=1, help="Of the refocuses, 1: fully open. Small: no tile is left out."),
+    typer.Option(
+        metavar="APERTURE",
+        min=0.01,
+        max=1,
+        help="Aperture from 0 to 1 (fully open) for the refocuses. At a small aperture no tile is skipped.",
+    ),
 ]
-WarmUp = Annotated[float, typer.Option(metavar="S", min=0, help="Seconds that are not counted.")]
-Runs = Annotated[int, typer.Option(metavar="N", min=1, help="At least so many runs of each.")]
-Seconds = Annotated[float, typer.Option(metavar="S", min=0, help="At least so many seconds of each.")]
-AtMost = Annotated[float, typer.Option(metavar="S", min=0, help="Fewer runs, if they take more seconds than this.")]
-Quick = Annotated[bool, typer.Option("--quick", help="5 runs and half a second of each, for a look.")]
-Memory = Annotated[bool, typer.Option("--memory", help="Peak memory instead, file to file, a process each.")]
-Profile = Annotated[bool, typer.Option("--profile", help="Where ONNX Runtime spends its time instead, by operation.")]
-Markdown = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as Markdown.")]
-Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the distributions, as PNG.")]
+WarmUp = Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Seconds of warm-up before measuring.")]
+Runs = Annotated[int, typer.Option(metavar="N", min=1, help="Smallest number of runs of each.")]
+Seconds = Annotated[float, typer.Option(metavar="SECONDS", min=0, help="Smallest number of seconds for each.")]
+AtMost = Annotated[
+    float, typer.Option(metavar="SECONDS", min=0, help="Stop earlier if the runs take more seconds than this.")
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Quick look: 5 runs and half a second of each.")]
+Memory = Annotated[
+    bool, typer.Option("--memory", help="Measure peak memory instead, from file to file, each in its own process.")
+]
+Profile = Annotated[
+    bool, typer.Option("--profile", help="Measure instead where ONNX Runtime spends its time, by operation.")
+]
+Markdown = Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables to FILE as Markdown.")]
+Plot = Annotated[Path | None, typer.Option(metavar="FILE", help="Draw the distributions to FILE as PNG.")]
 Compare = Annotated[
     tuple[Path, Path] | None,
-    typer.Option(metavar="BEFORE AFTER", help="Measure nothing: set two JSON answers beside each other."),
+    typer.Option(metavar="BEFORE AFTER", help="Measure nothing; compare two JSON results."),
 ]
 
 
@@ -109,7 +128,7 @@ def bench(
     plot: Plot = None,
     compare: Compare = None,
 ) -> None:
-    """Times of networks, levels and refocuses, in turns, beside the machine's limits and its state."""
+    """Time the networks, the levels and whole refocuses, and show the machine's limits and state."""
     from deeplens.benchmarks.measure import QUICK, Effort
     from deeplens.benchmarks.worker import ITEMS
 
@@ -120,7 +139,7 @@ def bench(
         return
     sizes = [parse_size(each) for each in size or (MEMORY_SIZE if memory else SPEED_SIZE,)]
     if len(sizes) > 1 and not memory:
-        raise InputError("several sizes go with --memory only: run the command once for each")
+        raise InputError("several sizes work with --memory only: run the command once for each size")
     for each in item or ():
         if each not in ITEMS:
             raise InputError(f"unknown item '{each}': choose {', '.join(ITEMS)}")

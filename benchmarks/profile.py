@@ -31,7 +31,7 @@ def measure(candidate: Candidate, width: int, height: int, *, gflops: float) -> 
         MissingError: PyTorch, which counts multiplications, or an artefact is not there.
     """
     if candidate.runtime != "onnx":
-        raise InputError(f"--profile is of runtime 'onnx', not '{candidate.runtime}'")
+        raise InputError(f"--profile works with runtime 'onnx' only, not '{candidate.runtime}'")
     from deeplens.benchmarks.roofline import work
 
     worker = Worker(candidate, width, height)

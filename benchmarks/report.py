@@ -118,7 +118,7 @@ def read(path: Path) -> dict[str, Any]:
         if report["format"] != FORMAT:
             raise ValueError(f"format {report['format']}, expected {FORMAT}")
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not an answer of `deeplens bench --json` ({error}): measure again") from error
+        raise InputError(f"{path} was not written by `deeplens bench --json` ({error}): measure again") from error
     result: dict[str, Any] = report
     return result
 

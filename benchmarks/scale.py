@@ -18,23 +18,35 @@ LEAST = 10
 
 
 def scale(
-    report: Annotated[Path, typer.Argument(metavar="REPORT", help="JSON of deeplens refocus DIR --json REPORT.")],
-    photos: Annotated[int, typer.Option(metavar="N", min=1, help="How many photos.")] = 1_000_000,
-    price: Annotated[float, typer.Option(metavar="P", min=0, help="Of an hour of one core, in any currency.")] = 0.04,
-    cores: Annotated[int, typer.Option(metavar="N", min=1, help="Of all machines together.")] = 64,
-    storage: Annotated[float, typer.Option(metavar="P", min=0, help="Of a GB written and kept for a month.")] = 0.02,
+    report: Annotated[
+        Path, typer.Argument(metavar="REPORT", help="JSON file written by `deeplens refocus DIR --json REPORT`.")
+    ],
+    photos: Annotated[int, typer.Option(metavar="N", min=1, help="Number of photos.")] = 1_000_000,
+    price: Annotated[
+        float, typer.Option(metavar="PRICE", min=0, help="Price of one core for an hour, in any currency.")
+    ] = 0.04,
+    cores: Annotated[int, typer.Option(metavar="N", min=1, help="Number of cores of all machines together.")] = 64,
+    storage: Annotated[float, typer.Option(metavar="PRICE", min=0, help="Price of storing one GB for a month.")] = 0.02,
     efficiency: Annotated[
-        float, typer.Option(metavar="S", min=0.01, max=1, help="Share of a core's measured rate that many reach.")
+        float,
+        typer.Option(
+            metavar="SHARE",
+            min=0.01,
+            max=1,
+            help="Share of the measured speed of one core that each core keeps when many run.",
+        ),
     ] = 0.9,
     json: JsonTarget = None,
 ) -> None:
-    """Time and cost of many photos. Prices are assumptions: give those of your provider."""
+    """Estimate time and cost of many photos. The prices are assumptions: give those of your provider."""
     check_outputs((json, None), inputs=(report,))
     try:
         measured = jsonlib.loads(report.read_text(encoding="utf-8"))
         found = estimate(measured, photos=photos, price=price, cores=cores, storage=storage, efficiency=efficiency)
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{report} is not an answer of `deeplens refocus DIR --json` ({error})") from error
+        raise InputError(
+            f"{report} was not written by `deeplens refocus DIR --json` ({error}): give such a file"
+        ) from error
     rows = [(name.replace("_", " "), f"{value:,.4g}") for name, value in found.items()]
     console_for(json).print(table(f"{photos:,} photos as in {report}", ("what", "value"), rows))
     write_json(
@@ -61,7 +73,7 @@ def estimate(
     """
     done = measured["done"]
     if done < LEAST:
-        raise InputError(f"the run did {done} photos: measure at least {LEAST}, with no output of them there before")
+        raise InputError(f"the run processed {done} photos: measure at least {LEAST}, into an empty output folder")
     core_seconds = measured["seconds"] * measured["threads"] / done
     core_hours = photos * core_seconds / efficiency / 3600
     gigabytes = photos * measured["bytes"] / done / 1e9

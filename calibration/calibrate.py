@@ -113,7 +113,7 @@ class Calibration:
         if path.is_file() and not anew:
             found = scales.read(path)
             found.source.check(self.source, what=str(path))
-            report(f"scales of these photos and weights are there already: {path}")
+            report(f"scales of these photos and weights already exist: {path}")
             return found
         found = scales.measured(self.variant, self.source, self.statistics(report), self.models, self.layers)
         found.write(path)
@@ -269,7 +269,9 @@ def _judges(photos: Sequence[Photo], goal: Goal) -> list[Photo]:
         if len(found) == goal.judges:
             return found
     if not found:
-        raise InputError(f"no photo has a side of {goal.longest} pixels to judge by: add one, or give --size")
+        raise InputError(
+            f"no photo has a side of {goal.longest} pixels or more: add such a photo, or give a smaller --size"
+        )
     return found
 
 

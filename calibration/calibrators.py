@@ -93,8 +93,8 @@ def threshold(held: Histogram, method: str) -> float:
     if method not in CALIBRATORS:
         raise InputError(f"unknown calibrator '{method}': choose {', '.join(CALIBRATORS)}")
     if not held.largest > 0:
-        raise InputError("a tensor is 0 in all photos: calibrate on more varied ones")
+        raise InputError("a tensor is 0 in all photos: calibrate on more varied photos")
     if held.broken:
-        raise InputError(f"a tensor holds {held.broken} values that are not finite: the weights are at fault")
+        raise InputError(f"a tensor holds {held.broken} values that are not finite: check the weights")
     found = CALIBRATORS[method](held)
     return found if found > 0 else held.largest

@@ -22,33 +22,40 @@ def calibrate(
     variant: Variant = "edge",
     photos: Annotated[
         Path | None,
-        typer.Option("--photos", metavar="DIR", show_default="the calibration split", help="A folder of your own."),
+        typer.Option(
+            "--photos", metavar="DIR", show_default="the calibration split", help="Folder of photos to calibrate on."
+        ),
     ] = None,
-    data: Annotated[Path, typer.Option(metavar="DIR", help="What `make data` filled.")] = Path("data"),
-    out: Annotated[Path, typer.Option(help="Folder of the FP32 artefacts, made where they are missing.")] = (
+    data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `make data` filled.")] = Path("data"),
+    out: Annotated[Path, typer.Option(help="Folder of the FP32 artefacts; missing ones are exported first.")] = (
         manifest.DEFAULT_FOLDER
     ),
     work: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", show_default="OUT/calibration", help="Where all that is measured goes."),
+        typer.Option(metavar="DIR", show_default="OUT/calibration", help="Folder for the measurements."),
     ] = None,
     plan: Annotated[
-        Path | None, typer.Option(metavar="FILE", show_default="WORK/VARIANT_plan.json", help="Where the plan goes.")
+        Path | None,
+        typer.Option(metavar="FILE", show_default="WORK/VARIANT_plan.json", help="File to write the plan to."),
     ] = None,
-    floor: Annotated[float, typer.Option(metavar="DB", help="PSNR that the plan keeps.")] = 50.0,
-    fp16_floor: Annotated[float, typer.Option(metavar="DB", help="PSNR that FP16 keeps.")] = 60.0,
-    judges: Annotated[int, typer.Option(min=1, help="Photos that judge a precision, of the larger ones.")] = 3,
-    size: Annotated[int, typer.Option(min=64, help="Long side of the photos that judge, in pixels.")] = SIZE,
+    floor: Annotated[float, typer.Option(metavar="DB", help="Lowest PSNR in dB that the plan may give.")] = 50.0,
+    fp16_floor: Annotated[float, typer.Option(metavar="DB", help="Lowest PSNR in dB that FP16 may give.")] = 60.0,
+    judges: Annotated[int, typer.Option(min=1, help="Number of large photos that a plan is judged on.")] = 3,
+    size: Annotated[
+        int, typer.Option(min=64, help="Long side in pixels of the photos that a plan is judged on.")
+    ] = SIZE,
     recalibrate: Annotated[
-        bool, typer.Option("--recalibrate", help="Also in place of scales of other photos or weights.")
+        bool, typer.Option("--recalibrate", help="Replace scales of other photos or weights.")
     ] = False,
-    scales_only: Annotated[bool, typer.Option("--scales-only", help="Statistics and scales, no plan.")] = False,
+    scales_only: Annotated[
+        bool, typer.Option("--scales-only", help="Stop after the scales; search for no plan.")
+    ] = False,
     weights: Weights = "shipped",
     json: JsonTarget = None,
 ) -> None:
-    """Measure ranges on photos, choose INT8 scales, and search for the cheapest precisions that keep the picture.
+    """Choose INT8 scales and a precision for each layer, from what photos do to the networks.
 
-    Inputs, scales and sensitivities are kept: an interrupted run goes on where it was.
+    Intermediate results are kept: an interrupted run continues where it stopped.
     """
     from deeplens.calibration import calibrate as steps
     from deeplens.calibration import inputs

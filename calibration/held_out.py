@@ -125,16 +125,16 @@ def megabytes(folder: Path, variant: str, precision: str) -> float:
 
 
 def command(
-    photo: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photos.")],
-    precision: Annotated[str, typer.Option(help="What is held against fp32.")] = "int8",
+    photo: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photos to measure on.")],
+    precision: Annotated[str, typer.Option(help="Precision to compare with fp32.")] = "int8",
     variant: Variant = "edge",
-    size: Annotated[int, typer.Option(min=64, help="Photos with a longer side are made smaller, in pixels.")] = 2048,
-    sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a contact sheet.")] = None,
+    size: Annotated[int, typer.Option(min=64, help="Longest side in pixels; larger photos are made smaller.")] = 2048,
+    sheet: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write a contact sheet to FILE.")] = None,
     artifacts: Artifacts = None,
     threads: Threads = None,
     json: JsonTarget = None,
 ) -> None:
-    """Hold INT8 against FP32 on photos."""
+    """Compare INT8 with FP32 on photos that calibration did not see."""
     folder = manifest.DEFAULT_FOLDER if artifacts is None else artifacts
     rows, strips = [], []
     with (
@@ -184,8 +184,8 @@ def command(
     failed = [row for row in rows if not row.passes]
     if failed:
         raise MismatchError(
-            f"{len(failed)} of {len(rows)} photos fail, the first is {failed[0].photo}: {failed[0].decibels:.1f} dB "
-            f"(more than {FLOOR:g} are due)"
+            f"{len(failed)} of {len(rows)} photos fail, the first: {failed[0].photo} with {failed[0].decibels:.1f} dB "
+            f"(more than {FLOOR:g} needed)"
         )
 
 

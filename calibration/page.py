@@ -47,7 +47,9 @@ def write(
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
-        raise MissingError(f"the page of plots lacks a library ({error}): {pip_install('train')}") from error
+        raise MissingError(
+            f"the page of plots needs a library that is not installed ({error}): {pip_install('train')}"
+        ) from error
     parts = [f"<h1>Calibration of {html.escape(calibration.variant)}</h1>"]
     source = calibration.source
     parts.append(

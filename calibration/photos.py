@@ -70,7 +70,7 @@ def photo(path: Path) -> Photo:
     pixels = to_8_bit(read_photo(path).pixels)
     span = int((pixels.max((0, 1)).astype(int) - pixels.min((0, 1))).max())
     if span <= FLAT:
-        raise InputError(f"{path}: is of one colour (its channels span {span} steps of 255)")
+        raise InputError(f"{path}: has a single colour (its channels span {span} steps of 255)")
     digest = hashlib.sha256(data).hexdigest()
     generator = np.random.default_rng(int(digest[:16], 16))
     x, y = generator.uniform(0.1, 0.9, 2)
@@ -89,7 +89,7 @@ def from_folder(folder: Path) -> list[Photo]:
         raise InputError(f"{folder} is not a folder: give a folder of photos")
     files = sorted(each for each in folder.rglob("*") if each.suffix.lower() in SUFFIXES and not each.is_dir())
     if not files:
-        raise InputError(f"{folder} holds no photos ({', '.join(SUFFIXES)}): give another folder")
+        raise InputError(f"{folder} has no photos ({', '.join(SUFFIXES)}): give another folder")
     return usable(files)
 
 
@@ -101,7 +101,7 @@ def shipped(data: Path) -> list[Photo]:
     """
     folder = data / "photos" / "calibration"
     if not folder.is_dir():
-        raise MissingError(f"{folder} is not there: run `make data`, or give a folder of your own with --photos")
+        raise MissingError(f"{folder} does not exist: run `make data`, or give a folder of your own with --photos")
     return from_folder(folder)
 
 
@@ -118,10 +118,10 @@ def usable(files: Sequence[Path]) -> list[Photo]:
             continue
         found.setdefault(each.sha256, each)
     if not found:
-        raise InputError(f"none of {len(files)} photos can be calibrated on; the first: {first}")
+        raise InputError(f"none of the {len(files)} photos can be used; the first: {first}")
     if len(found) < ENOUGH:
         warnings.warn(
-            f"{len(found)} photos to calibrate on; {ENOUGH} or more, as varied as can be, are due", stacklevel=2
+            f"only {len(found)} photos to calibrate on: use {ENOUGH} or more, as varied as possible", stacklevel=2
         )
     return [found[key] for key in sorted(found)]
 

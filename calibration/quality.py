@@ -53,7 +53,7 @@ class Judge:
 
     def __init__(self, runtime: OnnxRuntime, photos: Sequence[Photo], *, longest: int) -> None:
         if not photos:
-            raise InputError("no photo to judge by")
+            raise InputError("there is no photo to judge a plan on")
         self._runtime = runtime
         self._references = []
         for photo in photos:

@@ -101,4 +101,4 @@ def read(path: Path) -> Scales:
         }
         return Scales(stored["variant"], Source(**stored["source"]), layers, corrections)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise InputError(f"{path} holds no scales ({error}): run `deeplens calibrate --recalibrate`") from error
+        raise InputError(f"{path} can't be read as scales ({error}): run `deeplens calibrate --recalibrate`") from error

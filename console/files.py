@@ -32,20 +32,20 @@ def check_outputs(*outputs: tuple[Path | None, Collection[str] | None], inputs: 
         if path is None or path == STDOUT:
             continue
         if suffixes is not None and path.suffix.lower() not in suffixes:
-            raise InputError(f"{path}: a file of this suffix can't be written here; use {', '.join(suffixes)}")
+            raise InputError(f"{path}: this file type can't be written; use {', '.join(suffixes)}")
         if path.resolve() in taken:
-            raise InputError(f"{path} would be overwritten: it is read, or named twice; write to another file")
+            raise InputError(f"{path} is also an input, or is named twice as an output: choose another output file")
         taken.add(path.resolve())
         try:
             folder = path.is_dir()
         except OSError as error:  # a name that no file can have
             raise InputError(f"{path} can't be written: {error.strerror}") from error
         if folder:
-            raise InputError(f"{path} is a folder: name a file in it")
+            raise InputError(f"{path} is a folder: give a file name")
         if not path.parent.is_dir():
-            raise InputError(f"the folder {path.parent} does not exist: make it first")
+            raise InputError(f"the folder {path.parent} does not exist: create it first")
         if not os.access(path.parent, os.W_OK):
-            raise InputError(f"the folder {path.parent} can't be written to: choose another")
+            raise InputError(f"the folder {path.parent} is not writable: choose another folder")
 
 
 def one_line(error: BaseException) -> str:
@@ -65,9 +65,9 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
     temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         if path.is_dir():
-            raise InputError(f"{path} is a folder: name a file in it")
+            raise InputError(f"{path} is a folder: give a file name")
         if not path.parent.is_dir():
-            raise InputError(f"the folder {path.parent} does not exist: make it first")
+            raise InputError(f"the folder {path.parent} does not exist: create it first")
         with temporary.open("xb") as file:
             yield file
         os.replace(temporary, path)

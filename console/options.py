@@ -6,8 +6,11 @@ from typing import Annotated
 import typer
 
 JsonTarget = Annotated[
-    Path | None, typer.Option("--json", metavar="FILE", help="Write the answer as JSON to FILE; - is standard output.")
+    Path | None,
+    typer.Option("--json", metavar="FILE", help="Write the result as JSON to FILE; - means standard output."),
 ]
 
 
-Threads = Annotated[int | None, typer.Option("--threads", metavar="N", min=1, show_default="all", help="CPU threads.")]
+Threads = Annotated[
+    int | None, typer.Option("--threads", metavar="N", min=1, show_default="all", help="Number of CPU threads.")
+]

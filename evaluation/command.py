@@ -31,7 +31,11 @@ from deeplens.runtimes.options import (
 def evaluate(
     variant: Annotated[
         list[str] | None,
-        typer.Option(metavar="V", help=f"{', '.join(VARIANTS)}; may be repeated.", show_default="edge"),
+        typer.Option(
+            metavar="VARIANT",
+            help=f"Variant of the networks: {' or '.join(VARIANTS)}; may be repeated.",
+            show_default="edge",
+        ),
     ] = None,
     runtime: Runtime = "torch",
     artifacts: Artifacts = None,
@@ -41,12 +45,14 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="SET",
-            help="synthetic, large, lens, highlights, rgbd; may be repeated. (default: all but large)",
+            help="Data set: synthetic, large, lens, highlights, rgbd; may be repeated. (default: all but large)",
         ),
     ] = None,
     depth: Annotated[
         list[str] | None,
-        typer.Option(metavar="KIND", help="true, corrupted, predicted, model; may be repeated. (default: all)"),
+        typer.Option(
+            metavar="KIND", help="Kind of depth: true, corrupted, predicted, model; may be repeated. (default: all)"
+        ),
     ] = None,
     depth_model: DepthModelFile = None,
     depth_model_size: DepthModelSize = None,
@@ -55,21 +61,26 @@ def evaluate(
     depth_model_channels: DepthModelChannels = None,
     depth_model_output: DepthModelOutput = None,
     scenes: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many of the synthetic test scenes, 500 in all.")
+        int, typer.Option(metavar="N", min=1, help="How many of the 500 synthetic test scenes to use.")
     ] = 100,
-    baselines: Annotated[bool, typer.Option(help="Compare with the classical methods.")] = True,
+    baselines: Annotated[bool, typer.Option(help="Also score the classical methods.")] = True,
     direct: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Weights of training.direct, to compare with.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Weights of the direct network (python -m deeplens.training.direct), to score it too."
+        ),
     ] = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `make data` filled.")] = Path("data"),
-    workers: Annotated[int | None, typer.Option(metavar="N", min=1, show_default="cores", help="Processes.")] = None,
+    workers: Annotated[
+        int | None, typer.Option(metavar="N", min=1, show_default="cores", help="Number of processes.")
+    ] = None,
     json: JsonTarget = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as Markdown.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables to FILE as Markdown.")] = None,
     sheet: Annotated[
-        Path | None, typer.Option(metavar="PNG", help="Write scenes of the first set as pictures.")
+        Path | None, typer.Option(metavar="PNG", help="Write pictures of scenes of the first set to PNG.")
     ] = None,
 ) -> None:
-    """PSNR and SSIM of every method beside the truth, for true, corrupted and predicted depth, overall and at edges."""
+    """Score every method against true pictures: PSNR and SSIM, overall and at depth edges."""
     try:
         from deeplens.evaluation.evaluate import DEPTHS, Job
         from deeplens.evaluation.evaluate import evaluate as scored
@@ -77,7 +88,9 @@ def evaluate(
         from deeplens.evaluation.sheet import contact_sheet
         from deeplens.evaluation.summary import CONDITIONS, DEPTH_HEADERS, summarise
     except ImportError as error:
-        raise MissingError(f"evaluation lacks a library ({error}): {pip_install('train')}") from error
+        raise MissingError(
+            f"the evaluation needs a library that is not installed ({error}): {pip_install('train')}"
+        ) from error
     from deeplens.console.files import replacing
     from deeplens.runtimes.photo import write_photo
 
@@ -97,7 +110,7 @@ def evaluate(
         output=depth_model_output,
     )
     if "model" in (depth or ()) and chosen is None:
-        raise InputError("depth of kind 'model' takes a model: give --depth-model FILE")
+        raise InputError("depth of kind 'model' needs a depth model: give --depth-model FILE")
     kinds = [kind for kind in DEPTHS if not depth or kind in depth]
     variants = tuple(dict.fromkeys(variant or ["edge"]))
     job = Job(

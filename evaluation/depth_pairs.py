@@ -106,7 +106,7 @@ def _own(name: str) -> Iterator[Pair]:
 def _check_there(*paths: Path) -> None:
     for path in paths:
         if not path.is_file():
-            raise MissingError(f"{path} is not there: run `make data` (python -m deeplens.scenes.fetch --only rgbd)")
+            raise MissingError(f"{path} does not exist: run `make data` (python -m deeplens.scenes.fetch --only rgbd)")
 
 
 SETS: dict[str, tuple[str, Callable[[Path], Iterator[Pair]]]] = {

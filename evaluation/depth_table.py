@@ -107,11 +107,17 @@ def cells(row: dict[str, Any]) -> tuple[str, ...]:
 def main(
     on: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="SET", help=f"{', '.join(SETS)}, or KIND:DIR; may be repeated. (default: all)"),
+        typer.Option(
+            "--set", metavar="SET", help=f"Data set: {', '.join(SETS)}, or KIND:DIR; may be repeated. (default: all)"
+        ),
     ] = None,
     variant: Annotated[
         list[str] | None,
-        typer.Option(metavar="V", help="May be repeated.", show_default="those whose weights are there"),
+        typer.Option(
+            metavar="VARIANT",
+            help="Variant of the networks: edge or paper; may be repeated.",
+            show_default="those with shipped weights",
+        ),
     ] = None,
     runtime: Runtime = "torch",
     artifacts: Artifacts = None,
@@ -124,7 +130,7 @@ def main(
     depth_model_output: DepthModelOutput = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `make data` filled.")] = Path("data"),
     json: JsonTarget = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables as Markdown.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables to FILE as Markdown.")] = None,
 ) -> None:
     """The error of depth by every source: knowing nothing, a matte, our networks, a depth model."""
     check_outputs((json, None), (markdown, (".md",)), inputs=(depth_model,))
@@ -165,7 +171,7 @@ def main(
         named = [{**row, **_plain(row)} for row in rows]
         report.append({"name": pairs.name, "title": pairs.title, "rows": named, "pictures": errors})
     if not report:
-        raise MissingError("no set is there: run `make data`, or name one with --set KIND:DIR")
+        raise MissingError("there is no data set: run `make data`, or name one of your own with --set KIND:DIR")
     console.print(CONDITIONS)
     if markdown is not None:
         with replacing(markdown) as file:

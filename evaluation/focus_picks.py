@@ -105,9 +105,11 @@ def read_picks(path: Path = TABLE) -> list[Pick]:
             try:
                 points = [(float(row[f"{what}_x"]), float(row[f"{what}_y"])) for what in ("subject", "background")]
             except (KeyError, TypeError, ValueError) as error:
-                raise InputError(f"{path}: '{row.get('photo')}' has no two points of numbers: {error}") from error
+                raise InputError(f"{path}: '{row.get('photo')}' needs two points given as numbers: {error}") from error
             if not all(0 <= side <= 1 for point in points for side in point):
-                raise InputError(f"{path}: a point of {row['photo']} lies outside it: x and y go from 0 to 1")
+                raise InputError(
+                    f"{path}: a point of {row['photo']} lies outside the photo: x and y must be from 0 to 1"
+                )
             picks.append(Pick(row["photo"], row["subject"], points[0], row["background"], points[1], row["split"]))
     return picks
 
@@ -169,7 +171,11 @@ def sheet_of(pictures: list[tuple[list[Pick], np.ndarray, np.ndarray]]) -> np.nd
 def main(
     variant: Annotated[
         list[str] | None,
-        typer.Option(metavar="V", help="May be repeated.", show_default="those whose weights are there"),
+        typer.Option(
+            metavar="VARIANT",
+            help="Variant of the networks: edge or paper; may be repeated.",
+            show_default="those with shipped weights",
+        ),
     ] = None,
     runtime: Runtime = "torch",
     artifacts: Artifacts = None,
@@ -182,12 +188,15 @@ def main(
     depth_model_output: DepthModelOutput = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `make data` filled.")] = Path("data"),
     json: JsonTarget = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as Markdown.")] = None,
+    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to FILE as Markdown.")] = None,
     sheet_file: Annotated[
-        Path | None, typer.Option("--sheet", metavar="PICTURE", help="Write the photos and the last source's depth.")
+        Path | None,
+        typer.Option(
+            "--sheet", metavar="PICTURE", help="Write the photos and the depth of the last source to PICTURE."
+        ),
     ] = None,
     shippable: Annotated[
-        bool, typer.Option("--shippable", help="On the sheet, only unseen photos that may stand in any document.")
+        bool, typer.Option("--shippable", help="Show only unseen photos with a free licence in that picture.")
     ] = False,
 ) -> None:
     """The share of photos in which the marked subject is nearer than the marked background, for each source."""
@@ -214,14 +223,14 @@ def main(
         for index, (path, picks) in enumerate(photos.items()):
             progress(index / len(photos))
             if not path.is_file():
-                console.print(f"left out: {path} is not there")
+                console.print(f"left out: {path} does not exist")
                 continue
             photo = to_8_bit(read_photo(path).pixels)
             found = {name: predict(photo) for name, predict in sources.items()}
             margins |= {pick: {name: margin(each, pick) for name, each in found.items()} for pick in picks}
             pictures.append((picks, photo, found[last]))
     if not margins:
-        raise MissingError(f"none of the marked photos is under {data}: run `make data`")
+        raise MissingError(f"{data} has none of the marked photos: run `make data`")
     rows = [(name, *cells(margins, name)) for name in sources]
     title = f"Subject nearer than background: {len(margins)} pairs of points in {len(pictures)} photos"
     console.print(table(title, HEADERS, rows))

@@ -75,7 +75,7 @@ class Textures:
     @staticmethod
     def _path(files: dict[str, Path], name: str) -> Path:
         if name not in files:
-            raise MissingError(f"this scene needs '{name}', which is not among the photos and cut-outs given")
+            raise MissingError(f"this scene needs '{name}', which is not among the given photos and cut-outs")
         return files[name]
 
 

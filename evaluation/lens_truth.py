@@ -89,7 +89,7 @@ def disparity_of(depth: NDArray[np.floating], scene: LensScene) -> Array:
     if not (values.min() >= -1e-3 and values.max() <= 1 + 1e-3):
         raise InputError(
             f"depths from {depth.min():.3f} to {depth.max():.3f} where the scene says {scene.near:g} to {scene.far:g}: "
-            "mend its near and far, or the hole in it"
+            "correct the scene's near and far, or close the hole in it"
         )
     return np.clip(values, 0, 1).astype(np.float32)
 
@@ -111,7 +111,7 @@ def lens_truth(folder: Path) -> Iterator[tuple[str, Scene]]:
     described = [folder / name for name in SCENES if (folder / name / "scene.json").is_file()]
     targets = {place: sorted(place.glob("focus*.npz")) for place in described}
     if not any(targets.values()):
-        raise MissingError(f"{folder} holds no pictures: python -m deeplens.evaluation.lens_truth --out {folder}")
+        raise MissingError(f"{folder} has no pictures: run python -m deeplens.evaluation.lens_truth --out {folder}")
     for place, paths in targets.items():
         if not paths:
             continue
@@ -265,21 +265,23 @@ def two_seed_psnr(name: str, truth: Truth, folder: Path, *, settings: Settings) 
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of the set; what is there and still right is kept.")],
+    out: Annotated[Path, typer.Option(help="Output folder of the set; pictures that are still valid are kept.")],
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
     photos: Annotated[
-        Path | None, typer.Option(help="Photos as a folder of NAME.jpg instead: for scenes without cut-outs.")
+        Path | None, typer.Option(help="Use this folder of photos NAME.jpg instead; for scenes without cut-outs.")
     ] = None,
-    scene: Annotated[list[str] | None, typer.Option(help="Only this scene; may be given again.")] = None,
-    picture: Annotated[list[str] | None, typer.Option(help="Only this picture of each; may be given again.")] = None,
-    scenes: Annotated[int, typer.Option(min=1, help="Only the first of the scenes.")] = len(SCENES),
-    long_side: Annotated[int, typer.Option(min=32, help="In pixels.")] = Settings.long_side,
-    samples: Annotated[int, typer.Option(min=16, help="Rays a pixel at the largest aperture.")] = Settings.samples,
+    scene: Annotated[list[str] | None, typer.Option(help="Render only this scene; may be repeated.")] = None,
+    picture: Annotated[
+        list[str] | None, typer.Option(help="Render only this picture of each scene; may be repeated.")
+    ] = None,
+    scenes: Annotated[int, typer.Option(min=1, help="Render only this many scenes, the first ones.")] = len(SCENES),
+    long_side: Annotated[int, typer.Option(min=32, help="Long side of the pictures in pixels.")] = Settings.long_side,
+    samples: Annotated[int, typer.Option(min=16, help="Rays per pixel at the largest aperture.")] = Settings.samples,
     seed: Annotated[int, typer.Option(help="Seed of the noise.")] = Settings.seed,
-    variant: Annotated[str, typer.Option(help="Mitsuba's variant; auto: the fastest that works here.")] = "auto",
-    threads: Annotated[int, typer.Option(min=0, help="Threads; 0: one a core.")] = 0,
+    variant: Annotated[str, typer.Option(help="Variant of Mitsuba; auto takes the fastest that works here.")] = "auto",
+    threads: Annotated[int, typer.Option(min=0, help="Number of threads; 0 means one for each core.")] = 0,
     noise: Annotated[
-        int, typer.Option(min=0, help="Render so many pictures again with another seed, and print how they differ.")
+        int, typer.Option(min=0, help="Render this many pictures again with another seed, and print the differences.")
     ] = 0,
 ) -> None:
     """Render the lens truth: 14 scenes, 3 focal planes, 3 apertures."""
@@ -290,7 +292,7 @@ def main(
     for given, known in allowed:
         for each in given:
             if each not in known:
-                raise InputError(f"unknown '{each}': choose from {', '.join(known)}")
+                raise InputError(f"unknown name '{each}': choose from {', '.join(known)}")
     textures = split_textures(shipped("test", data)) if photos is None else folder_textures(photos)
     settings = Settings(long_side=long_side, samples=samples, seed=seed)
     variant = best_variant() if variant == "auto" else variant

@@ -249,7 +249,9 @@ def planned_scenes(root: Path) -> Iterator[tuple[str, Callable[[], Scene]]]:
         paths = [root / file for file in picture.files]
         for path in paths:
             if not path.is_file():
-                raise MissingError(f"{path} is missing: run `make data` (python -m deeplens.scenes.fetch --only rgbd)")
+                raise MissingError(
+                    f"{path} does not exist: run `make data` (python -m deeplens.scenes.fetch --only rgbd)"
+                )
         pixels, measured = picture.read(*paths)
         known = normalise_disparity(fill_from_behind(measured))
         pixels, disparity = resized(pixels, known, TEST_CONFIG.size + 2 * margin(radius))
@@ -272,7 +274,7 @@ def rgbd_scenes(root: Path) -> Iterator[tuple[str, Scene]]:
     paths = sorted((root / "scenes").glob("*/*.npz"))
     if not paths:
         raise MissingError(
-            f"{root / 'scenes'} holds no scenes: run `make data`, then `python -m deeplens.evaluation.rgbd`"
+            f"{root / 'scenes'} has no scenes: run `make data`, then `python -m deeplens.evaluation.rgbd`"
         )
     for path in paths:
         yield f"{path.parent.name}/{path.stem}", load_scene(path)

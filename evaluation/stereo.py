@@ -155,7 +155,7 @@ def stereo_pairs(data: Path) -> Iterator[tuple[str, NDArray[np.uint8], Array]]:
     for name in NAMES:
         path = data / "rgbd" / "stereo" / f"{name}.npz"
         if not path.is_file():
-            raise MissingError(f"{path} is not there: run `make data`, then `python -m deeplens.evaluation.stereo`")
+            raise MissingError(f"{path} does not exist: run `make data`, then `python -m deeplens.evaluation.stereo`")
         with np.load(path) as stored:
             disparity = stored["disparity"][SHOWN]
         known = disparity[np.isfinite(disparity)]
@@ -166,7 +166,7 @@ def stereo_pairs(data: Path) -> Iterator[tuple[str, NDArray[np.uint8], Array]]:
 def _file(data: Path, name: str, side: str) -> Path:
     path = data / "rgbd" / f"stereo_{name}_{side}.png"
     if not path.is_file():
-        raise MissingError(f"{path} is not there: run `make data` (python -m deeplens.scenes.fetch --only rgbd)")
+        raise MissingError(f"{path} does not exist: run `make data` (python -m deeplens.scenes.fetch --only rgbd)")
     return path
 
 
@@ -174,7 +174,7 @@ def check(data: Path) -> tuple[float, float]:
     """On Motorcycle, whose disparity is known: the share of pixels that hold, and of those that are off by > 1 px."""
     paths = [data / "rgbd" / f"motorcycle_{side}.png" for side in ("left", "right")]
     if not all(path.is_file() for path in paths):
-        raise MissingError(f"{paths[1]} is not there: run `make data` (python -m deeplens.scenes.fetch --only rgbd)")
+        raise MissingError(f"{paths[1]} does not exist: run `make data` (python -m deeplens.scenes.fetch --only rgbd)")
     left, right = (np.asarray(Image.open(path).convert("L")) for path in paths)
     found, truth = match(left, right), read_map(data / "rgbd" / "motorcycle_disp.npz")
     both = np.isfinite(found) & np.isfinite(truth)
@@ -184,13 +184,15 @@ def check(data: Path) -> tuple[float, float]:
 def main(
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
     check_only: Annotated[
-        bool, typer.Option("--check", help="Instead: match Motorcycle, whose disparity is known, and print the errors.")
+        bool, typer.Option("--check", help="Only match Motorcycle, whose disparity is known, and print the errors.")
     ] = False,
 ) -> None:
     """Match the stereo pairs, some seconds each; those that are there are kept."""
     if check_only:
         holds, wrong = check(data)
-        typer.echo(f"motorcycle: {holds:.1%} of the pixels hold; {wrong:.1%} of those are wrong by more than a pixel")
+        typer.echo(
+            f"motorcycle: {holds:.1%} of the pixels have a value; {wrong:.1%} of those are wrong by more than a pixel"
+        )
         return
     folder = data / "rgbd" / "stereo"
     for name in NAMES:
@@ -201,7 +203,7 @@ def main(
             disparity = match(left, right)
             with replacing(path) as file:
                 np.savez_compressed(file, disparity=disparity)
-            typer.echo(f"{name}: {np.isfinite(disparity).mean():.0%} of the pixels hold")
+            typer.echo(f"{name}: {np.isfinite(disparity).mean():.0%} of the pixels have a value")
 
 
 if __name__ == "__main__":

@@ -217,7 +217,7 @@ def export_all(jobs: Sequence[Job], *, out: Path, report: Callable[[str], None])
         as `export`; InputError also when there is nothing to export.
     """
     if not jobs:
-        raise InputError("no package to export: enumerated and multifunction shapes need iOS18 and several sizes")
+        raise InputError("nothing to export: enumerated and multifunction shapes need --target iOS18 and several sizes")
     _import_libraries()
     from deeplens.model import build
 
@@ -238,7 +238,7 @@ def _import_libraries() -> None:
         import sklearn
         import torch
     except ImportError as error:
-        raise MissingError(f"Core ML export lacks a library ({error}): {pip_install('coreml')}") from error
+        raise MissingError(f"Core ML export needs another library ({error}): {pip_install('coreml')}") from error
     del sklearn, torch
 
 
@@ -254,33 +254,49 @@ def _default_weights(variant: str, network: str) -> "Weights":
 
 
 def command(
-    variant: Annotated[list[str] | None, typer.Option(help="edge or paper; may be repeated. (default: both)")] = None,
-    network: Annotated[list[str] | None, typer.Option(help="depth, lens_blur, upsample; may be repeated.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the artefacts and their manifest.")] = manifest.DEFAULT_FOLDER,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: both)")
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Network: depth, lens_blur, upsample; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Output folder of the artefacts and their manifest.")
+    ] = manifest.DEFAULT_FOLDER,
     weights: Annotated[
-        str | None, typer.Option(help="shipped, initial (untrained), a safetensors file or folder. (default: shipped)")
+        str | None,
+        typer.Option(help="Weights: shipped, initial (untrained), a safetensors file or a folder. (default: shipped)"),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(PRECISIONS)}; may be repeated. (default: fp16)")
+        list[str] | None, typer.Option(help=f"Precision: {', '.join(PRECISIONS)}; may be repeated. (default: fp16)")
     ] = None,
     target: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(TARGETS)}; may be repeated. (default: both)")
+        list[str] | None,
+        typer.Option(help=f"Oldest system to run on: {', '.join(TARGETS)}; may be repeated. (default: both)"),
     ] = None,
     shapes: Annotated[
-        list[str] | None, typer.Option(help=f"{', '.join(SHAPES)}; may be repeated. (default: all)")
+        list[str] | None,
+        typer.Option(help=f"How sizes are stored: {', '.join(SHAPES)}; may be repeated. (default: all)"),
     ] = None,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="WxH", help="A fixed low-resolution size; may be repeated.", show_default="256x256"),
+        typer.Option(
+            metavar="WxH",
+            help="Also export for this fixed low-resolution size; may be repeated.",
+            show_default="256x256",
+        ),
     ] = None,
     photo: Annotated[
-        str, typer.Option(metavar="WxH", help="Photo whose levels are enumerated, or get a function each.")
+        str,
+        typer.Option(metavar="WxH", help="Photo size whose levels the enumerated and multifunction packages serve."),
     ] = PHOTO_SIZE,
     image: Annotated[
-        bool, typer.Option("--image", help="The photo of depth and lens blur as an image of 8 bits a channel.")
+        bool, typer.Option("--image", help="Depth and lens blur take the photo as an 8-bit image instead of an array.")
     ] = False,
     plan: PlanFile = None,
-    compute_units: Annotated[str, typer.Option(help=f"Where runtimes should let it run: {', '.join(UNITS)}.")] = "all",
+    compute_units: Annotated[
+        str, typer.Option(help=f"Compute units that runtimes should use: {', '.join(UNITS)}.")
+    ] = "all",
     json: JsonTarget = None,
 ) -> None:
     """Export the networks to Core ML; print size and operations of each package."""

@@ -44,7 +44,7 @@ def compare(package: Path, contract: Contract, recipe: Recipe, golden: Golden) -
             )
     elif decibels < GATES.get(recipe.precision, -np.inf):
         raise MismatchError(
-            f"{contract.network}: package and PyTorch agree to {decibels:.1f} dB only (at least "
-            f"{GATES[recipe.precision]:g}): use --precision fp32"
+            f"{contract.network}: package and PyTorch agree to only {decibels:.1f} dB (at least "
+            f"{GATES[recipe.precision]:g} needed): use --precision fp32"
         )
     return decibels

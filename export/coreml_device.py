@@ -111,7 +111,7 @@ def selected(
         )
     ]
     if not entries:
-        raise MissingError(f"no such Core ML packages in {folder}: run `deeplens export coreml`")
+        raise MissingError(f"{folder} has no Core ML packages of this kind: run `deeplens export coreml`")
     return entries
 
 
@@ -136,7 +136,7 @@ async def check(
     path = manifest.verify(folder, entry)
     golden = golden_vectors.read(folder / entry.more["golden"])
     if golden.weights_sha256 != entry.weights_sha256:
-        raise MismatchError(f"the golden vectors beside {path} are of other weights: export the package again")
+        raise MismatchError(f"the golden vectors beside {path} belong to other weights: export the package again")
     recipe = recipe_of(entry)
     function = next(iter(recipe.functions))
     model = MLModelAsyncWrapper.from_spec_or_path(
@@ -212,7 +212,7 @@ async def prepared(place: str, *, team: str) -> "Device":
         found = Device.get_connected_devices(DeviceType(place))
         if not found:
             raise MissingError(
-                f"no {place} is connected: plug it in, unlock it, trust this Mac, turn developer mode on"
+                f"no {place} is connected: plug it in, unlock it, trust this Mac and turn on developer mode"
             )
         return await found[0].prepare_for_model_debugging(credentials=AppSigningCredentials(development_team=team))
     except MissingError:
@@ -246,19 +246,33 @@ def _on_macos() -> bool:
 
 def command(
     on: Annotated[
-        str, typer.Option(metavar="PLACE", help=f"{', '.join(PLACES)}: this Mac, or what it is connected to.")
+        str,
+        typer.Option(
+            metavar="PLACE",
+            help=f"Where to run: {', '.join(PLACES)} (mac is this Mac, the others are connected to it).",
+        ),
     ] = "mac",
-    team: Annotated[str, typer.Option(metavar="ID", help="Development team that signs the app on a phone.")] = "",
-    variant: Annotated[list[str] | None, typer.Option(help="edge or paper; may be repeated. (default: all)")] = None,
-    network: Annotated[list[str] | None, typer.Option(help="May be repeated. (default: all)")] = None,
-    precision: Annotated[list[str] | None, typer.Option(help="May be repeated. (default: all)")] = None,
-    compute_units: Annotated[str, typer.Option(help=f"What Core ML may use: {', '.join(UNITS)}.")] = "all",
-    seconds: Annotated[float, typer.Option(metavar="S", min=0, help="Time each package at least so long.")] = 3.0,
-    runs: Annotated[int, typer.Option(metavar="N", min=1, help="Time at least so many runs.")] = 100,
+    team: Annotated[
+        str, typer.Option(metavar="ID", help="Apple development team that signs the test app for a phone.")
+    ] = "",
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: all)")
+    ] = None,
+    network: Annotated[list[str] | None, typer.Option(help="Network to check; may be repeated. (default: all)")] = None,
+    precision: Annotated[
+        list[str] | None, typer.Option(help="Precision to check; may be repeated. (default: all)")
+    ] = None,
+    compute_units: Annotated[
+        str, typer.Option(help=f"Compute units that Core ML may use: {', '.join(UNITS)}.")
+    ] = "all",
+    seconds: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="Time each package for at least this many seconds.")
+    ] = 3.0,
+    runs: Annotated[int, typer.Option(metavar="N", min=1, help="Time at least this many runs.")] = 100,
     artifacts: Artifacts = None,
     json: JsonTarget = None,
 ) -> None:
-    """Check packages on Core ML itself: golden vectors, compute plan, latency. Status 5 if a gate fails."""
+    """Check and time Core ML packages on a Mac, phone or tablet. Exit status 5 if a check fails."""
     if on not in PLACES:
         raise InputError(f"unknown place '{on}': choose {', '.join(PLACES)}")
     if compute_units not in UNITS:
@@ -283,7 +297,7 @@ def command(
         },
     )
     if failed:
-        raise MismatchError(f"{len(failed)} of {len(results)} packages fail their gate, the first is {failed[0]}")
+        raise MismatchError(f"{len(failed)} of {len(results)} packages fail their check, the first is {failed[0]}")
 
 
 if __name__ == "__main__":

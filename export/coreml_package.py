@@ -88,21 +88,21 @@ class Recipe:
                 raise InputError(f"unknown {kind} '{value}': choose {', '.join(known)}")
         network = contract.network
         if self.plan is not None and self.precision != "mixed":
-            raise InputError(f"a precision plan is for precision 'mixed', not '{self.precision}'")
+            raise InputError(f"a precision plan works with precision 'mixed' only, not '{self.precision}'")
         if self.images and not IMAGES[network]:
-            raise InputError(f"{network} has no input that can be an image: leave --image out for it")
+            raise InputError(f"{network} has no input that can be an image: leave out --image for it")
         if self.shapes != "fixed":
             if contract.fixed_size is not None:
-                raise InputError(f"{network} has one size: its shapes are fixed")
+                raise InputError(f"{network} has only one size: use fixed shapes")
             if self.target == "iOS17":  # enumerated shapes for more than one input came with iOS 18, too
                 raise InputError(f"{self.shapes} shapes of {network} need --target iOS18")
             if len(set(self.sizes)) < 2:
-                raise InputError(f"{self.shapes} shapes are for two sizes or more: give a larger --photo")
+                raise InputError(f"{self.shapes} shapes need two sizes or more: give a larger --photo")
         elif len(self.sizes) != 1:
-            raise InputError(f"fixed shapes are for one size, not {len(self.sizes)}")
+            raise InputError(f"fixed shapes need exactly one size, not {len(self.sizes)}")
         for height, width in self.sizes:
             if contract.fixed_size not in (None, (height, width)):
-                raise InputError(f"{network} has one size, not {height}x{width}")
+                raise InputError(f"{network} has only one size, not {height}x{width}")
             if height % ALIGNMENT or width % ALIGNMENT or min(height, width) < MIN_SIZE:
                 raise InputError(f"shape {height}x{width}: expected multiples of {ALIGNMENT} from {MIN_SIZE} up")
 
@@ -276,7 +276,7 @@ def _converted(module: "torch.nn.Module", contract: Contract, recipe: Recipe, si
     pipeline = ct.PassPipeline.DEFAULT
     pipeline.remove_passes(MISFIT_PASSES)
     if recipe.precision == "mixed" and recipe.plan is None:
-        raise InputError("precision 'mixed' follows a precision plan: give one")
+        raise InputError("precision 'mixed' needs a precision plan: give one with --plan")
     rules = None if recipe.plan is None else coreml_plan.Precisions(recipe.plan.layers[contract.network])
     if rules is not None:
         compute_precision = ct.transform.FP16ComputePrecision(op_selector=rules.is_fp16)

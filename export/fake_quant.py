@@ -52,7 +52,7 @@ def planned(module: nn.Module, choices: Mapping[str, Choice], *, outputs: bool =
         except AttributeError:
             layer = None
         if not isinstance(layer, nn.Conv2d):
-            raise MismatchError(f"the network has no convolution {path}: the plan is of another one")
+            raise MismatchError(f"the network has no convolution {path}: the plan belongs to another network")
         if choice.precision == "int8":
             assert choice.scales is not None
             _to_int8(layer, choice, outputs=outputs)

@@ -112,7 +112,7 @@ class _Conversion:
         values = self._arrays.to_array(weight)
         largest = float(np.abs(values).max(initial=0.0))
         if not largest <= LARGEST:
-            raise MismatchError(f"the weight {weight.name} reaches {largest:.3g}, FP16 ends at {LARGEST:.0f}")
+            raise MismatchError(f"the weight {weight.name} reaches {largest:.3g}, but FP16 ends at {LARGEST:.0f}")
         return self._arrays.from_array(values.astype(np.float16), name)
 
 

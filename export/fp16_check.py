@@ -108,8 +108,8 @@ def check_ranges(ranges: Sequence[Range], *, what: str, kept: Iterable[str] = ()
     for each in ranges:
         if each.tensor not in kept and not each.largest <= LARGEST:
             raise MismatchError(
-                f"{what}: the tensor {each.tensor} ({each.operation}) reaches {each.largest:.3g}, FP16 ends at "
-                f"{LARGEST:.0f}: scale it down in the network, or keep it in FP32 by `--precision mixed`"
+                f"{what}: the tensor {each.tensor} ({each.operation}) reaches {each.largest:.3g}, but FP16 ends at "
+                f"{LARGEST:.0f}: scale it down in the network, or keep it in FP32 with `--precision mixed`"
             )
 
 
@@ -197,8 +197,8 @@ def check(
         )
         if not error <= TOLERANCE:
             raise MismatchError(
-                f"{network}: with its rounding the FP16 graph is off by {error:.2g} of the output's spread (at most "
-                f"{TOLERANCE:.2g}): find the weak tensor with export/fp16_report.py and keep it in FP32 by a rule"
+                f"{network}: rounding to FP16 changes the output by {error:.2g} of its spread (at most "
+                f"{TOLERANCE:.2g}): find the weak tensor with export/fp16_report.py and keep it in FP32"
             )
         worst = max(worst, error)
     # A network that is kept whole has no FP16 tensor.

@@ -83,13 +83,13 @@ class _MeteredSession(WrappedSession):
 
 
 def command(
-    photo: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photos.")],
+    photo: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photos to measure on.")],
     variant: Variant = "edge",
-    size: Annotated[int, typer.Option(min=64, help="Photos with a longer side are made smaller, in pixels.")] = 1280,
+    size: Annotated[int, typer.Option(min=64, help="Longest side in pixels; larger photos are made smaller.")] = 1280,
     artifacts: Artifacts = None,
     json: JsonTarget = None,
 ) -> None:
-    """Measure the largest magnitude of each tensor against FP16's range, and the shares that FP16 would lose."""
+    """Measure the largest value of each tensor against FP16's range, and what FP16 would lose."""
     folder = artifacts or manifest.DEFAULT_FOLDER
     found = measure(variant, photo, artifacts=folder, size=size)
     console = console_for(json)

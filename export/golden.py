@@ -122,7 +122,7 @@ def read(path: Path) -> Golden:
     try:
         text = json.loads(path.read_text(encoding="utf-8"))
         if text["format"] != FORMAT:
-            raise ValueError(f"its format is {text['format']}, this version reads {FORMAT}")
+            raise ValueError(f"its format is {text['format']}, but this version reads format {FORMAT}")
         height, width = text["size"]
         inputs = _inputs(path, text["network"], (height, width), text["inputs"])
         outputs = {item["name"]: _array(path.parent, item) for item in text["outputs"]}
@@ -149,7 +149,7 @@ def agreement(found: np.ndarray, expected: np.ndarray) -> float:
         MismatchError: the shapes differ, or a value found is not finite.
     """
     if found.shape != expected.shape:
-        raise MismatchError(f"the output is {found.shape}, expected {expected.shape}: export the artefact again")
+        raise MismatchError(f"the output has shape {found.shape}, expected {expected.shape}: export the artefact again")
     if not np.isfinite(found).all():
         raise MismatchError("the output has values that are not finite: use another precision")
     wide = expected.astype(np.float64)
@@ -161,13 +161,13 @@ def agreement(found: np.ndarray, expected: np.ndarray) -> float:
 def _inputs(path: Path, network: str, size: tuple[int, int], items: list[dict[str, Any]]) -> dict[str, np.ndarray]:
     contract = CONTRACTS[network]
     if any(item["generator"] != GENERATOR for item in items):
-        raise ValueError(f"its inputs are made by another rule than {GENERATOR}")
+        raise ValueError(f"its inputs were not made by the rule {GENERATOR}")
     made = golden_inputs(contract, size, seed=items[0]["seed"])
     if list(made) != [item["name"] for item in items]:
-        raise ValueError("its inputs are not those of the contract")
+        raise ValueError("its inputs are not the network's inputs")
     for item in items:
         if array_sha256(made[item["name"]]) != item["sha256"]:
-            raise MismatchError(f"{path}: the rule does not give the {item['name']} that was run: {REBUILD}")
+            raise MismatchError(f"{path}: {item['name']} made by the rule differs from the one that was run: {REBUILD}")
     return made
 
 
@@ -175,5 +175,5 @@ def _array(folder: Path, item: dict[str, Any]) -> np.ndarray:
     path = folder / item["file"]
     data = path.read_bytes()
     if file_sha256(path) != item["sha256"]:
-        raise MismatchError(f"{path} is not the file that {item['name']} was written to: {REBUILD}")
+        raise MismatchError(f"{path} has changed since {item['name']} was written to it: {REBUILD}")
     return np.frombuffer(data, "<f4").reshape(item["shape"]).astype(np.float32)

@@ -70,10 +70,10 @@ def quantise(
 
     unknown = sorted(scales.keys() - {each.path for each in layers})
     if unknown:
-        raise MismatchError(f"the graph has no layer {unknown[0]}: the scales are of another network")
+        raise MismatchError(f"the graph has no layer {unknown[0]}: the scales belong to another network")
     for path, pair in scales.items():
         if not all(np.isfinite(scale) and scale > 0 for scale in pair):
-            raise MismatchError(f"the scales of {path} are {pair}: calibrate on photos that are not of one colour")
+            raise MismatchError(f"the scales of {path} are {pair}: calibrate on photos with more than one colour")
     result = onnx.ModelProto()
     result.CopyFrom(model)
     _Rewrite(result, layers, scales, biases or {}).run()

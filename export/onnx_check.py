@@ -49,7 +49,9 @@ def compare(
                 expected = module(*(torch.from_numpy(array) for array in feed.values())).numpy()
             (found,) = session.run([contract.outputs[0].name], feed)
             if found.shape != expected.shape:
-                raise MismatchError(f"{contract.network}: the graph gives {found.shape}, PyTorch {expected.shape}")
+                raise MismatchError(
+                    f"{contract.network}: the graph gives shape {found.shape}, PyTorch gives {expected.shape}"
+                )
             difference = float(np.abs(found - expected).max())
             # An output that hardly varies would hide a wrong graph; the rounding of its offset stays allowed.
             rounding = 16 * float(np.spacing(np.abs(expected).max()))
@@ -105,7 +107,7 @@ def check_structure(model: "onnx.ModelProto", contract: Contract, *, size: tuple
         raise MismatchError(f"{contract.network}: a batch norm was not folded into a convolution")
     foreign = sorted({node.domain for node in model.graph.node} - {"", "ai.onnx"})
     if foreign or model.functions:
-        raise MismatchError(f"{contract.network}: not all operations are ONNX's own: {', '.join(foreign)}")
+        raise MismatchError(f"{contract.network}: some operations are not standard ONNX: {', '.join(foreign)}")
 
 
 def tensor_entries(values: Sequence["onnx.ValueInfoProto"]) -> tuple[TensorEntry, ...]:

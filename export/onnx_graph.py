@@ -232,7 +232,7 @@ def check_choice(kind: str, name: str, choices: tuple[str, ...]) -> None:
 def checked_shape(contract: Contract, shape: tuple[int, int]) -> tuple[int, int]:
     """`shape`, low-resolution (height, width); InputError where the network doesn't take it."""
     if contract.fixed_size is not None and shape != contract.fixed_size:
-        raise InputError(f"{contract.network} has one size, {contract.fixed_size[0]}x{contract.fixed_size[1]}")
+        raise InputError(f"{contract.network} has only one size, {contract.fixed_size[0]}x{contract.fixed_size[1]}")
     if any(size < MIN_SIZE or size % ALIGNMENT for size in shape):
         raise InputError(f"shape {shape[0]}x{shape[1]}: expected multiples of {ALIGNMENT} from {MIN_SIZE} up")
     return shape
@@ -247,7 +247,9 @@ def _import_libraries() -> None:
         import onnxsim
         import torch
     except ImportError as error:
-        raise MissingError(f"ONNX export lacks a library ({error}): {pip_install('export')}") from error
+        raise MissingError(
+            f"ONNX export needs a library that is not installed ({error}): {pip_install('export')}"
+        ) from error
     del onnx, onnxruntime, onnxscript, onnxsim, torch
 
 
@@ -273,18 +275,28 @@ def _weights_from(text: str) -> "Weights":
 
 
 def command(
-    variant: Annotated[list[str] | None, typer.Option(help="edge or paper; may be repeated. (default: edge)")] = None,
-    network: Annotated[list[str] | None, typer.Option(help="depth, lens_blur, upsample; may be repeated.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the artefacts and their manifest.")] = manifest.DEFAULT_FOLDER,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: edge)")
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Network: depth, lens_blur, upsample; may be repeated.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Output folder of the artefacts and their manifest.")
+    ] = manifest.DEFAULT_FOLDER,
     weights: Annotated[
-        str, typer.Option(help="shipped, initial (untrained), a safetensors file or folder.")
+        str, typer.Option(help="Weights: shipped, initial (untrained), a safetensors file or a folder.")
     ] = "shipped",
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="WxH", help="A fixed low-resolution size; may be repeated.", show_default="256x256"),
+        typer.Option(
+            metavar="WxH",
+            help="Also export for this fixed low-resolution size; may be repeated.",
+            show_default="256x256",
+        ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help=f"{', '.join(PRECISIONS)}; other than fp32: beside the FP32 graphs.")
+        str, typer.Option(help=f"Precision: {', '.join(PRECISIONS)}. FP32 graphs are always written too.")
     ] = "fp32",
     plan: PlanFile = None,
 ) -> None:

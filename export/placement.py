@@ -118,7 +118,7 @@ def lint(function: program.Function, *, chip: str = DEFAULT_CHIP, enumerated: bo
         InputError: an unknown chip.
     """
     if chip not in CHIPS:
-        raise InputError(f"unknown chip {chip!r}: choose one of {', '.join(CHIPS)} (a later one counts as A16)")
+        raise InputError(f"unknown chip {chip!r}: choose one of {', '.join(CHIPS)} (for a later one choose A16)")
     placed = []
     for operation in describe(function):
         described = replace(operation, enumerated=enumerated)
@@ -181,7 +181,7 @@ def planned(package: Path, *, units: str = "all") -> dict[tuple[str, str], Devic
         MismatchError: Core ML can't compile the package, or makes no plans (before macOS 14.4).
     """
     if sys.platform != "darwin":
-        raise MissingError("Core ML's plan needs macOS 14.4 or later: without --plan the rules alone speak")
+        raise MissingError("Core ML's plan needs macOS 14.4 or later: leave out --plan to judge by the rules alone")
     allowed = _units(units)
     from coremltools.models.compute_plan import MLComputePlan
     from coremltools.models.utils import compile_model
@@ -192,7 +192,9 @@ def planned(package: Path, *, units: str = "all") -> dict[tuple[str, str], Devic
             plan = MLComputePlan.load_from_path(compiled, compute_units=allowed)
         except Exception as error:  # coremltools passes on whatever Core ML raised
             reason = " ".join(str(error).split())
-            raise MismatchError(f"Core ML makes no plan for {package} ({reason}): it needs macOS 14.4") from error
+            raise MismatchError(
+                f"Core ML can't make a plan for {package} ({reason}): macOS 14.4 or later is needed"
+            ) from error
         return devices(plan)
 
 
@@ -212,7 +214,7 @@ def devices(plan: "MLComputePlan") -> dict[tuple[str, str], Device]:
     """
     planned_program = plan.model_structure.program
     if planned_program is None:
-        raise MismatchError("the package holds no ML program: export it again with deeplens export coreml")
+        raise MismatchError("the package has no ML program: export it again with `deeplens export coreml`")
     found: dict[tuple[str, str], Device] = {}
     for name, function in planned_program.functions.items():
         for operation in function.block.operations:

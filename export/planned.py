@@ -47,7 +47,7 @@ def planned_graph(model: "onnx.ModelProto", network: str, choices: Mapping[str, 
     own = layers(model, network)
     odd = sorted(set(choices) ^ {REST, *(each.path for each in own)})
     if odd:
-        raise MismatchError(f"the plan and the graph of {network} differ in their layers, the first is {odd[0]}")
+        raise MismatchError(f"the plan and the graph of {network} have different layers, the first is {odd[0]}")
     result = quantise(
         model,
         own,
@@ -151,7 +151,7 @@ def check(model: "onnx.ModelProto", module: "torch.nn.Module", network: str, pla
     difference = float(np.sqrt(np.square(found - expected).mean())) / max(float(np.ptp(expected)), 1e-3)
     if not difference <= TOLERANCE:
         raise MismatchError(
-            f"{network}: the {kind} graph and PyTorch with the plan's rounding differ by {difference:.2g} of the "
+            f"{network}: the {kind} graph differs from PyTorch with the plan's rounding by {difference:.2g} of the "
             f"spread (at most {TOLERANCE:g})"
         )
     return round(difference, 6)

@@ -44,8 +44,8 @@ class Source:
         """
         if self.photos != other.photos:
             raise MismatchError(
-                f"{what} was measured on other photos ({self.count}, {self.photos[:12]}…) than are given "
-                f"({other.count}, {other.photos[:12]}…): run `deeplens calibrate --recalibrate` on these"
+                f"{what} was measured on other photos ({self.count}, {self.photos[:12]}…) than the given ones "
+                f"({other.count}, {other.photos[:12]}…): run `deeplens calibrate --recalibrate` to measure on these"
             )
         if dict(self.settings) != dict(other.settings):
             raise MismatchError(f"{what} was measured with other settings: run `deeplens calibrate --recalibrate`")
@@ -57,8 +57,8 @@ class Source:
             if self.weights.get(network) != sha256:
                 known = self.weights.get(network)
                 raise MismatchError(
-                    f"{what} is of other {network} weights ({'none' if known is None else known[:12] + '…'}) than are "
-                    f"given ({sha256[:12]}…): run `deeplens calibrate --recalibrate`"
+                    f"{what} belongs to other {network} weights ({'none' if known is None else known[:12] + '…'}) than "
+                    f"the given ones ({sha256[:12]}…): run `deeplens calibrate --recalibrate`"
                 )
 
 
@@ -161,9 +161,9 @@ def read(path: Path) -> Plan:
             {network: tuple(paths) for network, paths in stored["exceptions"].items()},
         )
     except FileNotFoundError:
-        raise MissingError(f"no precision plan at {path}: make one with `deeplens calibrate`") from None
+        raise MissingError(f"there is no precision plan at {path}: make one with `deeplens calibrate`") from None
     except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
-        raise InputError(f"{path} is no precision plan ({error}): make one with `deeplens calibrate`") from error
+        raise InputError(f"{path} is not a precision plan ({error}): make one with `deeplens calibrate`") from error
 
 
 def for_variant(variant: str, path: Path | None = None) -> Plan:
@@ -174,11 +174,11 @@ def for_variant(variant: str, path: Path | None = None) -> Plan:
     """
     if path is None and not (FOLDER / f"{variant}.json").is_file():
         raise MissingError(
-            f"no precision plan of {variant} is shipped: make one with `deeplens calibrate --variant {variant}`"
+            f"no precision plan for {variant} is shipped: make one with `deeplens calibrate --variant {variant}`"
         )
     plan = read(path or FOLDER / f"{variant}.json")
     if plan.variant != variant:
-        raise MismatchError(f"{path} is a plan of {plan.variant}, not of {variant}")
+        raise MismatchError(f"{path} is a plan for {plan.variant}, not for {variant}")
     return plan
 
 
@@ -199,7 +199,7 @@ def plans_for(variants: Sequence[str], precision: str, path: Path | None) -> dic
     """
     if precision not in PLANNED:
         if path is not None:
-            raise InputError(f"--plan is for --precision {' and '.join(PLANNED)}, not {precision}")
+            raise InputError(f"--plan works with --precision {' or '.join(PLANNED)} only, not {precision}")
         return {}
     return {variant: for_variant(variant, path) for variant in variants}
 
@@ -209,7 +209,7 @@ def _choice(name: str, stored: Mapping[str, Any]) -> Choice:
     if precision not in PRECISIONS:
         raise ValueError(f"{name}: unknown precision '{precision}'")
     if (precision == "int8") != (scales is not None):
-        raise ValueError(f"{name}: scales are for INT8, and INT8 has scales")
+        raise ValueError(f"{name}: an INT8 layer needs scales, and no other layer may have them")
     pair = None if scales is None else (float(scales[0]), float(scales[1]))
     return Choice(precision, pair, tuple(stored.get("bias", ())), dict(stored.get("decibels", {})))
 

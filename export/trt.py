@@ -212,47 +212,70 @@ def export_all(
             job, where, sources[pair], out=out, command=command, timing_cache=timing_cache, rebuild=rebuild
         )
         entries.append(entry)
-        took = f"built in {entry.more['seconds']:.1f} s" if new else "there already, with the same key"
+        took = f"built in {entry.more['seconds']:.1f} s" if new else "already there, with the same key"
         report(f"{out / entry.path}  {entry.more['bytes'] / 1e6:.1f} MB  {took}  sha256 {entry.sha256[:12]}…")
     return entries
 
 
 def command(
     context: typer.Context,
-    variant: Annotated[list[str] | None, typer.Option(help="edge or paper; may be repeated. (default: both)")] = None,
-    network: Annotated[list[str] | None, typer.Option(help="depth, lens_blur, upsample; may be repeated.")] = None,
+    variant: Annotated[
+        list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: both)")
+    ] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(help="Network: depth, lens_blur, upsample; may be repeated.")
+    ] = None,
     target: Annotated[
-        str | None, typer.Option(help=f"{', '.join(TARGETS)}. (default: this machine's; rtx without a GPU)")
+        str | None,
+        typer.Option(help=f"Machine that runs the engines: {', '.join(TARGETS)}. (default: this; rtx without a GPU)"),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32, fp16, or int8 or mixed, which follow a precision plan.")
+        str, typer.Option(help="Precision: fp32, fp16, int8 or mixed; the last two follow a precision plan.")
     ] = "fp16",
     plan: PlanFile = None,
     photo: Annotated[
         list[str] | None,
-        typer.Option(metavar="WxH", help=f"A photo whose levels get static profiles. (default: {DEFAULT_PHOTO})"),
+        typer.Option(metavar="WxH", help=f"Photo size that the engines are made for. (default: {DEFAULT_PHOTO})"),
     ] = None,
-    tile: Annotated[int, typer.Option(min=0, help="As in refocus; 0: levels are run whole.")] = 256,
+    tile: Annotated[
+        int, typer.Option(min=0, help="Side of a tile, as in `deeplens refocus`; 0 turns tiles off.")
+    ] = 256,
     size: Annotated[
         list[str] | None,
-        typer.Option(metavar="WxH", help="A low-resolution size that gets a static profile; may be repeated."),
+        typer.Option(metavar="WxH", help="Also make the engines for this low-resolution size; may be repeated."),
     ] = None,
-    dynamic: Annotated[bool, typer.Option(help="Add a profile for all other sizes.")] = True,
+    dynamic: Annotated[bool, typer.Option(help="Also serve all other sizes, by one slower profile.")] = True,
     compute_capability: Annotated[
-        list[str] | None, typer.Option(metavar="X.Y", help="For rtx: what to build for; may be repeated.")
+        list[str] | None,
+        typer.Option(
+            metavar="X.Y", help="For target rtx: GPU generation to build for, as compute capability; may be repeated."
+        ),
     ] = None,
-    workspace: Annotated[int | None, typer.Option(metavar="MIB", min=1, help="Memory for one layer.")] = None,
-    timing_cache: Annotated[Path | None, typer.Option(metavar="FILE", help="Timings, read and written.")] = None,
-    version_compatible: Annotated[bool, typer.Option("--version-compatible", help="Runs on later minors.")] = False,
-    refit: Annotated[bool, typer.Option("--refit", help="Weights can be exchanged.")] = False,
-    dla_core: Annotated[int | None, typer.Option(metavar="N", min=0, help="Of a Jetson AGX Orin.")] = None,
-    fp16_io: Annotated[bool, typer.Option("--fp16-io", help="Inputs and outputs in FP16 too.")] = False,
-    weights: Annotated[str | None, typer.Option(help="shipped, initial (untrained), a file or folder.")] = None,
-    out: Annotated[Path, typer.Option(help="Folder of the artefacts and their manifest.")] = manifest.DEFAULT_FOLDER,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="Also what is there already.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan and build nothing.")] = False,
+    workspace: Annotated[int | None, typer.Option(metavar="MIB", min=1, help="Largest memory for one layer.")] = None,
+    timing_cache: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="File of layer timings, which speeds up later builds."),
+    ] = None,
+    version_compatible: Annotated[
+        bool,
+        typer.Option("--version-compatible", help="Make engines that run on later minor versions too."),
+    ] = False,
+    refit: Annotated[bool, typer.Option("--refit", help="Make engines whose weights can be replaced.")] = False,
+    dla_core: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=0, help="Deep learning accelerator to use; only a Jetson AGX Orin has them."),
+    ] = None,
+    fp16_io: Annotated[bool, typer.Option("--fp16-io", help="Use FP16 for inputs and outputs too.")] = False,
+    weights: Annotated[
+        str | None, typer.Option(help="Weights: shipped, initial (untrained), a file or a folder.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="Output folder of the artefacts and their manifest.")
+    ] = manifest.DEFAULT_FOLDER,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Rebuild engines that already exist.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be built.")] = False,
 ) -> None:
-    """Build TensorRT engines; without a GPU ahead of time, with TensorRT for RTX."""
+    """Build TensorRT engines. Without a GPU: build engines for RTX GPUs ahead of time."""
     for kind, names, choices in (("variant", variant, VARIANTS), ("network", network, NETWORKS)):
         for name in names or ():
             check_choice(kind, name, choices)
@@ -284,7 +307,7 @@ def command(
         return
     where = place(chosen, command=line)
     if target is None and chosen == "rtx":
-        typer.echo("no GPU with TensorRT here: TensorRT for RTX builds ahead of time")
+        typer.echo("there is no GPU with TensorRT here, so engines for RTX GPUs are built ahead of time")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         entries = export_all(

@@ -72,7 +72,9 @@ def build(
         cache = None if timings is None or not api.has_timing_cache else timings.attach(config)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
-            raise MismatchError(f"{api.library} {api.version} builds no engine of {contract.network} ({api.reason()})")
+            raise MismatchError(
+                f"{api.library} {api.version} can't build an engine of {contract.network} ({api.reason()})"
+            )
         if cache is not None and timings is not None:
             timings.data = bytes(cache.serialize())
         return bytes(plan)
@@ -138,7 +140,7 @@ class TimingCache:
         return rest
 
     def _refused(self, why: str) -> bytes:
-        warnings.warn(f"{self.path} {why}: it is not used, and will be replaced", stacklevel=4)
+        warnings.warn(f"{self.path} {why}: it is ignored and will be replaced", stacklevel=4)
         return b""
 
     def attach(self, config: Any) -> Any:

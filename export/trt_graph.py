@@ -91,7 +91,7 @@ def chosen_weights(
         except ImportError:
             return "shipped"
         except MissingError:
-            report(f"note: no trained weights of {variant} {network} are shipped yet: its engines get untrained ones")
+            report(f"note: there are no trained weights of {variant} {network}, so its engines get untrained ones")
             return "initial"
         return "shipped"
 

@@ -138,13 +138,17 @@ def jobs(
         raise InputError(f"unknown precision '{precision}': choose {', '.join(PRECISIONS)}")
     kind = TARGETS[target]
     if compute_capabilities and not kind.compute_capabilities:
-        raise InputError(f"--compute-capability is for --target rtx: {target} builds for the GPU that it runs on")
+        raise InputError(
+            f"--compute-capability works with --target rtx only: {target} builds for the GPU of this machine"
+        )
     if dla_core is not None and not kind.has_dla:
-        raise InputError("--dla-core is for --target jetson-orin: only a Jetson AGX Orin has such cores")
+        raise InputError("--dla-core works with --target jetson-orin only: only a Jetson AGX Orin has such cores")
     if dla_core is not None and precision == "fp32":
         raise InputError("--dla-core needs --precision fp16, int8 or mixed: the accelerator has no FP32")
     if version_compatible and target == "rtx":
-        raise InputError("--version-compatible is for classic TensorRT: engines of TensorRT for RTX are bound to it")
+        raise InputError(
+            "--version-compatible does not work with TensorRT for RTX: its engines run on one version only"
+        )
     return [
         Job(
             variant,

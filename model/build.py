@@ -58,7 +58,9 @@ def weights_file(variant: str, network: str, weights: Weights = "shipped") -> Pa
                 f"no trained weights are shipped for the {variant} {network} network: give your own with --weights, "
                 "or --weights initial for untrained ones (parity and benchmarks only)"
             )
-        raise MissingError(f"no weights at {path}: give a .safetensors file or a folder of VARIANT_NETWORK.safetensors")
+        raise MissingError(
+            f"there are no weights at {path}: give a .safetensors file or a folder of VARIANT_NETWORK.safetensors"
+        )
     return path
 
 
@@ -83,7 +85,9 @@ def load(variant: str, network: str, weights: Weights = "shipped") -> nn.Module:
     try:
         state = load_file(path)
     except (SafetensorError, OSError) as error:
-        raise InputError(f"{path} can't be read as safetensors ({error}): fetch or train it again") from error
+        raise InputError(
+            f"{path} can't be read as safetensors ({error}): download the file or train the network again"
+        ) from error
     expected = module.state_dict()
     wrong = sorted(
         name

@@ -38,9 +38,13 @@ class Shipped:
             MismatchError: the card names no hash, or another one.
         """
         if self.card is None:
-            raise MissingError(f"{self.path} has no card beside it: its origin is unknown")
+            raise MissingError(
+                f"{self.path} has no card beside it, so its origin is unknown: restore the card from the repository"
+            )
         if self.sha256 not in self.card.read_text(encoding="utf-8").lower():
-            raise MismatchError(f"{self.path} has SHA-256 {self.sha256[:12]}…, which its card {self.card.name} lacks")
+            raise MismatchError(
+                f"{self.path} has SHA-256 {self.sha256[:12]}…, but its card {self.card.name} lists another: restore it"
+            )
 
 
 def shipped_weights(folder: Path = WEIGHTS) -> list[Shipped]:

@@ -100,10 +100,10 @@ def candidates(runtimes: Sequence[str], precisions: Sequence[str] | None) -> lis
     """
     for name in runtimes:
         if name not in COMPARED:
-            raise InputError(f"runtime '{name}' is unknown: choose {' or '.join(COMPARED)}")
+            raise InputError(f"unknown runtime '{name}': choose {' or '.join(COMPARED)}")
     for name in precisions or ():
         if name not in PRECISIONS:
-            raise InputError(f"parity of precision '{name}' is not defined: choose {' or '.join(PRECISIONS)}")
+            raise InputError(f"unknown precision '{name}' for parity: choose {' or '.join(PRECISIONS)}")
     found = []
     for runtime in runtimes:
         only = {REFERENCE: ("fp32",), "openvino": ("fp32",), "onnx-reference": ("fp32",), "coreml": ("fp32", "fp16")}

@@ -131,7 +131,7 @@ def read(folder: Path) -> Collection:
     try:
         text = json.loads(path.read_text(encoding="utf-8"))
         if text["format"] != FORMAT:
-            raise ValueError(f"its format is {text['format']}, this version reads {FORMAT}")
+            raise ValueError(f"its format is {text['format']}, but this version reads format {FORMAT}")
         cases, hashes = {}, {}
         for variant, name in text["inputs"].items():
             arrays = _load(folder, name, text["files"])
@@ -139,14 +139,16 @@ def read(folder: Path) -> Collection:
             hashes[variant] = {item["name"]: str(item["sha256"]) for item in text["cases"][variant]}
             for case in cases[variant]:
                 if case_sha256(case) != hashes[variant][case.name]:
-                    raise MismatchError(f"{folder}: the inputs of {case.name} are not those that were written")
+                    raise MismatchError(f"{folder}: the inputs of {case.name} have changed since they were written")
         produced = [_produced(folder, item, text["files"]) for item in text["produced"]]
         compiled = [_compiled(item) for item in text["compiled"]]
         return Collection(cases, produced, text["photo"], text["machine"], text["tools"], compiled, hashes)
     except FileNotFoundError as error:
-        raise MissingError(f"no collection in {folder} ({error.filename} is not there): collect it again") from error
+        raise MissingError(
+            f"there is no collection in {folder} ({error.filename} does not exist): collect again"
+        ) from error
     except (ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is no collection ({error!r}): collect it again") from error
+        raise InputError(f"{path} is not a collection ({error!r}): collect again") from error
 
 
 def _inputs(cases: list[Case]) -> Arrays:
@@ -192,6 +194,6 @@ def _load(folder: Path, name: str, files: Mapping[str, str]) -> Arrays:
     if Path(name).name != name:
         raise ValueError(f"'{name}' is not a file beside it")
     if file_sha256(path) != files[name]:
-        raise MismatchError(f"{path} is not the file that was written: copy it again, or collect again")
+        raise MismatchError(f"{path} has changed since it was written: copy it again, or collect again")
     with np.load(path, allow_pickle=False) as archive:
         return {key: archive[key] for key in archive.files}

@@ -238,7 +238,7 @@ def _rows(variant: str, runtime: str, case: Case, sides: _Sides, precision: str)
     candidate, reference = sides.candidate, sides.reference
     for side, outputs in (("PyTorch", reference), ("PyTorch in float64", sides.judge)):
         if case.name in outputs.broken:
-            raise MismatchError(f"{case.name}: {side} gave nothing to compare with ({outputs.broken[case.name]})")
+            raise MismatchError(f"{case.name}: {side} gave no result to compare with ({outputs.broken[case.name]})")
 
     def row(what: str, gate: Gate, status: Status, note: str, measured: Measured | None = None) -> Row:
         kind = case.input if isinstance(case, NetworkCase) else "loop"

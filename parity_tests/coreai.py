@@ -162,16 +162,22 @@ def run(path: Path, inputs: Arrays) -> Arrays:
 
 def command(
     variant: Annotated[
-        list[str] | None, typer.Option(metavar="V", help="edge or paper; may be repeated. [default: edge]")
+        list[str] | None,
+        typer.Option(
+            metavar="VARIANT", help="Variant of the networks: edge or paper; may be repeated. [default: edge]"
+        ),
     ] = None,
     network: Annotated[
-        list[str] | None, typer.Option(metavar="N", help=f"Of {', '.join(NETWORKS)}; may be repeated. [default: all]")
+        list[str] | None,
+        typer.Option(
+            metavar="NETWORK", help=f"Network to compare: {', '.join(NETWORKS)}; may be repeated. [default: all]"
+        ),
     ] = None,
-    precision: Annotated[str, typer.Option(metavar="P", help="fp32 or fp16.")] = "fp32",
+    precision: Annotated[str, typer.Option(metavar="PRECISION", help="Precision: fp32 or fp16.")] = "fp32",
     weights: Weights = "shipped",
     json: JsonTarget = None,
 ) -> None:
-    """Compare Apple's Core AI with PyTorch, float64 the judge. Status 5 if a network differs."""
+    """Compare Apple's Core AI with PyTorch. Exit status 5 if a network differs."""
     opinions = [
         opinion(each, name, precision=precision, weights=weights_from(weights))
         for each in variant or ["edge"]

@@ -70,11 +70,14 @@ def outcomes(bench: Bench, report: Callable[[str], None] = lambda _: None) -> li
 
 def command(
     weights: Annotated[
-        str, typer.Option(metavar="W", help="lively, shipped, initial, or a file or folder.")
+        str,
+        typer.Option(
+            metavar="WEIGHTS", help="Weights: lively (made for this test), shipped, initial, a file or a folder."
+        ),
     ] = "lively",
     json: JsonTarget = None,
 ) -> None:
-    """Plant twelve faults and say which were caught and located."""
+    """Plant twelve faults, and show which of them the parity tests catch and locate."""
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), None if weights == "lively" else weights_from(weights))
         found = outcomes(bench, lambda line: typer.echo(line, err=True))
@@ -85,7 +88,7 @@ def command(
     write_json(json, {"caught": caught, "located": located, "faults": rows})
     if caught < len(found) or located < DUE:
         raise MismatchError(
-            f"{len(found) - caught} of {len(found)} faults are missed, {located} located ({DUE} are due)"
+            f"{len(found) - caught} of {len(found)} faults were missed, {located} located ({DUE} needed)"
         )
 
 

@@ -101,18 +101,18 @@ def check(found: Sequence[PhotoRow]) -> None:
         row = wrong[0]
         raise MismatchError(
             f"{len(wrong)} of {len(found)} comparisons fail, the first is {row.photo} with the depth map {row.depth}: "
-            f"{row.levels[-1]:.1f} dB (more than {PSNR:g} are due), {100 * row.shares.more:.2g} % of pixels off by "
+            f"{row.levels[-1]:.1f} dB (more than {PSNR:g} needed), {100 * row.shares.more:.2g} % of pixels off by "
             f"more than 1 (at most {100 * MORE:g} %)"
         )
 
 
 def command(
-    photo: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photos.")],
-    runtime: Annotated[str, typer.Option(help="What is compared with PyTorch.")] = "onnx",
-    precision: Annotated[str, typer.Option(help="Of its artefacts.")] = "fp16",
-    variant: Annotated[str, typer.Option(help="edge or paper.")] = "edge",
-    size: Annotated[int, typer.Option(min=64, help="Photos with a longer side are made smaller, in pixels.")] = 2048,
-    depth: Annotated[str, typer.Option(help="Whose depth map: own, or given (PyTorch's).")] = "own",
+    photo: Annotated[list[Path], typer.Argument(metavar="PHOTO…", help="Photos to measure on.")],
+    runtime: Annotated[str, typer.Option(help="Runtime to compare with PyTorch.")] = "onnx",
+    precision: Annotated[str, typer.Option(help="Precision of the runtime's artefacts.")] = "fp16",
+    variant: Annotated[str, typer.Option(help="Variant of the networks: edge or paper.")] = "edge",
+    size: Annotated[int, typer.Option(min=64, help="Longest side in pixels; larger photos are made smaller.")] = 2048,
+    depth: Annotated[str, typer.Option(help="Depth map to use: own (of each runtime) or given (PyTorch's).")] = "own",
     artifacts: Artifacts = None,
     weights: Weights = "shipped",
     json: JsonTarget = None,

@@ -42,8 +42,10 @@ def write(vectors: Path, out: Path) -> tuple[Path, Path]:
 
 
 def command(
-    vectors: Annotated[Path, typer.Argument(metavar="JSON", help="Of golden vectors.")],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the two files go.")] = Path("artifacts/polygraphy"),
+    vectors: Annotated[Path, typer.Argument(metavar="JSON", help="JSON file of golden vectors.")],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Output folder of the two files.")] = Path(
+        "artifacts/polygraphy"
+    ),
 ) -> None:
     """Write golden vectors for Polygraphy."""
     for path in write(vectors, out):

@@ -80,7 +80,7 @@ def make(
                 continue
             report(str(made[-1]))
     if not made:
-        raise MissingError("no network's weights are there: give them with --weights")
+        raise MissingError("there are no weights for any network: give them with --weights")
     return made
 
 
@@ -119,7 +119,7 @@ def check(
     """
     paths = sorted(folder.glob("*.json"))
     if not paths:
-        raise MissingError(f"no golden vectors in {folder}: make them with `deeplens golden --out {folder}`")
+        raise MissingError(f"there are no golden vectors in {folder}: make them with `deeplens golden --out {folder}`")
     return [_checked(path, candidate, artifacts, weights) for path in paths]
 
 

@@ -77,7 +77,7 @@ def collect(request: Request, folder: Path, *, inputs: Path | None = None) -> Co
     for variant in request.variants:
         if earlier is not None:
             if variant not in earlier.cases:
-                raise InputError(f"{inputs} holds no inputs of {variant}: it has {', '.join(earlier.cases)}")
+                raise InputError(f"{inputs} has no inputs for {variant}, only for {', '.join(earlier.cases)}")
             cases, roles = earlier.cases[variant], no_roles
         else:
             cases, roles = _cases_anywhere(request, variant)
@@ -111,7 +111,7 @@ def compare_collections(paths: Sequence[Path]) -> Report:
         home = next(((path, each) for path, each in found if _side(each, variant, "reference")), None)
         if home is None:
             raise MissingError(
-                f"no collection holds PyTorch's own results of {variant}: collect on a machine with PyTorch too "
+                f"no collection has PyTorch's own results of {variant}: collect on a machine with PyTorch too "
                 "(deeplens parity --collect DIR --runtime torch), and the others with --inputs DIR"
             )
         place, base = home
@@ -157,7 +157,7 @@ def _compared(report: Report, variant: str, cases: list[Case], sides: _Reference
         return replace(report, rows=(*report.rows, row))
     reference, judge = sides.outputs("reference"), sides.outputs("judge")
     if reference is None or judge is None:
-        raise MissingError(f"PyTorch's own results of {variant} in float32 and float64 are due: collect them again")
+        raise MissingError(f"PyTorch's own results of {variant} in float32 and float64 are missing: collect them again")
     rows = compare(
         variant,
         made.label,
@@ -217,7 +217,7 @@ def _cases_anywhere(request: Request, variant: str) -> tuple[list[Case], list[Ro
     try:
         return _cases(request, variant), list(ROLES)
     except MissingError as error:
-        request.report(f"{variant}: without PyTorch, so random inputs and whole photos only ({error})")
+        request.report(f"{variant}: PyTorch is missing, so only random inputs and whole photos are run ({error})")
     plan, pixels = request.plan_for(variant), request.pixels()
     cases = random_cases(plan)
     if pixels is not None:

@@ -112,7 +112,7 @@ def test_damage_is_seen(home: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(MismatchError, match=r"outputs_00\.npz is not the file that was written"):
+    with pytest.raises(MismatchError, match=r"outputs_00\.npz has changed since it was written"):
         read(home)
 
 
@@ -120,8 +120,8 @@ def test_damage_is_seen(home: Path) -> None:
     ("change", "error", "message"),
     [
         (lambda text: text | {"format": 2}, InputError, "its format is 2"),
-        (lambda _: {}, InputError, "is no collection"),
-        (lambda text: text | {"inputs": {"edge": "../inputs_edge.npz"}}, InputError, "is no collection"),
+        (lambda _: {}, InputError, "is not a collection"),
+        (lambda text: text | {"inputs": {"edge": "../inputs_edge.npz"}}, InputError, "is not a collection"),
     ],
 )
 def test_what_is_no_collection(
@@ -134,5 +134,5 @@ def test_what_is_no_collection(
 
 
 def test_a_folder_without_one(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"no collection in .*collection\.json is not there"):
+    with pytest.raises(MissingError, match=r"no collection in .*collection\.json does not exist"):
         read(tmp_path)

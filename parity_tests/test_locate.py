@@ -81,9 +81,9 @@ def test_an_onnx_graph(parity: Say, made: Path, tmp_path: Path) -> None:
     folder = _copy(made, tmp_path / "faulty", "upsample", "onnx", _scaled("fuse.weight"), shape=None)
     status, out, err = parity(*ONNX, artifacts=folder)
     assert status == MismatchError.exit_code
-    assert "edge upsample, onnx fp32: the first operation that departs is Conv " in out
+    assert "edge upsample, onnx fp32: the first operation that differs is Conv " in out
     assert "module fuse, model/upsampler.py:" in out
-    assert "edge loop dynamic 66×330, onnx fp32: at level 1 the output of upsample departs" in out
+    assert "edge loop dynamic 66×330, onnx fp32: at level 1 the output of upsample differs" in out
     assert "edge lens_blur, onnx" not in out
     assert err.splitlines()[-1].startswith("error: ")
     assert "module fuse" in err.splitlines()[-1]
@@ -94,7 +94,7 @@ def test_a_graph_of_a_fixed_shape(parity: Say, made: Path, tmp_path: Path) -> No
     folder = _copy(made, tmp_path / "faulty", "upsample", "onnx", _scaled("narrow.weight"), shape=FIXED)
     status, out, _ = parity(*ONNX, artifacts=folder, photo=False)
     assert status == MismatchError.exit_code
-    assert "edge upsample, onnx fp32: no operation departs" in out
+    assert "edge upsample, onnx fp32: no operation differs" in out
     assert "only that of the fixed shape fails: export it again" in out
 
 
@@ -111,7 +111,7 @@ def test_a_core_ml_program(parity: Say, made: Path, lively_weights: Path, tmp_pa
     folder = _copy(made, tmp_path / "faulty", "upsample", "coreml", change, shape=FIXED, more=more)
     status, out, _ = parity("--runtime", "coreml", "--precision", "fp32", artifacts=folder, photo=False)
     assert status == MismatchError.exit_code
-    assert "edge upsample, coreml fp32, executor in float32: the first operation that departs is conv " in out
+    assert "edge upsample, coreml fp32, executor in float32: the first operation that differs is conv " in out
     assert "module down, " in out
 
 
@@ -127,6 +127,6 @@ def test_a_loop(parity: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OnnxSession, "run", wrong_at_one_size)
     status, out, _ = parity(*ONNX)
     assert status == MismatchError.exit_code
-    assert "edge upsample, onnx fp32: no operation departs" in out
+    assert "edge upsample, onnx fp32: no operation differs" in out
     assert "it is what surrounds the graph" in out
     assert "edge loop dynamic 66×330, onnx fp32: at level 1 upsample itself agrees, but the harness hands on" in out

@@ -36,7 +36,7 @@ def test_is_caught_and_located(bench: Bench, fault: Fault) -> None:
     assert found.named == fault.expected, found
     if fault.expected == "":  # not in a layer: the operation tells, and the line of the network's code
         kind = {"wrong resize mode": "Resize", "clipped range": "clip"}[fault.name]
-        assert f"departs is {kind} " in found.said
+        assert f"differs is {kind} " in found.said
         assert "model/upsampler.py:" in found.said
 
 

@@ -134,9 +134,9 @@ def test_without_artefacts_nothing_is_run(tmp_path: Path) -> None:
 def test_a_reference_that_gave_nothing_is_an_error() -> None:
     case = NetworkCase("upsample", "random", "dynamic", (5, 5), {})
     full, empty = Outputs({case.name: ARRAY}, {case.name: {"upsample": "a"}}), Outputs(broken={case.name: "not finite"})
-    with pytest.raises(MismatchError, match="nothing to compare with"):
+    with pytest.raises(MismatchError, match="no result to compare with"):
         compare("edge", "onnx", [case], candidate=full, reference=empty, judge=full)
-    with pytest.raises(MismatchError, match="nothing to compare with"):
+    with pytest.raises(MismatchError, match="no result to compare with"):
         compare("edge", "onnx", [case], candidate=full, reference=full, judge=empty)
 
 
@@ -161,7 +161,7 @@ def test_weights_that_are_not_there(tmp_path: Path) -> None:
     ("variants", "runtimes", "message"),
     [
         (["huge"], ["onnx"], "unknown variant 'huge'"),
-        (["edge"], ["abacus"], "'abacus' is unknown: choose torch or onnx or "),
+        (["edge"], ["abacus"], "unknown runtime 'abacus': choose torch or onnx or "),
     ],
 )
 def test_unknown_names(variants: list[str], runtimes: list[str], message: str) -> None:

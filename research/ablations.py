@@ -254,7 +254,7 @@ def jobs(seeds: int, only: Sequence[str] = ()) -> Iterator[tuple[str, int]]:
     names = [REFERENCE, *ARMS, UPSAMPLING]
     unknown = sorted(set(only) - set(names))
     if unknown:
-        raise InputError(f"unknown arm '{unknown[0]}': choose among {', '.join(names)}")
+        raise InputError(f"unknown arm '{unknown[0]}': choose from {', '.join(names)}")
     order = [(REFERENCE, 0)]
     order += [(name, seed) for seed in range(seeds) for name in ARMS]
     order += [(UPSAMPLING, seed) for seed in range(seeds)]
@@ -286,10 +286,12 @@ def run_job(name: str, seed: int, *, out: Path, train: Path, test: Path) -> Scor
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of the runs; results.jsonl in it.")] = Path("runs/ablations"),
+    out: Annotated[Path, typer.Option(help="Folder of the runs; the results go to results.jsonl in it.")] = Path(
+        "runs/ablations"
+    ),
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
-    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="These arms only.")] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Seeds of each arm, from 0.")] = SEEDS,
+    only: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Run only these arms.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Number of seeds for each arm; they count from 0.")] = SEEDS,
 ) -> None:
     """Run what is not finished of the arms, one after another."""
     todo = list(jobs(seeds, only or []))

@@ -75,7 +75,7 @@ def _bar(draw: ImageDraw.ImageDraw, size: int) -> None:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="The picture to write (.jpg or .png).")] = Path("docs/images/renderers.jpg"),
+    out: Annotated[Path, typer.Option(help="Picture to write (.jpg or .png).")] = Path("docs/images/renderers.jpg"),
 ) -> None:
     """Draw where the layered and the exact renderer differ."""
     out.parent.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ Writes the document and, beside it, images/findings_*.png. Runs that are not fin
 """
 
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -90,7 +91,7 @@ def load_results(path: Path) -> Results:
         for tested, values in line["scores"].items():
             results.setdefault((line["name"], tested), {})[line["seed"]] = values
     if not results:
-        raise MissingError(f"{path} holds no results: run python -m deeplens.research.ablations")
+        raise MissingError(f"{path} has no results: run python -m deeplens.research.ablations")
     return results
 
 
@@ -121,25 +122,36 @@ def _mean(values: Sequence[float], digits: int) -> str:
 
 
 def seen(finding: Finding, results: Results) -> str:
-    """What the numbers say, a line for each table: which rows differ by more than the seeds' noise."""
+    """What the numbers say, a list for each table: which rows differ by more than the seeds' noise."""
     lines = []
     for table in finding.tables:
+        lines.append(f"- {table.title}:")
         said = [_verdicts(table, results, metric) for metric in JUDGED]
-        text = ". ".join(each for each in said if each) or "too few seeds are finished to compare"
-        lines.append(f"- {table.title}: {text}.")
+        lines += [f"    - {each}." for each in said if each] or ["    - too few seeds are finished to compare."]
     return "\n".join(lines)
 
 
 def _verdicts(table: Table, results: Results, metric: str) -> str:
-    """Such as "PSNR, dB: two (-0.30) worse than one; three (+0.02) within the noise"; "" with nothing to compare."""
+    """Such as "PSNR, dB: worse than one: two (-0.30); within the noise: three (+0.02)"; "" with nothing to compare."""
     title, digits = METRICS[metric]
     by_verdict: dict[str, list[str]] = {}
     for label, difference in compared(table, results, metric).items():
         side = "better" if difference.mean > 0 else "worse"
         verdict = f"{side} than {table.rows[0].label}" if difference.clear else "within the noise of the seeds"
         by_verdict.setdefault(verdict, []).append(f"{label} ({difference.mean:+.{digits}f})")
-    said = "; ".join(f"{', '.join(labels)} {verdict}" for verdict, labels in by_verdict.items())
+    said = "; ".join(f"{verdict}: {', '.join(labels)}" for verdict, labels in by_verdict.items())
     return f"{title}: {said}" if said else ""
+
+
+def wrapped(text: str) -> str:
+    """Markdown with lines of at most 120 columns; the next lines of an item are indented as the item."""
+    lines = []
+    for line in text.split("\n"):
+        bullet = line[: len(line) - len(line.lstrip(" -"))]
+        lines += textwrap.wrap(
+            line[len(bullet) :], 120, initial_indent=bullet, subsequent_indent=" " * len(bullet), break_on_hyphens=False
+        ) or [""]
+    return "\n".join(lines)
 
 
 def draw(finding: Finding, results: Results) -> "Figure":
@@ -217,21 +229,30 @@ def document(results: Results, *, images: str) -> str:
     parts = [
         "# The paper's findings, re-measured",
         "Written by `python -m deeplens.research.findings` from the results of "
-        "`python -m deeplens.research.ablations` (`make data` first): do not edit by hand.",
-        f"Each arm is one small fit that differs from its table's first row in one thing: {standard.steps} steps "
-        f"(`edge`: {edge.steps}) of {standard.batch} scenes of {TRAIN_SCENES.size}×{TRAIN_SCENES.size} px (base "
-        f"{TRAIN_SCENES.size // 2} px, blur of up to {TRAIN_SCENES.radius:g} px in radius at the full size) from a "
-        f"fixed set of {TRAIN_COUNT}; peak learning rate {standard.learning_rate:g} (`edge`: {edge.learning_rate:g}); "
-        f"tested on {TEST_COUNT} scenes of the test split. A seed decides the initial weights and the order of the "
-        "scenes. Where nothing else is said, an arm trains on corrupted depth with the normalised loss. **This is a "
-        "small budget**: it ranks what learns fast, not what is best in the end, and absolute values are not "
-        "comparable with the paper's or with [results.md](results.md).",
+        "`python -m deeplens.research.ablations`.\n"
+        "Run `make data` before those.\n"
+        "Do not edit this page by hand.",
+        "Each arm is one small fit that differs from its table's first row in one thing.\n"
+        f"It has {standard.steps} steps (`edge`: {edge.steps}) of {standard.batch} scenes of "
+        f"{TRAIN_SCENES.size}×{TRAIN_SCENES.size} px from a fixed set of {TRAIN_COUNT}.\n"
+        f"The base has {TRAIN_SCENES.size // 2} px, and blur has a radius of up to {TRAIN_SCENES.radius:g} px at the "
+        "full size.\n"
+        f"The peak learning rate is {standard.learning_rate:g} (`edge`: {edge.learning_rate:g}).\n"
+        f"Each arm is tested on {TEST_COUNT} scenes of the test split.\n"
+        "A seed decides the initial weights and the order of the scenes.\n"
+        "Where nothing else is said, an arm trains on corrupted depth with the normalised loss.",
+        "**This is a small budget.**\n"
+        "It ranks what learns fast, not what is best in the end.\n"
+        "Absolute values are not comparable with the paper's or with [results.md](results.md).",
         "Test scenes with hardly any blur have the largest PSNR and weigh most in its mean; there the unblurred photo "
-        "is hard to beat. SSIM tells more of the others.",
-        f"Tables: mean ± standard deviation over seeds; at edges: within {EDGE_BAND:g} px (at the full size) of an "
-        f"edge in the true depth. Differences are paired by seed, ± their {CONFIDENCE:.0%} interval from the noise of "
-        "all rows of the table together (two-way layout, Student's t): one row that differs much from seed to seed "
-        "widens them all. Figures: one standard deviation, and each seed.",
+        "is hard to beat.\n"
+        "SSIM says more about the others.",
+        "Tables give mean ± standard deviation over seeds.\n"
+        f"At edges means within {EDGE_BAND:g} px (at the full size) of an edge in the true depth.\n"
+        f"Differences are paired by seed, ± their {CONFIDENCE:.0%} interval from the noise of all rows of the table "
+        "together (two-way layout, Student's t).\n"
+        "One row that differs much from seed to seed widens them all.\n"
+        "Figures show one standard deviation, and each seed.",
     ]
     missing = outstanding(results)
     if missing:
@@ -241,12 +262,14 @@ def document(results: Results, *, images: str) -> str:
         parts += [markdown_table(table, results) for table in finding.tables]
         parts += [f"What we saw:\n\n{seen(finding, results)}"]
         parts.append(f"![{finding.title}]({images}/findings_{finding.slug}.png)")
-    return "\n\n".join(parts) + "\n"
+    return "\n\n".join(part if part.startswith("| ") else wrapped(part) for part in parts) + "\n"
 
 
 def main(
-    runs: Annotated[Path, typer.Option(help="Folder of the runs.")] = Path("runs/ablations"),
-    out: Annotated[Path, typer.Option(help="The document; its figures go to images/ beside it.")] = Path(
+    runs: Annotated[Path, typer.Option(help="Folder of the runs of deeplens.research.ablations.")] = Path(
+        "runs/ablations"
+    ),
+    out: Annotated[Path, typer.Option(help="Document to write; its figures go to images/ beside it.")] = Path(
         "docs/findings.md"
     ),
 ) -> None:

@@ -75,9 +75,11 @@ FINDINGS = (
     Finding(
         "losses",
         "1. The normalised loss (equation 5)",
-        "Figure 5 of the paper shows that L1 and L2 leave artefacts around object boundaries and that the normalised "
-        "loss has fewer; it gives no numbers. Our `normalised` holds the weights of equation 5 constant for the "
-        "gradient, `normalised, as written` differentiates the quotient. Tested with true depth.",
+        "Figure 5 of the paper shows that L1 and L2 leave artefacts around object boundaries and that the "
+        "normalised loss has fewer; it gives no numbers.\n"
+        "Our `normalised` holds the weights of equation 5 constant for the gradient; `normalised, as written` "
+        "differentiates the quotient.\n"
+        "Tested with true depth.",
         (
             Table(ALONE, tuple(Row(label, name, "true") for name, label in _LOSSES.items()), (UNBLURRED_BASE,)),
             Table(
@@ -90,9 +92,11 @@ FINDINGS = (
     Finding(
         "depth",
         "2. Depth in training (table 3)",
-        "The paper, tested with the depth that its network predicts: trained with true depth 28.038 dB, with predicted "
-        "depth 28.237 dB, with corrupted depth (dilated or eroded) 28.235 dB. Our predicted depth is that of the "
-        "shipped `edge` depth network on the scene's photo, which is far from the truth on such scenes.",
+        "The paper tests with the depth that its network predicts.\n"
+        "Trained with true depth it has 28.038 dB, with predicted depth 28.237 dB, with corrupted depth (dilated "
+        "or eroded) 28.235 dB.\n"
+        "Our predicted depth is that of the shipped `edge` depth network on the scene's photo, which is far from "
+        "the truth on such scenes.",
         tuple(
             Table(
                 f"{network}, tested with {tested} depth",
@@ -109,21 +113,25 @@ FINDINGS = (
     Finding(
         "features",
         "3. Feature channels (figure 12)",
-        "In the paper PSNR and SSIM rise with the number of feature channels from 4 to 64 and begin to saturate at 32. "
-        "Ours are counted for each colour, the picture itself among them: 31 is what the released network has. Tested "
-        "with true depth.",
+        "In the paper PSNR and SSIM rise with the number of feature channels from 4 to 64 and begin to saturate "
+        "at 32.\n"
+        "Ours are counted for each colour, and include the picture itself: the released network has 31.\n"
+        "Tested with true depth.",
         (Table(ALONE, tuple(Row(label, name, "true") for name, label in _FEATURES.items()), (UNBLURRED_BASE,)),),
         axis="features for each colour",
     ),
     Finding(
         "upsampling",
         "4. The guided step",
-        "Figure 4 of the paper shows its guided upsampling to be more pleasant than super-resolution and guided "
-        "filtering; it gives no numbers. All rows double the same picture: what the lens blur of the arm `loop` makes "
-        "of the base, or the true base. The step begins as in a real fit, sharp in focus and bilinear elsewhere "
-        "(`training/known_start.py`); the lens blur at PyTorch's initial weights. Both "
-        "learn at once here; a step that learns alone, after a lens blur that stays, comes further: "
-        "[training.md](training.md). Tested with true depth.",
+        "Figure 4 of the paper shows that its guided upsampling looks better than super-resolution and guided "
+        "filtering; it gives no numbers.\n"
+        "All rows double the same picture: what the lens blur of the arm `loop` makes of the base, or the true "
+        "base.\n"
+        "The step begins as in a real fit, sharp in focus and bilinear elsewhere (`training/known_start.py`); the "
+        "lens blur begins with PyTorch's initial weights.\n"
+        "Both learn at once here.\n"
+        "A step that learns alone, after a lens blur that stays, gets further: [training.md](training.md).\n"
+        "Tested with true depth.",
         tuple(
             Table(
                 f"`paper` networks, from {base}",
@@ -136,9 +144,11 @@ FINDINGS = (
     Finding(
         "direct",
         "5. Lens blur in feature space against direct regression (table 2)",
-        "The paper on its iPhone test set: direct regression 25.84 dB and 0.815, its own method 28.235 dB and 0.908. "
-        "Here both get the same depth; ours is the arm `loop`, lens blur and step of `paper`, and the U-Net of "
-        "`training/direct.py` has about as many multiplications.",
+        "On its iPhone test set the paper has 25.84 dB and 0.815 for direct regression, 28.235 dB and 0.908 for "
+        "its own method.\n"
+        "Here both get the same depth.\n"
+        "Ours is the arm `loop`, lens blur and step of `paper`; the U-Net of `training/direct.py` has about as "
+        "many multiplications.",
         tuple(
             Table(
                 f"At the full size, tested with {tested} depth",
@@ -151,11 +161,16 @@ FINDINGS = (
     Finding(
         "tried",
         "6. Ways to train that the paper does not have",
-        "For `edge`, whose shipped fit is plain L1 with averaged weights (EMA); each row adds or takes away one thing "
-        "(`training/tried.py`): pixels within 4 px of where the circle of confusion jumps by over a pixel count four "
-        "times; at half the aperture, what no light can reach must stay the photo (self-consistency, weight 1); scenes "
-        "come by the radius of their blur in the first half of the steps (a curriculum); L1 to the pictures of the "
-        "shipped `paper` networks besides (weight 0.5); the last weights instead of their average.",
+        "This is for `edge`, whose shipped fit is plain L1 with averaged weights (EMA).\n"
+        "Each row adds or removes one thing (`research/tried.py`):\n\n"
+        "- depth edges count four times: pixels within 4 px of where the circle of confusion jumps by over a "
+        "pixel;\n"
+        "- half the aperture leaves the photo alone: what no light can reach there must stay the photo "
+        "(self-consistency, weight 1);\n"
+        "- small blur first: in the first half of the steps scenes are sorted by the radius of their blur (a "
+        "curriculum);\n"
+        "- follows `paper`: also L1 to the pictures of the shipped `paper` networks (weight 0.5);\n"
+        "- last weights, no average: the last weights instead of their average.",
         tuple(
             Table(
                 f"{EDGE_LOOP}, tested with {tested} depth",

@@ -109,7 +109,7 @@ def _resized(values: NDArray, size: tuple[int, ...], filter_: Image.Resampling) 
 
 
 def main(
-    lens: Annotated[list[Path], typer.Option(help="A folder of the lens set; may be repeated.")],
+    lens: Annotated[list[Path], typer.Option(help="Folder of the lens set; may be repeated.")],
     variant: Variant = "edge",
     runtime: Runtime = "torch",
     artifacts: Artifacts = None,

@@ -28,7 +28,7 @@ def check_inputs(contract: Contract, inputs: Mapping[str, np.ndarray]) -> tuple[
     network = contract.network
     names = [tensor.name for tensor in contract.inputs]
     if set(inputs) != set(names):
-        raise InputError(f"{network}: inputs are {', '.join(inputs) or 'none'}, expected {', '.join(names)}")
+        raise InputError(f"{network}: got the inputs {', '.join(inputs) or 'none'}, expected {', '.join(names)}")
     for tensor in contract.inputs:
         array = inputs[tensor.name]
         if not isinstance(array, np.ndarray):

@@ -60,10 +60,10 @@ class Convention:
         size, mean, std, channels, output = (texts.get(name) for name in ("size", "mean", "std", "channels", "output"))
         for value, allowed in ((channels, CHANNELS), (output, OUTPUTS)):
             if value is not None and value not in allowed:
-                raise InputError(f"a depth model's '{value}' is unknown: choose {' or '.join(allowed)}")
+                raise InputError(f"unknown value '{value}' for the depth model: choose {' or '.join(allowed)}")
         found = cls(_size(size), _three(mean), _three(std), channels, output)
         if found.std is not None and 0.0 in found.std:
-            raise InputError("a depth model's std has a 0: pixels are divided by it")
+            raise InputError("the depth model's std must not contain 0, because pixels are divided by it")
         return found
 
     def over(self, other: "Convention") -> "Convention":
@@ -127,7 +127,7 @@ class DepthModel:
         if self._convention.output == "depth":
             if values.min() <= 0:
                 raise InputError(
-                    f"{self.path} gave depths down to {values.min():g}: metric depth is above 0; if near is large, "
+                    f"{self.path} gave depths down to {values.min():g}, but depth must be above 0: if near is large, "
                     "give --depth-model-output disparity"
                 )
             values = 1 / values
@@ -147,18 +147,18 @@ class DepthModel:
         values = raw[..., 0] if raw.ndim == 4 and raw.shape[3] == 1 else raw
         values = values.reshape(values.shape[-2:]) if values.ndim > 2 and values[..., 0, 0].size == 1 else values
         if values.ndim != 2 or min(values.shape) < 2:
-            raise InputError(f"{self.path} gave {raw.shape}: a depth model gives one map, height × width")
+            raise InputError(f"{self.path} gave an output of shape {raw.shape}, expected one map of height × width")
         values = values.astype(np.float64)
         if not np.isfinite(values).all():
-            raise InputError(f"{self.path} gave values that are not finite: check its size, mean and std")
+            raise InputError(f"{self.path} gave values that are not finite: check --depth-model-size, -mean and -std")
         if values.min() == values.max():
-            raise InputError(f"{self.path} gave {values.min():g} everywhere: check its size, mean and std")
+            raise InputError(f"{self.path} gave {values.min():g} everywhere: check --depth-model-size, -mean and -std")
         return values
 
     def _only(self, found: list[Any], what: str) -> Any:
         if len(found) != 1:
             names = ", ".join(each.name for each in found) or "none"
-            raise InputError(f"{self.path} has {len(found)} {what} ({names}): a depth model has one")
+            raise InputError(f"{self.path} has {len(found)} {what} ({names}), expected one")
         return found[0]
 
     def _checked_layout(self) -> bool:
@@ -168,9 +168,9 @@ class DepthModel:
         # A side that is no number is symbolic: it takes any.
         wanted = ((0, 1), (3 if last else 1, 3))
         if len(shape) != 4 or any(isinstance(shape[axis], int) and shape[axis] != side for axis, side in wanted):
-            raise InputError(f"{self.path} takes {shape}: a depth model takes one picture, (1, 3, height, width)")
+            raise InputError(f"{self.path} takes {shape}, expected one picture of shape (1, 3, height, width)")
         if kind not in DTYPES:
-            raise InputError(f"{self.path} takes {kind}: a depth model takes float, float16 or uint8 pixels")
+            raise InputError(f"{self.path} takes pixels of type {kind}, expected float, float16 or uint8")
         return last
 
     def _settled(self, told: Convention) -> tuple[Convention, tuple[str, ...]]:
@@ -181,19 +181,23 @@ class DepthModel:
                 {key.removeprefix(PREFIX): value for key, value in props.items() if key.startswith(PREFIX)}
             )
         except InputError as error:
-            raise InputError(f"{self.path}, in its metadata: {error}") from error
+            raise InputError(f"{self.path}: in its metadata, {error}") from error
         sides = self._input.shape[1:3] if self._channels_last else self._input.shape[2:]
         fixed = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
         found = told.over(stored).over(Convention(size=fixed, channels="rgb"))
         if found.size is None:
-            raise InputError(f"{self.path} takes any size: give --depth-model-size, as it was trained with")
+            raise InputError(
+                f"{self.path} takes any input size: give --depth-model-size with the size it was trained at"
+            )
         if fixed is not None and found.size != fixed:
-            raise InputError(f"{self.path} takes {fixed[0]}x{fixed[1]} alone, not {found.size[0]}x{found.size[1]}")
+            raise InputError(f"{self.path} takes {fixed[1]}x{fixed[0]} only, not {found.size[1]}x{found.size[0]}")
         if found.output is None:
-            raise InputError(f"{self.path} does not say which way its depth goes: give --depth-model-output")
+            raise InputError(
+                f"{self.path} does not say whether near is large: give --depth-model-output disparity or depth"
+            )
         notes = []
         if found.mean is None and found.std is None and DTYPES[self._input.type] != np.uint8:
-            notes.append(f"{self.path.name} does not say how pixels are normalised; it gets them from 0 to 1")
+            notes.append(f"{self.path.name} does not say how pixels are normalised; it gets pixels from 0 to 1")
         return found.over(Convention(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))), tuple(notes)
 
 
@@ -213,7 +217,7 @@ def _size(text: str | None) -> tuple[int, int] | None:
         return None
     width, height = parse_size(text)
     if not (2 <= width <= LONGEST and 2 <= height <= LONGEST):
-        raise InputError(f"a depth model's input size is from 2x2 to {LONGEST}x{LONGEST}, not {text}")
+        raise InputError(f"the depth model's input size must be from 2x2 to {LONGEST}x{LONGEST}, not {text}")
     return height, width
 
 
@@ -226,7 +230,9 @@ def _three(text: str | None) -> tuple[float, float, float] | None:
         numbers = []
     numbers = 3 * numbers if len(numbers) == 1 else numbers
     if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
-        raise InputError(f"a depth model's mean or std '{text}' is not three numbers, as 0.485,0.456,0.406 is, or one")
+        raise InputError(
+            f"the depth model's mean or std '{text}' must be one number or three, such as 0.485,0.456,0.406"
+        )
     return numbers[0], numbers[1], numbers[2]
 
 

@@ -32,14 +32,14 @@ def normalise_disparity(disparity: np.ndarray) -> np.ndarray:
     """
     values = np.asarray(disparity)
     if values.ndim != 2 or values.size == 0:
-        raise InputError(f"a depth map has height × width values; this one has the shape {values.shape}")
+        raise InputError(f"a depth map must have height × width values, but this one has the shape {values.shape}")
     if values.dtype.kind not in "biuf":
-        raise InputError(f"a depth map holds real numbers; this one holds {values.dtype}")
+        raise InputError(f"a depth map must hold real numbers, but this one holds {values.dtype}")
     if values.dtype not in (np.float32, np.float64):
         values = values.astype(np.float32)
     low, high = float(values.min()), float(values.max())
     if not math.isfinite(high - low):
-        raise InputError("the depth map holds values that are not finite (NaN or infinity): fill them first")
+        raise InputError("the depth map holds values that are not finite (NaN or infinity): fill them in first")
     shifted = values - low
     shifted *= 1.0 / (high - low + EPSILON)
     result = shifted.astype(np.float32, copy=False)
@@ -51,13 +51,14 @@ def focal_disparity_at(disparity: np.ndarray, x: float, y: float) -> float:
 
     Args:
         disparity: h×w.
-        x, y: from the top left corner, (0, 0), to the bottom right corner, (1, 1).
+        x: from 0 (left) to 1 (right).
+        y: from 0 (top) to 1 (bottom).
 
     Raises:
         InputError: the point lies outside the picture.
     """
     if not (0.0 <= x <= 1.0 and 0.0 <= y <= 1.0):
-        raise InputError(f"the focus point {x:g},{y:g} lies outside the picture: x and y go from 0 to 1")
+        raise InputError(f"the focus point {x:g},{y:g} lies outside the picture: x and y must be from 0 to 1")
     height, width = disparity.shape
     return float(disparity[min(int(y * height), height - 1), min(int(x * width), width - 1)])
 
@@ -114,11 +115,15 @@ def _read_numpy(path: Path, max_pixels: int) -> np.ndarray:
         if isinstance(loaded, np.lib.npyio.NpzFile):
             with loaded:
                 if len(loaded.files) != 1:
-                    raise InputError(f"{path} holds {', '.join(loaded.files) or 'nothing'}: a depth file is one array")
+                    raise InputError(
+                        f"{path} holds {', '.join(loaded.files) or 'nothing'}, but a depth file must be a single array"
+                    )
                 loaded = loaded[loaded.files[0]]
         values: np.ndarray = loaded
     except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
-        raise InputError(f"{path} is not a NumPy file with an array of numbers, or is cut off") from error
+        raise InputError(
+            f"{path} is not a NumPy file with an array of numbers, or is incomplete: write it again"
+        ) from error
     if values.ndim == 2:
         check_pixels(path, values.shape[1], values.shape[0], max_pixels)
     return values
@@ -131,7 +136,7 @@ def _read_picture(path: Path, max_pixels: int) -> np.ndarray:
             return np.asarray(image)
         channels = np.asarray(image.convert("RGB"))
     if not (channels == channels[:, :, :1]).all():
-        raise InputError(f"{path} is a coloured picture: a depth map is grey, with near = bright")
+        raise InputError(f"{path} is a colour picture: give a grey depth map with near = bright")
     return channels[:, :, 0]
 
 
@@ -147,10 +152,10 @@ def write_disparity(path: Path, disparity: np.ndarray) -> None:
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise InputError(f"{path} has no suffix of a depth map that can be written: use {', '.join(SUFFIXES)}")
+        raise InputError(f"{path}: this file type can't hold a depth map: use {', '.join(SUFFIXES)}")
     values = np.asarray(disparity, np.float32)
     if values.ndim != 2 or values.size == 0 or not (values.min() >= 0.0 and values.max() <= 1.0):
-        raise InputError(f"a disparity map to write has height × width values from 0 to 1, not {values.shape}")
+        raise InputError(f"a disparity map to write must have height × width values from 0 to 1, not {values.shape}")
     with replacing(path) as file:
         if suffix == ".npy":
             np.save(file, values)

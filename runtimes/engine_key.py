@@ -133,7 +133,9 @@ def from_entry(entry: manifest.Entry) -> EngineKey:
         )
         return EngineKey(Machine(**key["machine"]), str(key["onnx_sha256"]), profiles, dict(key["flags"]))
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{entry.path} has no readable key in the manifest ({error}): build it again") from error
+        raise InputError(
+            f"the manifest has no readable key for {entry.path} ({error}): build the engine again"
+        ) from error
 
 
 def _size(value: Any) -> Size:

@@ -38,7 +38,7 @@ def aperture_from_f_number(n: float) -> float:
         InputError: n is less than `N_MIN` or not finite.
     """
     if not (math.isfinite(n) and n >= N_MIN):
-        raise InputError(f"the f-number is a number from {N_MIN:g} up, not {n:g}")
+        raise InputError(f"the f-number must be {N_MIN:g} or more, not {n:g}")
     return N_MIN / n
 
 
@@ -62,7 +62,9 @@ class Harness:
         halo = max(HALO[runtime.variant, network] for network in ("lens_blur", "upsample"))
         smallest = max(MIN_SIZE, 2 * halo + ALIGNMENT)
         if tile is not None and (tile < smallest or tile % ALIGNMENT):
-            raise InputError(f"tile is a multiple of {ALIGNMENT} from {smallest} up for {runtime.variant}, not {tile}")
+            raise InputError(
+                f"tile must be a multiple of {ALIGNMENT}, and at least {smallest} for {runtime.variant}, not {tile}"
+            )
         self._runtime = runtime
         self._tile = tile
 
@@ -95,7 +97,8 @@ class Harness:
         `onnx`) up to `runtimes.refocuser.FEATURES_BYTES`. The picture is the same, to rounding.
 
         Args:
-            pixels, disparity: as in `refocus`; they must not be changed while the result is used.
+            pixels: as in `refocus`; it must not be changed while the result is used.
+            disparity: as in `refocus`; it must not be changed either.
 
         Raises:
             InputError: pixels of another shape or dtype, or a depth map of the wrong size.
@@ -154,7 +157,7 @@ class Harness:
 def _check_pixels(pixels: np.ndarray) -> None:
     if pixels.ndim != 3 or pixels.shape[2] != 3 or pixels.size == 0 or pixels.dtype not in (np.uint8, np.uint16):
         raise InputError(
-            f"a photo is an array of height × width × 3 of uint8 or uint16, not {pixels.shape} of {pixels.dtype}"
+            f"a photo must be a uint8 or uint16 array of height × width × 3, not {pixels.shape} of {pixels.dtype}"
         )
 
 
@@ -162,7 +165,7 @@ def _check_disparity(disparity: np.ndarray, pixels: np.ndarray) -> None:
     """Raise InputError unless `disparity` is a map in [0, 1] that can show the whole photo."""
     if disparity.ndim != 2 or disparity.size == 0 or disparity.dtype.kind not in "biuf":
         raise InputError(
-            f"a depth map is an array of height × width real numbers, not {disparity.shape} of {disparity.dtype}"
+            f"a depth map must be an array of height × width real numbers, not {disparity.shape} of {disparity.dtype}"
         )
     if not (float(disparity.min()) >= 0.0 and float(disparity.max()) <= 1.0):  # NaN fails both
         raise InputError("the depth map must hold finite values from 0 to 1: pass it through normalise_disparity")
@@ -172,6 +175,6 @@ def _check_disparity(disparity: np.ndarray, pixels: np.ndarray) -> None:
     square = disparity.shape == (DEPTH_SIZE, DEPTH_SIZE)
     if not (square or rounded or max(ratio, 1 / ratio) <= 1 + ASPECT_TOLERANCE):
         raise InputError(
-            f"wrong-sized depth map: {map_width}×{map_height} does not show a photo of {width}×{height}; "
-            f"give one of the same aspect ratio, or of {DEPTH_SIZE}×{DEPTH_SIZE}"
+            f"the depth map of {map_width}×{map_height} does not fit the photo of {width}×{height}: "
+            f"give one with the same aspect ratio, or of {DEPTH_SIZE}×{DEPTH_SIZE}"
         )

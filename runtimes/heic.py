@@ -63,11 +63,13 @@ def heic_map(path: Path) -> np.ndarray:
     """
     depth = heic_depth(path)
     if depth is None:
-        raise InputError(f"{path} holds no depth: take a photo in the phone's portrait mode")
+        raise InputError(f"{path} has no depth in it: take the photo in the phone's portrait mode")
     kind = (depth.info.get("metadata") or {}).get("representation_type")
     if kind not in DISPARITY_KINDS:
-        raise InputError(f"{path} holds depth of kind {kind}; only inverse depth and disparity (0, 1) are read")
+        raise InputError(
+            f"{path} holds depth of kind {kind}, but only kinds 0 (inverse depth) and 1 (disparity) can be read"
+        )
     try:
         return np.asarray(depth.to_pillow()).astype(np.float32)
     except (ValueError, OSError, RuntimeError) as error:
-        raise InputError(f"{path}: its depth is broken: {' '.join(str(error).split())}") from error
+        raise InputError(f"{path}: the depth in it can't be read: {' '.join(str(error).split())}") from error

@@ -36,7 +36,7 @@ def check_file(path: Path) -> None:
     """Raise InputError unless `path` is a file with something in it that can be read."""
     try:
         if path.is_dir():
-            raise InputError(f"{path} is a folder: name a file in it")
+            raise InputError(f"{path} is a folder: give a file name")
         if not path.exists():
             raise InputError(f"{path} does not exist: check the name")
         if path.is_file() and path.stat().st_size == 0:
@@ -51,8 +51,8 @@ def check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:
     """Raise InputError if a picture of this size has more than `max_pixels`."""
     if width * height > max_pixels:
         raise InputError(
-            f"{path} says that it is {width}×{height}, {width * height / 1e6:.0f} megapixels; "
-            f"at most {max_pixels / 1e6:g} are read: make it smaller"
+            f"{path} has {width}×{height} pixels ({width * height / 1e6:.0f} megapixels), "
+            f"but at most {max_pixels / 1e6:g} megapixels are read: make it smaller"
         )
 
 
@@ -74,7 +74,7 @@ def opened_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.
         try:
             image = _open(path)
         except UnidentifiedImageError as error:
-            raise InputError(f"{path} is not an image in a format that is read here ({', '.join(FORMATS)})") from error
+            raise InputError(f"{path} is not an image in a supported format ({', '.join(FORMATS)})") from error
         except DECODING_ERRORS as error:
             raise InputError(f"{path} can't be opened as an image: {one_line(error)}") from error
         with image:

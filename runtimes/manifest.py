@@ -167,7 +167,7 @@ def find(
     what = ["any size" if size is None else f"{size[0]}x{size[1]}", *(f"{key} {more[key]}" for key in more)]
     command = export_command(folder, variant=variant, runtime=runtime, shape=shape, precision=precision)
     name = f"{runtime} artefact of {variant} {network} ({precision}, {', '.join(what)})"
-    raise MissingError(f"no {name} in {folder}: {remedy(command, runtime)}")
+    raise MissingError(f"there is no {name} in {folder}: {remedy(command, runtime)}")
 
 
 def verify(folder: Path, entry: Entry) -> Path:
@@ -186,7 +186,7 @@ def verify(folder: Path, entry: Entry) -> Path:
     try:
         found = file_sha256(path)
     except FileNotFoundError:
-        raise MissingError(f"{path} is in the manifest but not on disk: {remedy(command, entry.runtime)}") from None
+        raise MissingError(f"{path} is in the manifest but does not exist: {remedy(command, entry.runtime)}") from None
     if found != entry.sha256:
         raise MismatchError(
             f"{path} has SHA-256 {found[:12]}…, the manifest says {entry.sha256[:12]}…: rebuild it with `{command}`"

@@ -14,27 +14,48 @@ if TYPE_CHECKING:
     from deeplens.runtimes.depth_model import Convention, DepthModel
 
 Artifacts = Annotated[
-    Path | None, typer.Option("--artifacts", metavar="DIR", show_default="artifacts", help="Folder with the artefacts.")
+    Path | None,
+    typer.Option(
+        "--artifacts",
+        metavar="DIR",
+        show_default="./artifacts, else the user's, else those in the package",
+        help="Folder of the artefacts (exported network files).",
+    ),
 ]
 Weights = Annotated[
-    str, typer.Option("--weights", metavar="W", help="Of torch: shipped, initial (untrained), or a file or folder.")
+    str,
+    typer.Option(
+        "--weights", metavar="WEIGHTS", help="Weights for PyTorch: shipped, initial (untrained), a file or a folder."
+    ),
 ]
-Variant = Annotated[str, typer.Option("--variant", metavar="V", help=f"One of {', '.join(VARIANTS)}.")]
+Variant = Annotated[
+    str, typer.Option("--variant", metavar="VARIANT", help=f"Variant of the networks: {' or '.join(VARIANTS)}.")
+]
 Runtime = Annotated[
     str,
     typer.Option(
         "--runtime",
-        metavar="R",
-        help=f"{AUTO} or one of {', '.join(RUNTIMES)}; {AUTO} takes the first that is installed and has artefacts.",
+        metavar="RUNTIME",
+        help=f"Runtime that computes the networks: {', '.join(RUNTIMES)}, or {AUTO}: the first that can.",
     ),
 ]
 Precision = Annotated[
     str | None,
-    typer.Option("--precision", metavar="P", show_default="fp32, fp16 on trt and coreml", help="Of the artefacts."),
+    typer.Option(
+        "--precision",
+        metavar="PRECISION",
+        show_default="fp32, fp16 on trt and coreml",
+        help="Precision of the artefacts.",
+    ),
 ]
 PlanFile = Annotated[
     Path | None,
-    typer.Option("--plan", metavar="FILE", show_default="the shipped one", help="Precision plan for int8 and mixed."),
+    typer.Option(
+        "--plan",
+        metavar="FILE",
+        show_default="the shipped one",
+        help="Precision plan; used with precision int8 or mixed.",
+    ),
 ]
 
 
@@ -50,30 +71,53 @@ def weights_from(text: str) -> Path | Literal["shipped", "initial"]:
         return "initial"
     path = Path(text)
     if not path.exists():
-        raise MissingError(f"no weights at {text}: give 'shipped', 'initial', a safetensors file or a folder of them")
+        raise MissingError(
+            f"there are no weights at {text}: give 'shipped', 'initial', a safetensors file or a folder of such files"
+        )
     return path
 
 
 DepthModelFile = Annotated[
     Path | None,
-    typer.Option("--depth-model", metavar="FILE", help="An ONNX model that gives the depth in place of the network."),
+    typer.Option(
+        "--depth-model", metavar="FILE", help="ONNX model that predicts depth, used instead of the built-in network."
+    ),
 ]
 DepthModelSize = Annotated[
     str | None, typer.Option("--depth-model-size", metavar="WxH", help="Input size of the depth model.")
 ]
 DepthModelMean = Annotated[
     str | None,
-    typer.Option("--depth-model-mean", metavar="R,G,B", help="Taken from its pixels in 0..1; 0.485,0.456,0.406 often."),
+    typer.Option(
+        "--depth-model-mean",
+        metavar="R,G,B",
+        help="Subtracted from the depth model's input (pixels 0 to 1); often 0.485,0.456,0.406.",
+    ),
 ]
 DepthModelStd = Annotated[
-    str | None, typer.Option("--depth-model-std", metavar="R,G,B", help="Divides them; 0.229,0.224,0.225 often.")
+    str | None,
+    typer.Option(
+        "--depth-model-std",
+        metavar="R,G,B",
+        help="The depth model's input is then divided by this; often 0.229,0.224,0.225.",
+    ),
 ]
 DepthModelChannels = Annotated[
-    str | None, typer.Option("--depth-model-channels", metavar="ORDER", help="rgb or bgr.", show_default="rgb")
+    str | None,
+    typer.Option(
+        "--depth-model-channels",
+        metavar="ORDER",
+        help="Channel order of the depth model's input: rgb or bgr.",
+        show_default="rgb",
+    ),
 ]
 DepthModelOutput = Annotated[
     str | None,
-    typer.Option("--depth-model-output", metavar="KIND", help="disparity (near = large) or depth (far = large)."),
+    typer.Option(
+        "--depth-model-output",
+        metavar="KIND",
+        help="What the depth model gives: disparity (near = large) or depth (far = large).",
+    ),
 ]
 
 
@@ -102,6 +146,8 @@ def depth_model_from(path: Path | None, **told: str | None) -> DepthModelChoice 
     if path is None:
         for name, value in told.items():
             if value is not None:
-                raise InputError(f"--depth-model-{name} tells of a model that is not named: give --depth-model FILE")
+                raise InputError(
+                    f"--depth-model-{name} describes a depth model, but none was named: give --depth-model FILE too"
+                )
         return None
     return DepthModelChoice(path, Convention.parsed(told))

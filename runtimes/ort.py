@@ -96,7 +96,7 @@ class OnnxSession(Session):
 
     def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
         if self._session is None:
-            raise InputError(f"{self._contract.network}: this session is closed; open the network again")
+            raise InputError(f"{self._contract.network}: this session is closed: open the network again")
         check_inputs(self._contract, inputs)
 
     def close(self) -> None:

@@ -114,9 +114,9 @@ def read_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
         notes: list[str] = []
         frames = frame_count(path)
         if frames > 1:
-            notes.append(f"{path.name} has {frames} frames or pages; the first is used")
+            notes.append(f"{path.name} has {frames} frames or pages; only the first is used")
         if image.mode in ("RGB", "RGBA") and image.format != "TIFF" and _sixteen_bit(path):
-            notes.append(f"{path.name} has 16 bits a colour channel; it is read at 8")
+            notes.append(f"{path.name} has 16 bits per colour channel; it is read with 8")
         return _upright(image, str(path), notes)
 
 
@@ -153,7 +153,7 @@ def _upright(image: Image.Image, name: str, notes: list[str]) -> Photo:
     try:
         ImageOps.exif_transpose(image, in_place=True)
     except Exception as error:  # a camera's EXIF can be broken in any way; none is a reason to refuse the photo
-        notes.append(f"the orientation can't be read; the photo is used as it lies ({type(error).__name__})")
+        notes.append(f"the orientation can't be read; the photo is not turned ({type(error).__name__})")
     exif = _exif(image, notes)
     if image.mode.startswith("I") or image.mode == "F":
         return Photo(_grey_16_bit(name, image), None, exif, tuple(notes))
@@ -178,7 +178,7 @@ def _exif(image: Image.Image, notes: list[str]) -> bytes | None:
         exif.pop(ExifTags.Base.Orientation, None)
         return exif.tobytes() if exif else None
     except Exception as error:  # as above
-        notes.append(f"EXIF is broken and left out ({type(error).__name__})")
+        notes.append(f"the EXIF data is broken and left out ({type(error).__name__})")
         return None
 
 
@@ -187,10 +187,12 @@ def _grey_16_bit(name: str, image: Image.Image) -> np.ndarray:
     values = np.asarray(image)
     if image.mode == "F":
         if not (values.min() >= 0.0 and values.max() <= 1.0):
-            raise InputError(f"{name} holds floating point values beyond 0 to 1: scale them, or save it with 16 bits")
+            raise InputError(
+                f"{name} holds floating point values outside 0 to 1: scale them, or save the photo with 16 bits"
+            )
         values = np.rint(values * np.float32(65535.0))
     elif values.min() < 0 or values.max() > 65535:
-        raise InputError(f"{name} holds integers beyond 16 bits: save it with 8 or 16 bits a channel")
+        raise InputError(f"{name} holds integers of more than 16 bits: save the photo with 8 or 16 bits a channel")
     return np.repeat(values.astype(np.uint16)[:, :, None], 3, axis=2)
 
 
@@ -255,16 +257,16 @@ def write_photo(path: Path, photo: Photo | np.ndarray) -> tuple[str, ...]:
     """
     path = Path(path)
     if path.suffix.lower() not in WRITERS:
-        raise InputError(f"{path} has no suffix of a picture that can be written: use {', '.join(WRITERS)}")
+        raise InputError(f"{path}: this file type can't be written: use {', '.join(WRITERS)}")
     form, options = WRITERS[path.suffix.lower()]
     if isinstance(photo, np.ndarray):
         photo = Photo(photo)
     notes = []
     if photo.pixels.dtype == np.uint16:
-        notes.append(f"{path.name} is written with 8 bits a channel; the photo has 16")
+        notes.append(f"{path.name} is written with 8 bits per channel; the photo has 16")
     image = photo.image
     if photo.alpha is not None and form == "JPEG":
-        notes.append(f"{path.name} has no transparency, as JPEG has none: use .png or .webp to keep it")
+        notes.append(f"{path.name} loses its transparency, because JPEG has none: use .png or .webp to keep it")
         image = image.convert("RGB")
     if photo.exif is not None and form != "TIFF":
         options = {**options, "exif": photo.exif}

@@ -47,7 +47,9 @@ def embedded_map(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     xmp = Xmp(path)
     content = _gdepth(xmp, path) or _dynamic(xmp)
     if content is None:
-        raise InputError(f"{path} holds no depth: take a photo in the phone's portrait mode, or give --depth FILE")
+        raise InputError(
+            f"{path} has no depth in it: take the photo in the phone's portrait mode, or give --depth FILE"
+        )
     return _inverse(_decoded(content, path, max_pixels), xmp, path)
 
 
@@ -73,7 +75,7 @@ def _gdepth(xmp: Xmp, path: Path) -> bytes | None:
     try:
         return base64.b64decode("".join(text.split()), validate=True)
     except binascii.Error as error:
-        raise InputError(f"{path}: its GDepth:Data is not base64: {error}") from error
+        raise InputError(f"{path}: GDepth:Data is not base64: {error}") from error
 
 
 def _dynamic(xmp: Xmp) -> bytes | None:
@@ -94,7 +96,7 @@ def _decoded(content: bytes, path: Path, max_pixels: int) -> np.ndarray:
             deep = upright.mode.startswith("I")
             return np.asarray(upright if deep else upright.convert("L"), np.float32) / (65535 if deep else 255)
     except DECODING_ERRORS as error:
-        raise InputError(f"{path}: its depth is no JPEG or PNG that can be read: {error}") from error
+        raise InputError(f"{path}: the depth in it can't be read as JPEG or PNG: {error}") from error
 
 
 def _inverse(values: np.ndarray, xmp: Xmp, path: Path) -> np.ndarray:
@@ -104,11 +106,13 @@ def _inverse(values: np.ndarray, xmp: Xmp, path: Path) -> np.ndarray:
     if form == "rangeinverse":
         return 1 - values
     if form != "rangelinear":
-        raise InputError(f"{path}: its depth has the format {form}; RangeInverse and RangeLinear are read")
+        raise InputError(
+            f"{path}: the depth in it has the format {form}, but only RangeInverse and RangeLinear can be read"
+        )
     try:
         near, far = (float(xmp.value(namespace, name) or "") for name in ("Near", "Far"))
     except ValueError as error:
-        raise InputError(f"{path}: its depth does not say Near and Far") from error
+        raise InputError(f"{path}: the depth in it has no Near and Far values") from error
     if not 0 < near < far < float("inf"):
-        raise InputError(f"{path}: its depth goes from Near {near:g} to Far {far:g}: that is no range")
+        raise InputError(f"{path}: the depth in it goes from Near {near:g} to Far {far:g}, which is not a valid range")
     return 1 / (near + values * (far - near))

@@ -42,7 +42,7 @@ class TorchSession(Session):
         import torch
 
         if self._closed:
-            raise InputError(f"{self._contract.network}: this session is closed; open the network again")
+            raise InputError(f"{self._contract.network}: this session is closed: open the network again")
         check_inputs(self._contract, inputs)
         dtype = next(self.module.parameters()).dtype
         # Copies, so that no output can be a view of the caller's array.

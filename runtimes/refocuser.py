@@ -83,7 +83,7 @@ class Refocuser:
             ("focus_range", focus_range),
         ):
             if not 0.0 <= value <= 1.0:
-                raise InputError(f"{name} goes from 0 to 1, not {value:g}")
+                raise InputError(f"{name} must be from 0 to 1, not {value:g}")
         levels, pictures = self._levels, self._pictures
         depths = signed_depth_levels(
             self._disparity,
@@ -250,7 +250,7 @@ def _upsampled(blurred: Source, size: tuple[int, int], rows: Span, columns: Span
 def check_result(network: str, runtime: str, result: np.ndarray, shape: tuple[int, ...]) -> None:
     """Raise MismatchError unless `result` has `shape` and only finite values."""
     if result.shape != shape:
-        raise MismatchError(f"{network} on {runtime} gave {result.shape} where {shape} is due: export it again")
+        raise MismatchError(f"{network} on {runtime} gave the shape {result.shape}, expected {shape}: export it again")
     if not np.isfinite(result.sum()):  # one fast pass that NaN and infinity survive
         raise MismatchError(f"{network} on {runtime} gave values that are not finite: use another precision or runtime")
 

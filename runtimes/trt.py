@@ -37,9 +37,11 @@ class Pending:
         """
         lane, self._lane = self._lane, None
         if lane is None:
-            raise InputError(f"{self._session.describe().network}: the result of this run was taken before")
+            raise InputError(
+                f"{self._session.describe().network}: the result of this run was already taken: start another run"
+            )
         if self._session.closed:
-            raise InputError(f"{self._session.describe().network}: this session is closed; open the network again")
+            raise InputError(f"{self._session.describe().network}: this session is closed: open the network again")
         try:
             return lane.take()
         finally:
@@ -94,7 +96,7 @@ class TrtSession(Session):
             lane = self._free.get_nowait()
         except Empty:
             raise InputError(
-                f"{self._contract.network}: {len(self._all)} runs are in flight: take a result first, or open the "
+                f"{self._contract.network}: {len(self._all)} runs are in progress: take a result first, or open the "
                 "runtime with a larger in_flight"
             ) from None
         return self._started(lane, size, inputs)
@@ -113,7 +115,7 @@ class TrtSession(Session):
 
     def _checked(self, inputs: Mapping[str, np.ndarray]) -> Size:
         if self._engine is None:
-            raise InputError(f"{self._contract.network}: this session is closed; open the network again")
+            raise InputError(f"{self._contract.network}: this session is closed: open the network again")
         size = check_inputs(self._contract, inputs)
         if self._engine.profile(size) is None:
             takes = ", ".join(str(each) for each in self._engine.profiles)
@@ -226,7 +228,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
         """
         library = next((each for each in LIBRARIES if each == name), None)
         if library is None:
-            raise MissingError(f"there is no library '{name}'")
+            raise MissingError(f"the library '{name}' is not known")
         if library not in self._libraries:
             module = None if self._modules is None else self._modules[library]
             self._libraries[library] = TensorRt(library, module)

@@ -105,7 +105,7 @@ class _Level:
         self._stream = stream
         self._context, self._captures = engine.api.context(engine.engine, graphs=graphs)
         if not self._context.set_optimization_profile_async(index, stream.handle):
-            raise MismatchError(f"{self._contract.network}: profile {index} is refused ({engine.api.reason()})")
+            raise MismatchError(f"{self._contract.network}: TensorRT refuses profile {index} ({engine.api.reason()})")
         stream.wait()
         self._reason = engine.api.reason
         tensors = (*engine.contract.inputs, *engine.contract.outputs)
@@ -174,17 +174,17 @@ class _Level:
             for tensor in self._contract.inputs:
                 if not self._context.set_input_shape(tensor.name, tensor.shape(*size)):
                     raise MismatchError(
-                        f"{network}: {tensor.name} of {tensor.shape(*size)} is refused ({self._reason()})"
+                        f"{network}: TensorRT refuses {tensor.name} of shape {tensor.shape(*size)} ({self._reason()})"
                     )
             for tensor in self._contract.outputs:
                 found, due = tuple(self._context.get_tensor_shape(tensor.name)), tensor.shape(*size)
                 if found != due:
-                    raise MismatchError(f"{network}: the engine gives {tensor.name} as {found} where {due} is due")
+                    raise MismatchError(f"{network}: the engine gives {tensor.name} as {found}, expected {due}")
             self._size = size
         for name, buffer in self._device.items():
             if self._addresses.get(name) != buffer.address:
                 if not self._context.set_tensor_address(name, buffer.address):
-                    raise MismatchError(f"{network}: the address of {name} is refused ({self._reason()})")
+                    raise MismatchError(f"{network}: TensorRT refuses the address of {name} ({self._reason()})")
                 self._addresses[name] = buffer.address
 
     def _execute(self) -> None:

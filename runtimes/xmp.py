@@ -60,18 +60,20 @@ class Xmp:
         items, end = [], len(self._data)
         for name, length in reversed(listed[1:]):  # the first is the photo itself
             if not 0 <= length <= end:
-                raise InputError(f"{self._path} lists a file of {length} bytes that it does not hold: it was cut off")
+                raise InputError(
+                    f"{self._path} lists a file of {length} bytes that is not in it: it is incomplete, copy it again"
+                )
             items.append(Item(name, self._data[end - length : end]))
             end -= length
         return items[::-1]
 
     def _parsed(self, packet: bytes) -> ElementTree.Element:
         if b"<!DOCTYPE" in packet or b"<!ENTITY" in packet:
-            raise InputError(f"{self._path} has XMP with entities of its own, which is not read")
+            raise InputError(f"{self._path} has XMP that defines its own entities, which is not supported")
         try:
             return ElementTree.fromstring(packet.strip(b"\0 \r\n\t"))
         except ElementTree.ParseError as error:
-            raise InputError(f"{self._path} has XMP that is not XML: {error}") from error
+            raise InputError(f"{self._path} has XMP that is not valid XML: {error}") from error
 
 
 def _item(element: ElementTree.Element) -> tuple[str, int] | None:

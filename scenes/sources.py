@@ -85,7 +85,9 @@ def shipped(split: str, root: Path = Path("data")) -> Sources:
         path = entry.target(root)
         if entry.kind in found and entry.split == split and path is not None:
             if not path.is_file():
-                raise MissingError(f"{path} is missing: run `make data` (python -m deeplens.scenes.fetch --out {root})")
+                raise MissingError(
+                    f"{path} does not exist: run `make data` (python -m deeplens.scenes.fetch --out {root})"
+                )
             found[entry.kind].append(path)
     photos, subjects, cutouts = (tuple(sorted(found[kind])) for kind in ("photo", "subject", "cutout"))
     return Sources(backgrounds=photos, cutouts=cutouts, subjects=subjects)
@@ -120,7 +122,7 @@ def load_cutout(path: Path) -> NDArray[np.uint8]:
         raise InputError(_no_alpha(path))
     rows, columns = (np.flatnonzero(alpha.any(axis=axis)) for axis in (1, 0))
     if not rows.size:
-        raise InputError(f"{path}: the cut-out is empty (alpha is 0 everywhere): remove it or mend its mask")
+        raise InputError(f"{path}: the cut-out is empty (alpha is 0 everywhere): delete it or correct its mask")
     inside = (slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1))
     return np.dstack((pixels[inside], alpha[inside]))
 
@@ -145,11 +147,11 @@ def _images(root: Path, *, alpha: bool = False) -> tuple[Path, ...]:
                 with Image.open(mask_path) as mask:
                     _check_size(mask_path, _upright_size(mask), size)
         except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-            raise InputError(f"{path}: not a readable image ({error}): replace or remove it") from error
+            raise InputError(f"{path} can't be read as an image ({error}): replace or delete it") from error
         if alpha and mask_path is None and not transparent:
             raise InputError(_no_alpha(path))
     if not paths:
-        raise InputError(f"{root} holds no images ({', '.join(SUFFIXES)}): give another folder")
+        raise InputError(f"{root} has no images ({', '.join(SUFFIXES)}): give another folder")
     return tuple(paths)
 
 
@@ -170,7 +172,7 @@ def _upright_size(picture: Image.Image) -> tuple[int, int]:
 def _check_size(mask: Path, size: tuple[int, ...], expected: tuple[int, ...]) -> None:
     """Both as (width, height)."""
     if size != expected:
-        raise InputError(f"{mask}: the mask is {size}, its picture {expected}: make them equal")
+        raise InputError(f"{mask} has size {size}, but its picture has {expected}: make them the same size")
 
 
 def _no_alpha(path: Path) -> str:

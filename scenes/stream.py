@@ -83,11 +83,13 @@ class StoredScenes(Dataset[Sample]):
         self.config, self.depth, self.seed = config, depth, seed
         self.paths = sorted(folder.glob("?????.npz"))
         if not self.paths:
-            raise MissingError(f"{folder} holds no scenes: write them with training.stream.write_scenes")
+            raise MissingError(f"{folder} has no scenes: write them with python -m deeplens.scenes.stream")
         self.predicted: np.ndarray | None = None
         if depth == "predicted":
             if not (folder / "predicted.npy").is_file():
-                raise MissingError(f"{folder} holds no predicted depth: write it with training.ablations")
+                raise MissingError(
+                    f"{folder} has no predicted depth: write it with python -m deeplens.research.ablations"
+                )
             self.predicted = np.load(folder / "predicted.npy", mmap_mode="r")
 
     def scene(self, index: int) -> Scene:
@@ -158,10 +160,12 @@ def load_scene(path: Path) -> Scene:
 
 
 def main(
-    out: Annotated[Path, typer.Option(help="Folder of the set; what is there is kept.")],
-    split: Annotated[str, typer.Option(help="Whose photos and cut-outs: train, val, test or calibration.")] = "test",
-    count: Annotated[int, typer.Option(min=1, help="Scenes.")] = TEST_SCENES,
-    seed: Annotated[int, typer.Option(help="Seed of the scenes.")] = TEST_SEED,
+    out: Annotated[Path, typer.Option(help="Output folder of the set; scenes that are already there are kept.")],
+    split: Annotated[
+        str, typer.Option(help="Split whose photos and cut-outs are used: train, val, test or calibration.")
+    ] = "test",
+    count: Annotated[int, typer.Option(min=1, help="Number of scenes.")] = TEST_SCENES,
+    seed: Annotated[int, typer.Option(help="Seed of the random scenes.")] = TEST_SEED,
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
 ) -> None:
     """Write scenes of the test split's kind (640 pixels, one step, photographic cut-outs) as a set of files."""

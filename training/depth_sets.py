@@ -96,7 +96,7 @@ class MixedDepth(Dataset[Sample]):
             InputError: no sets, or a share outside [0, 1].
         """
         if not (sets and 0.0 <= share <= 1.0):
-            raise InputError("mixing takes at least one set, and a share from 0 to 1")
+            raise InputError("mixing needs at least one set, and a share from 0 to 1")
         self.stream, self.sets, self.seed, self.share, self.augment = stream, tuple(sets), seed, share, augment
 
     def __getitem__(self, index: int) -> Sample:
@@ -123,7 +123,7 @@ def parse_sets(depth: Iterable[str], segmentation: Iterable[Path]) -> tuple[Exam
     for text in depth:
         kind, _, folder = text.partition(":")
         if kind not in KINDS or not folder:
-            raise InputError(f"'{text}' is not KIND:DIR: kinds are {', '.join(KINDS)}")
+            raise InputError(f"'{text}' is not KIND:DIR, where KIND is one of {', '.join(KINDS)}")
         sets.append(ExampleSet(text, KINDS[kind](Path(folder))))
     for place in segmentation:
         pairs = find_pairs(place, ("mask",))
@@ -218,7 +218,7 @@ def _read_pair(pair: Pair, role: Role) -> Example:
     values = read_map(pair.label)
     disparity = inverse_of(values) if role == "depth" else known_disparity(values)
     if not np.isfinite(disparity).any():
-        raise InputError(f"{pair.label} holds no {role} that is known: remove it")
+        raise InputError(f"{pair.label} has no valid {role} value: remove it from the set")
     return Example(_picture(pair.picture), disparity)
 
 
@@ -261,7 +261,9 @@ def read_calibration(path: Path) -> dict[str, float]:
             "f": float(lines["cam0"].strip("[ ").split()[0]),
         }
     except (KeyError, ValueError, IndexError) as error:
-        raise InputError(f"{path} is no calib.txt of Middlebury: no doffs, baseline or cam0 ({error})") from error
+        raise InputError(
+            f"{path} is not a Middlebury calib.txt: doffs, baseline or cam0 is missing ({error})"
+        ) from error
 
 
 def _picture(path: Path) -> NDArray[np.uint8]:
@@ -276,7 +278,7 @@ def _h5(path: Path):  # type: ignore[no-untyped-def]  # h5py has no types
     try:
         return h5py.File(path, "r")
     except OSError as error:
-        raise InputError(f"{path} is no HDF5 file, as NYU's labelled .mat is: {error}") from error
+        raise InputError(f"{path} is not an HDF5 file, but NYU's labelled .mat is one: {error}") from error
 
 
 # --- What each kind finds in a folder
@@ -287,7 +289,9 @@ def _folder(role: Role | None, root: Path) -> tuple[Callable[[], Example], ...]:
     for pair in find_pairs(root, ("disparity", "depth")):
         told = role or pair.role
         if told is None:
-            raise InputError(f"{pair.label} does not say which way it goes: give disparity:{root} or depth:{root}")
+            raise InputError(
+                f"{pair.label} may be disparity or depth: name the set as disparity:{root} or depth:{root}"
+            )
         readers.append(partial(_read_pair, pair, told))
     return tuple(readers)
 
@@ -295,7 +299,9 @@ def _folder(role: Role | None, root: Path) -> tuple[Callable[[], Example], ...]:
 def _middlebury(root: Path) -> tuple[Callable[[], Example], ...]:
     scenes = sorted(path.parent for path in root.rglob("disp0.pfm") if (path.parent / "im0.png").is_file())
     if not scenes:
-        raise InputError(f"{root} holds no folder with im0.png and disp0.pfm, as Middlebury's scenes are")
+        raise InputError(
+            f"{root} has no folder with im0.png and disp0.pfm, as Middlebury scenes have: give another folder"
+        )
     return tuple(partial(_read_middlebury, scene) for scene in scenes)
 
 
@@ -304,7 +310,9 @@ def _nyu(root: Path) -> tuple[Callable[[], Example], ...]:
     for path in sorted(root.rglob("*.mat")):
         with _h5(path) as stored:
             if "images" not in stored or "depths" not in stored:
-                raise InputError(f"{path} has no images and depths, as NYU's labelled .mat has: give another folder")
+                raise InputError(
+                    f"{path} lacks the arrays 'images' and 'depths' of NYU's labelled .mat: give another file"
+                )
             readers += [partial(_read_nyu_mat, path, index) for index in range(len(stored["depths"]))]
     return tuple(readers) or _folder("depth", root)
 
@@ -313,7 +321,7 @@ def _portrait(root: Path) -> tuple[Callable[[], Example], ...]:
     suffixes = (".heic", ".heif", ".jpg", ".jpeg")
     paths = [path for path in sorted(root.rglob("*")) if path.suffix.lower() in suffixes and holds_depth(path)]
     if not paths:
-        raise InputError(f"{root} holds no HEIC or JPEG with depth in it: photos of a phone's portrait mode do")
+        raise InputError(f"{root} has no HEIC or JPEG with depth: give photos taken in a phone's portrait mode")
     return tuple(partial(_read_portrait, path) for path in paths)
 
 

@@ -142,19 +142,19 @@ def load_weights(network: nn.Module, path: Path) -> None:
     try:
         network.load_state_dict(load_file(path))
     except (SafetensorError, OSError, RuntimeError) as error:
-        raise InputError(f"{path} does not hold the weights of this network: train it again") from error
+        raise InputError(f"{path} does not hold the weights of this network: train the network again") from error
 
 
 def main(
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = DirectConfig.steps,
-    batch: Annotated[int, typer.Option(min=1, help="Scenes a step.")] = DirectConfig.batch,
+    steps: Annotated[int, typer.Option(min=1, help="Total number of optimiser steps.")] = DirectConfig.steps,
+    batch: Annotated[int, typer.Option(min=1, help="Scenes in each step.")] = DirectConfig.batch,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = DirectConfig.learning_rate,
     seed: Annotated[int, typer.Option(help="Seed of the scenes.")] = 0,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/direct"),
+    out: Annotated[Path, typer.Option(help="Output folder of the run.")] = Path("runs/direct"),
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make scenes.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads on a CPU.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
+    workers: Annotated[int, typer.Option(min=0, help="Number of processes that make scenes.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Fit the U-Net of direct regression on synthetic scenes."""
     config = DirectConfig(steps=steps, batch=batch, learning_rate=learning_rate, seed=seed)

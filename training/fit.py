@@ -127,9 +127,11 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
     config, checkpoint = task.config, out / "checkpoint.ckpt"
     processes = machine.devices * machine.nodes
     if config.batch % processes:
-        raise InputError(f"a batch of {config.batch} can't be shared by {processes} processes evenly: change --batch")
+        raise InputError(
+            f"a batch of {config.batch} can't be divided evenly among {processes} processes: change --batch"
+        )
     if checkpoint.exists() and not resume:
-        raise InputError(f"{out} holds a run already: give --resume to go on with it, or another --out")
+        raise InputError(f"{out} already holds a run: give --resume to continue it, or choose another --out")
     fabric = Fabric(
         accelerator=machine.accelerator, devices=machine.devices, num_nodes=machine.nodes,
         strategy="ddp" if processes > 1 else "auto", precision=config.precision,
@@ -154,7 +156,7 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
         fabric.load(checkpoint, state)
         changed = changed_settings(config, state["config"])
         if changed:
-            raise MismatchError(f"{checkpoint} is of a run with another {', '.join(changed)}: give --out elsewhere")
+            raise MismatchError(f"{checkpoint} was written with a different {', '.join(changed)}: choose another --out")
 
     if fabric.is_global_zero:
         _forget_after(out / "metrics.jsonl", state["step"])

@@ -194,32 +194,36 @@ def decibels(output: Tensor, target: Tensor) -> float:
 
 
 def main(
-    variant: Annotated[str, typer.Option(help="paper or edge.")] = "edge",
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = BlurConfig.steps,
-    batch: Annotated[int, typer.Option(min=1, help="Scenes a step.")] = BlurConfig.batch,
+    variant: Annotated[str, typer.Option(help="Variant of the networks: paper or edge.")] = "edge",
+    steps: Annotated[int, typer.Option(min=1, help="Total number of optimiser steps.")] = BlurConfig.steps,
+    batch: Annotated[int, typer.Option(min=1, help="Scenes in each step.")] = BlurConfig.batch,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = BlurConfig.learning_rate,
     seed: Annotated[int, typer.Option(help="Seed of the scenes.")] = 0,
-    loss: Annotated[str, typer.Option(help=f"One of {', '.join(LOSSES)}.")] = BlurConfig.loss,
-    lights: Annotated[float, typer.Option(min=0, max=1, help="Share of the scenes that get lamps.")] = 0.0,
-    start: Annotated[Path | None, typer.Option(help="Folder with weights of an earlier fit to start from.")] = None,
-    lens_blur: Annotated[Path | None, typer.Option(help="A lens blur's weights that stay: fit the step alone.")] = None,
-    size: Annotated[int, typer.Option(min=64, help="Side of the small scenes; that of the large: 1.5 times.")] = 256,
-    precision: Annotated[str, typer.Option(help=f"{' or '.join(PRECISIONS)}.")] = BlurConfig.precision,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/edge_blur"),
+    loss: Annotated[str, typer.Option(help=f"Loss to train with: {', '.join(LOSSES)}.")] = BlurConfig.loss,
+    lights: Annotated[float, typer.Option(min=0, max=1, help="Share of the scenes with lamps.")] = 0.0,
+    start: Annotated[Path | None, typer.Option(help="Folder of an earlier fit to start from.")] = None,
+    lens_blur: Annotated[
+        Path | None, typer.Option(help="Fixed weights of the lens blur: only the step is trained.")
+    ] = None,
+    size: Annotated[int, typer.Option(min=64, help="Side of the small scenes in pixels; large ones: 1.5 times.")] = 256,
+    precision: Annotated[
+        str, typer.Option(help=f"Precision of the arithmetic: {' or '.join(PRECISIONS)}.")
+    ] = BlurConfig.precision,
+    out: Annotated[Path, typer.Option(help="Output folder of the run.")] = Path("runs/edge_blur"),
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
-    backgrounds: Annotated[Path | None, typer.Option(help="Your own all-in-focus photos, with --cutouts.")] = None,
-    cutouts: Annotated[Path | None, typer.Option(help="Your own cut-outs with alpha or masks.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
-    devices: Annotated[int, typer.Option(min=1, help="Processes a machine.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    accelerator: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make scenes.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each process on a CPU.")] = None,
-    validate_every: Annotated[int, typer.Option(min=1, help="Steps from one validation to the next.")] = 200,
+    backgrounds: Annotated[Path | None, typer.Option(help="Folder of your own sharp photos; needs --cutouts.")] = None,
+    cutouts: Annotated[Path | None, typer.Option(help="Folder of your own cut-outs, with alpha or masks.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
+    devices: Annotated[int, typer.Option(min=1, help="Training processes on each machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 1,
+    accelerator: Annotated[str, typer.Option(help="Where to train: cpu, cuda, mps or auto.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Number of processes that make scenes.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each process.")] = None,
+    validate_every: Annotated[int, typer.Option(min=1, help="Number of steps between validations.")] = 200,
 ) -> None:
     """Fit the lens blur and the ×2 step jointly on synthetic scenes."""
     if (backgrounds is None) != (cutouts is None):
-        raise InputError("--backgrounds and --cutouts go together: give both or none")
+        raise InputError("--backgrounds and --cutouts must be used together: give both, or neither")
     train = folder(backgrounds, cutouts) if backgrounds and cutouts else shipped("train", data)
     if loss not in LOSSES:
         raise InputError(f"unknown loss '{loss}': choose {', '.join(LOSSES)}")

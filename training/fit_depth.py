@@ -233,7 +233,7 @@ def load_encoder(network: nn.Module, variant: str, path: Path) -> None:
         MismatchError: the file's layers are not those of the encoder.
     """
     if not path.is_file():
-        raise MissingError(f"no encoder weights at {path}: run `make data`, or leave --encoder out")
+        raise MissingError(f"there are no encoder weights at {path}: run `make data`, or leave out --encoder")
     state = torch.load(path, map_location="cpu", weights_only=True)
     state = {name: value for name, value in state.items() if not name.endswith("num_batches_tracked")}
     own = network.state_dict()
@@ -247,7 +247,7 @@ def load_encoder(network: nn.Module, variant: str, path: Path) -> None:
         source = [n for n in state if not n.startswith(("_conv_head.", "_bn1.", "_fc."))]
     if len(source) != len(names):
         raise MismatchError(
-            f"{path} has {len(source)} encoder tensors, the {variant} encoder {len(names)}: wrong file?"
+            f"{path} has {len(source)} encoder tensors, but the {variant} encoder has {len(names)}: give another file"
         )
     for mine, theirs in zip(names, source, strict=True):
         if own[mine].shape != state[theirs].shape:
@@ -269,38 +269,44 @@ def rendered(split: str, data: Path) -> tuple[Path, ...]:
     try:
         return room_files(split, data / "rooms")
     except MissingError as missing:
-        print(f"note: {missing}; going on without", file=sys.stderr)
+        print(f"note: {missing}; continuing without it", file=sys.stderr)
         return ()
 
 
 def main(
-    variant: Annotated[str, typer.Option(help="paper or edge.")] = "edge",
-    encoder: Annotated[Path | None, typer.Option(help="ImageNet weights for the encoder.")] = None,
-    start: Annotated[Path | None, typer.Option(help="Weights of an earlier fit to start from.")] = None,
-    gradient: Annotated[float, typer.Option(help="Weight of the gradient term.")] = DepthConfig.gradient,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps in all.")] = DepthConfig.steps,
-    batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = DepthConfig.batch,
+    variant: Annotated[str, typer.Option(help="Variant of the networks: paper or edge.")] = "edge",
+    encoder: Annotated[Path | None, typer.Option(help="ImageNet weights to start the encoder from.")] = None,
+    start: Annotated[Path | None, typer.Option(help="Weights file of an earlier fit to start from.")] = None,
+    gradient: Annotated[float, typer.Option(help="Weight of the gradient term in the loss.")] = DepthConfig.gradient,
+    steps: Annotated[int, typer.Option(min=1, help="Total number of optimiser steps.")] = DepthConfig.steps,
+    batch: Annotated[int, typer.Option(min=1, help="Samples in each step.")] = DepthConfig.batch,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = DepthConfig.learning_rate,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
-    precision: Annotated[str, typer.Option(help=f"{' or '.join(PRECISIONS)}.")] = DepthConfig.precision,
-    out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/edge_depth"),
+    precision: Annotated[
+        str, typer.Option(help=f"Precision of the arithmetic: {' or '.join(PRECISIONS)}.")
+    ] = DepthConfig.precision,
+    out: Annotated[Path, typer.Option(help="Output folder of the run.")] = Path("runs/edge_depth"),
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the checkpoint in --out.")] = False,
-    size: Annotated[int, typer.Option(min=64, help="Side of the training samples, in pixels.")] = DepthConfig.size,
-    teacher: Annotated[Path | None, typer.Option(help="`edge` depth weights that `paper` follows, too.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
+    size: Annotated[int, typer.Option(min=64, help="Side of the training samples in pixels.")] = DepthConfig.size,
+    teacher: Annotated[
+        Path | None, typer.Option(help="Weights of the `edge` depth network: `paper` learns from its maps too.")
+    ] = None,
     depth_set: Annotated[
-        list[str] | None, typer.Option(metavar="KIND:DIR", help="A depth set of your own; see docs/depth.md.")
+        list[str] | None, typer.Option(metavar="KIND:DIR", help="A data set with depth of your own; see docs/depth.md.")
     ] = None,
     segmentation_set: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR", help="A saliency set of your own: images and masks.")
+        list[Path] | None, typer.Option(metavar="DIR", help="A saliency data set of your own: images and masks.")
     ] = None,
-    share: Annotated[float, typer.Option(help="Share of the samples from your own sets.")] = DepthConfig.share,
-    devices: Annotated[int, typer.Option(min=1, help="Processes a machine.")] = 1,
-    nodes: Annotated[int, typer.Option(min=1, help="Machines.")] = 1,
-    accelerator: Annotated[str, typer.Option(help="cpu, cuda, mps or auto.")] = "auto",
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 1,
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of each process on a CPU.")] = None,
-    validate_every: Annotated[int, typer.Option(min=1, help="Steps from one validation to the next.")] = 100,
+    share: Annotated[
+        float, typer.Option(help="Share of the samples that come from your own sets.")
+    ] = DepthConfig.share,
+    devices: Annotated[int, typer.Option(min=1, help="Training processes on each machine.")] = 1,
+    nodes: Annotated[int, typer.Option(min=1, help="Number of machines.")] = 1,
+    accelerator: Annotated[str, typer.Option(help="Where to train: cpu, cuda, mps or auto.")] = "auto",
+    workers: Annotated[int, typer.Option(min=0, help="Number of processes that make samples.")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of each process.")] = None,
+    validate_every: Annotated[int, typer.Option(min=1, help="Number of steps between validations.")] = 100,
 ) -> None:
     """Fit the depth network with its segmentation head."""
     config = DepthConfig(

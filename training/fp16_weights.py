@@ -55,7 +55,9 @@ def fold_and_round(module: nn.Module) -> None:
 def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d, name: str) -> None:
     mean, variance = norm.running_mean, norm.running_var
     if mean is None or variance is None:
-        raise MismatchError(f"{name}: a batch norm without running statistics can't be folded")
+        raise MismatchError(
+            f"{name}: a batch norm without running statistics can't be folded into the convolution before it"
+        )
     scale = norm.weight.double() / torch.sqrt(variance.double() + norm.eps)
     bias = norm.bias - mean * scale
     if convolution.bias is not None:
@@ -71,7 +73,7 @@ def _fold(convolution: nn.Conv2d, norm: nn.BatchNorm2d, name: str) -> None:
 def _round(values: torch.Tensor, name: str) -> None:
     largest = float(values.abs().max())
     if largest > LARGEST:
-        raise MismatchError(f"{name} has a weight of {largest:g}, more than FP16 can hold: train with weight decay")
+        raise MismatchError(f"{name} has a weight of {largest:g}, which is too large for FP16: train with weight decay")
     values.copy_(values.half())
 
 
@@ -96,9 +98,10 @@ def averaged(modules: Sequence[nn.Module]) -> nn.Module:
 
 def main(
     weights: Annotated[
-        list[Path], typer.Argument(metavar="FILE…", help="VARIANT_NETWORK.safetensors of a fit, or of several.")
+        list[Path],
+        typer.Argument(metavar="FILE…", help="One or more files VARIANT_NETWORK.safetensors, each written by a fit."),
     ],
-    out: Annotated[Path, typer.Option(help="Folder to write the file of that name to.")],
+    out: Annotated[Path, typer.Option(help="Output folder; the file keeps its name.")],
 ) -> None:
     """Write weights that FP16 holds exactly."""
     name = weights[0].name
@@ -106,7 +109,7 @@ def main(
     if variant not in VARIANTS or network not in NETWORKS:
         raise InputError(f"{name} is not VARIANT_NETWORK.safetensors: keep the name that the fit gave it")
     if any(each.name != name for each in weights):
-        raise InputError(f"only weights of one network can be averaged, not {', '.join(map(str, weights))}")
+        raise InputError(f"only weights of the same network can be averaged, not {', '.join(map(str, weights))}")
     module = averaged([load(variant, network, each) for each in weights])
     fold_and_round(module)
     out.mkdir(parents=True, exist_ok=True)

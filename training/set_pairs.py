@@ -64,7 +64,9 @@ def find_pairs(root: Path, roles: tuple[Role, ...]) -> tuple[Pair, ...]:
             unsure.setdefault(key, []).append(path)
         elif role is None or role in roles:
             if key in labels:
-                raise InputError(f"{labels[key][0]} and {path} both label one picture: keep one of them elsewhere")
+                raise InputError(
+                    f"{labels[key][0]} and {path} both label the same picture: move one of them to another folder"
+                )
             labels[key] = path, role
     for key, paths in unsure.items():
         photos = [path for path in paths if path.suffix.lower() in PHOTOS]
@@ -75,7 +77,7 @@ def find_pairs(root: Path, roles: tuple[Role, ...]) -> tuple[Pair, ...]:
     pairs = tuple(Pair(pictures[key], *labels[key]) for key in sorted(pictures) if key in labels)
     if not pairs:
         words = ", ".join(word for role in roles for word in WORDS[role])
-        raise InputError(f"{root} holds no picture with its label: the names or folders of labels say {words}")
+        raise InputError(f"{root} has no picture with a label: the names or folders of labels must contain {words}")
     return pairs
 
 

@@ -47,5 +47,5 @@ class Verdict:
     def __str__(self) -> str:
         counts = f"{self.judged} operations judged alone, {self.unnamed} without a counterpart with what follows"
         if self.departure is None:
-            return f"no operation departs ({counts})"
-        return f"the first operation that departs is {self.departure} ({counts})"
+            return f"no operation differs ({counts})"
+        return f"the first operation that differs is {self.departure} ({counts})"

@@ -67,8 +67,8 @@ def judge_loop(
             if again is not None and _off(again, due.output) <= close:
                 said = f"at {due.name} {ours.network} itself agrees, but the harness hands on something else"
                 return f"harness: output, {due.name}", f"{said} (off by {off:.2g})"
-        return ours.network, f"at {due.name} the output of {ours.network} departs (off by {off:.2g}) on equal inputs"
-    return None, "no level departs"
+        return ours.network, f"at {due.name} the output of {ours.network} differs (off by {off:.2g}) on equal inputs"
+    return None, "no level differs"
 
 
 def _again(runtime: Runtime, stage: Stage) -> np.ndarray | None:

@@ -149,7 +149,7 @@ def _origin(node: "Node") -> Origin:
     module = list(stack.values())[-1][0] if stack else ""
     source = ""
     for file, line in re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or ""):
-        path = Path(file)
+        path = Path(file).resolve()  # the package is reached by links
         if path.is_relative_to(ROOT / "model"):
             source = f"{path.relative_to(ROOT).as_posix()}:{line}"
     return Origin(str(node.target), module, source)

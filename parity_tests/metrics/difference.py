@@ -21,4 +21,4 @@ def check_shapes(a: np.ndarray, b: np.ndarray) -> None:
     if a.shape != b.shape:
         raise MismatchError(f"results of {a.shape} and {b.shape} can't be compared: run both on the same input")
     if a.size == 0:
-        raise MismatchError("empty results prove nothing: give an input with pixels")
+        raise MismatchError("empty results can't be compared: give an input with pixels")

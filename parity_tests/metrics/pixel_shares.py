@@ -31,6 +31,6 @@ def pixel_shares(result: np.ndarray, reference: np.ndarray) -> Shares:
         MismatchError: not 8-bit pictures of one size.
     """
     if result.dtype != np.uint8 or reference.dtype != np.uint8 or result.ndim != 3:
-        raise MismatchError(f"pictures of H×W×3 and 8 bits are due, not {result.shape} of {result.dtype}")
+        raise MismatchError(f"expected 8-bit pictures of H×W×3, not {result.shape} of {result.dtype}")
     most = difference(result, reference).max(axis=2)
     return Shares(float((most == 0).mean()), float((most == 1).mean()), float((most > 1).mean()))

@@ -22,7 +22,7 @@ def ssim_8_bit(result: np.ndarray, reference: np.ndarray) -> float:
 
     check_shapes(result, reference)
     if result.dtype != np.uint8 or reference.dtype != np.uint8:
-        raise MismatchError(f"SSIM is due of pictures of 8 bits, not {result.dtype} and {reference.dtype}")
+        raise MismatchError(f"SSIM expects 8-bit pictures, not {result.dtype} and {reference.dtype}")
     try:
         return ssim(result / 255, reference / 255)
     except ValueError as error:

@@ -98,7 +98,9 @@ class Executor:
     def _inputs(self, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         declared = {each.name: each for each in self.function.inputs}
         if set(inputs) != set(declared):
-            raise InputError(f"inputs are {', '.join(inputs) or 'none'}, the program takes {', '.join(declared)}")
+            raise InputError(
+                f"got the inputs {', '.join(inputs) or 'none'}, but the program takes {', '.join(declared)}"
+            )
         values = {}
         for name, value in declared.items():
             array = np.asarray(inputs[name])

@@ -89,7 +89,7 @@ def load(path: Path, function: str | None = None) -> Function:
     from coremltools.converters.mil.frontend.milproto.load import load as load_program
 
     if not path.is_dir():
-        raise MissingError(f"{path} is not there or no .mlpackage: export it again")
+        raise MissingError(f"{path} does not exist or is not an .mlpackage: export it again")
     try:
         package = tools.models.MLModel(str(path), skip_model_load=True)
         spec = package.get_spec()

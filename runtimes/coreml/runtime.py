@@ -45,7 +45,7 @@ class CoreMLSession(Session):
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Run the network once: see `runtimes.contract.Session.run`."""
         if self._predict is None:
-            raise InputError(f"{self._contract.network}: this session is closed; open the network again")
+            raise InputError(f"{self._contract.network}: this session is closed: open the network again")
         check_inputs(self._contract, inputs)
         outputs = self._predict({tensor.name: inputs[tensor.name] for tensor in self._contract.inputs})
         return {each.name: np.array(outputs[each.name], np.float32) for each in self._contract.outputs}
@@ -93,7 +93,7 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
         import_coremltools()
         native = mode is None and sys.platform == "darwin"
         if compute_units is not None and not native:
-            raise InputError("compute units are Core ML's to use, on macOS: leave them out for the executor")
+            raise InputError("compute units can be chosen on macOS only: leave them out for the executor")
         self.variant = variant
         self.artifacts = folders.opened_folder(self.name, variant=variant, precision=precision, artifacts=artifacts)
         self.precision = precision

@@ -20,7 +20,7 @@ from deeplens.evaluation.command import evaluate
 from deeplens.export import coreml, coreml_device, onnx_graph, trt
 
 app = typer.Typer(add_completion=False, context_settings={"help_option_names": ["-h", "--help"]})
-export_app = typer.Typer(help="Make artefacts for the runtimes from the PyTorch networks.")
+export_app = typer.Typer(help="Export the PyTorch networks to the formats of the runtimes.")
 export_app.command("onnx")(onnx_graph.command)
 export_app.command("trt")(trt.command)
 export_app.command("coreml")(coreml.command)
@@ -51,7 +51,7 @@ def _root(
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
-    """One photo in, a shallow depth-of-field photo out."""
+    """Turn an ordinary photo into one with shallow depth of field."""
     if context.invoked_subcommand is None:
         typer.echo(context.get_help(), nl=False)
         raise typer.Exit(USAGE)

@@ -286,11 +286,11 @@ class TestCommand:
         [
             (["--size", "big"], "is not WxH"),
             (["--size", "0x5"], "is not WxH"),
-            (["--size", "64x48", "--size", "32x32"], "go with --memory only"),
+            (["--size", "64x48", "--size", "32x32"], "work with --memory only"),
             (["--item", "sleep"], "unknown item"),
             (["--candidate", "edge"], "is not VARIANT,RUNTIME"),
             (["--json", "missing/bench.json"], "does not exist"),
-            (["--profile", "--runtime", "torch"], "--profile is of runtime 'onnx'"),
+            (["--profile", "--runtime", "torch"], "--profile works with runtime 'onnx' only"),
             (["--memory", "--size", "64x48", "--runtime", "none"], "unknown runtime"),
         ],
     )

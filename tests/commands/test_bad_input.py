@@ -99,7 +99,7 @@ class TestFocusAndFNumber:
     def test_one_of_the_two(self, deeplens: Command, photo: Path, folder: Path, options: tuple[str, ...]) -> None:
         result = deeplens("refocus", photo, *options, "-o", folder / "o.png")
         assert result.status == USAGE
-        assert "'--focus' / '--focus-depth' / '--focus-file': give one of them" in result.error
+        assert "'--focus' / '--focus-depth' / '--focus-file': give exactly one of these options" in result.error
 
     @pytest.mark.parametrize("number", ["0", "-2.8", "nan", "inf", "1.3"])
     def test_f_number(self, deeplens: Command, photo: Path, artifacts: Path, folder: Path, number: str) -> None:
@@ -125,7 +125,7 @@ class TestDepthMaps:
         [
             ("nan", "not finite"),
             ("infinite", "not finite"),
-            ("wrong size", "wrong-sized"),
+            ("wrong size", "does not fit the photo"),
             ("three axes", "shape"),
             ("text", "not a NumPy file"),
             ("pickle", "not a NumPy file"),
@@ -168,10 +168,10 @@ class TestOutputs:
         ("name", "text"),
         [
             ("no/such/out.png", "does not exist"),
-            ("out.xyz", "suffix"),
-            ("out", "suffix"),
+            ("out.xyz", "this file type can't be written"),
+            ("out", "this file type can't be written"),
             ("taken.png", "is a folder"),
-            ("photo.png", "would be overwritten"),
+            ("photo.png", "is also an input"),
             ("../" + "x" * 300 + ".png", "written"),
         ],
     )

@@ -115,9 +115,9 @@ class TestJobs:
 
     def test_one_output_for_two_photos_is_refused(self, photos: Path) -> None:
         picture(photos / "0.bmp", 1)
-        with pytest.raises(InputError, match=r"both become .*0\.jpg"):
+        with pytest.raises(InputError, match=r"both be written to .*0\.jpg"):
             jobs(photos, photos / "out", Focus(nearest=True), suffix=".jpg")
-        with pytest.raises(InputError, match="holds no photo"):
+        with pytest.raises(InputError, match="has no photos"):
             jobs(photos / "in", photos / "in", Focus(nearest=True), suffix=None)
 
     def test_focus_file(self, tmp_path: Path, photos: Path) -> None:
@@ -132,7 +132,11 @@ class TestJobs:
 
     @pytest.mark.parametrize(
         ("text", "message"),
-        [("photo,x\na,1\n", "lacks the columns"), ("photo,x,y\na.png,2,0\n", "line 2: .*outside"), ("", "lacks")],
+        [
+            ("photo,x\na,1\n", "must name the columns"),
+            ("photo,x,y\na.png,2,0\n", "line 2: .*outside"),
+            ("", "must name the columns"),
+        ],
     )
     def test_bad_focus_files(self, tmp_path: Path, text: str, message: str) -> None:
         path = tmp_path / "focus.csv"
@@ -226,8 +230,8 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "status", "message"),
         [
-            (["--focus", "0.5,0.5", "--focus-depth", "0.5"], 2, "give one of them"),
-            (["--focus", "0.5,0.5", "--save-depth", "d.png"], 3, "are for one photo"),
+            (["--focus", "0.5,0.5", "--focus-depth", "0.5"], 2, "give exactly one of these options"),
+            (["--focus", "0.5,0.5", "--save-depth", "d.png"], 3, "work for a single photo only"),
             (["--focus", "0.5,0.5", "--suffix", ".gif"], 3, "can't be written"),
             (["--focus-file", "none.csv"], 3, "can't be read as a focus file"),
         ],
@@ -241,7 +245,7 @@ class TestCommand:
 
     def test_folder_options_are_not_for_a_photo(self, run: Command, photos: Path, tmp_path: Path) -> None:
         result = run(photos / "0.png", "-o", tmp_path / "a.png", "--focus", "0.5,0.5", "--suffix", ".jpg")
-        assert "are for a folder" in result.error
+        assert "work for a folder only" in result.error
 
     def test_a_killed_run_loses_nothing_and_redoes_at_most_what_was_under_way(
         self, run: Command, photos: Path, tmp_path: Path, artifacts: Path
@@ -296,7 +300,7 @@ class TestScale:
         assert found["assumptions"] == {"price": 0.05, "cores": 100, "storage": 0.02, "efficiency": 0.9}
 
     @pytest.mark.parametrize(
-        ("text", "message"), [('{"done": 3}', "at least 10"), ("[]", "not an answer"), ("", "not")]
+        ("text", "message"), [('{"done": 3}', "at least 10"), ("[]", "was not written by"), ("", "not")]
     )
     def test_what_is_no_measurement(self, deeplens: Command, tmp_path: Path, text: str, message: str) -> None:
         path = tmp_path / "report.json"

@@ -121,7 +121,7 @@ def test_a_device_collects_without_torch(deeplens_process: Command, home: Path, 
     arguments = ["--runtime", "onnx", "--precision", "fp32", "--artifacts", artifacts]
     result = deeplens_process("parity", "--collect", "device", "--inputs", home, *arguments, without=without)
     assert result.status == 0, result.err
-    assert "1 of 1 producers gave results" in result.out
+    assert "1 of 1 runs gave results" in result.out
     again = deeplens_process("parity", "--compare", home, "--compare", "device", without=without)
     assert (again.status, "has weights 000000000000…" in again.error) == (MismatchError.exit_code, True)
 

@@ -136,7 +136,7 @@ class TestCommands:
     def test_sets_that_are_not_there(self, data: Path) -> None:
         with pytest.raises(MissingError, match="make data"):
             depth_table.main(on=["real"], variant=["edge"], weights="initial", data=data)
-        with pytest.raises(MissingError, match="no set is there"):
+        with pytest.raises(MissingError, match="there is no data set"):
             depth_table.main(variant=["edge"], weights="initial", data=data)
         with pytest.raises(InputError, match="real, stereo, lens"):
             open_pairs("kitti", data=data)
@@ -176,7 +176,7 @@ class TestCommands:
         assert "100% (1 of 1) | – " in ramp.split("|", 4)[4]
         assert "100% (1 of 1) | 100% (1 of 1)" in mask
         assert "0% (0 of 1) | – | -1.00 |" in mask
-        assert "none.png is not there" in capsys.readouterr().out
+        assert "none.png does not exist" in capsys.readouterr().out
         assert len(json.loads((tmp_path / "p.json").read_text())["pairs"]) == 3
         assert Image.open(tmp_path / "p.png").size[0] > 4 * 240
 

@@ -210,6 +210,6 @@ class TestFiles:
         with pytest.raises(MissingError, match=r"evaluation\.rgbd"):
             list(rgbd_scenes(data / "rgbd"))
         (data / "rgbd" / "square.png").unlink()
-        with pytest.raises(MissingError, match=r"square\.png is missing.*make data"):
+        with pytest.raises(MissingError, match=r"square\.png does not exist.*make data"):
             main(data)
         assert not (tmp_path / "rgbd" / "scenes").exists()

@@ -146,7 +146,7 @@ def test_the_command_tells_it_too(packages: Path, core_ml: StandIn, deeplens: Co
     core_ml.shift = 0.05
     outcome = deeplens(*common)
     assert outcome.status == 5
-    assert "2 of 2 packages fail their gate" in outcome.error
+    assert "2 of 2 packages fail their check" in outcome.error
     assert not json.loads(report.read_text())["ok"]
 
 
@@ -158,7 +158,7 @@ def test_what_core_ml_refuses(packages: Path, core_ml: StandIn) -> None:
 
 def test_vectors_of_other_weights_are_refused(packages: Path, core_ml: StandIn) -> None:
     entry = replace(manifest.read(packages)[0], weights_sha256="other")
-    with pytest.raises(MismatchError, match="of other weights"):
+    with pytest.raises(MismatchError, match="belong to other weights"):
         asyncio.run(coreml_device.check(packages, entry, units="all", device=None, seconds=0.0, runs=1))
     assert core_ml.runs == 0
 
@@ -267,7 +267,7 @@ def test_elsewhere_the_command_says_where_core_ml_runs(packages: Path, deeplens:
         (["--on", "watch"], 3, "unknown place 'watch'"),
         (["--compute-units", "tpu"], 3, "unknown compute units 'tpu'"),
         (["--artifacts", "nowhere"], 4, "run `deeplens export coreml`"),
-        (["--network", "upsample"], 4, "no such Core ML packages"),
+        (["--network", "upsample"], 4, "has no Core ML packages"),
     ],
 )
 def test_bad_options(packages: Path, deeplens: Command, arguments: list[str], status: int, message: str) -> None:

@@ -221,7 +221,7 @@ def test_a_wrong_graph_or_weight_is_seen(exported: Exported, tmp_path: Path) -> 
     assert compare(path, UPSAMPLE, FULL, golden_of(step, tmp_path)) >= 100
     with pytest.raises(MismatchError, match="of the spread"):
         compare(path, UPSAMPLE, FULL, golden_of(Swapped(step), tmp_path))
-    with pytest.raises(MismatchError, match="dB only"):
+    with pytest.raises(MismatchError, match=r"to only .* dB"):
         compare(exported.path(HALF), UPSAMPLE, HALF, golden_of(Swapped(step), tmp_path))
     with torch.no_grad():
         next(step.parameters()).mul_(1.01)
@@ -312,7 +312,7 @@ def test_other_golden_vectors_are_refused(exported: Exported, tmp_path: Path) ->
     path = folder / "edge_upsample_32x32.json"
     data = folder / "edge_upsample_32x32.blurred_high.f32"
     data.write_bytes(data.read_bytes()[:-4] + b"\0\0\0\0")
-    with pytest.raises(MismatchError, match=r"blurred_high\.f32 is not the file"):
+    with pytest.raises(MismatchError, match=r"blurred_high\.f32 has changed"):
         vectors.read(path)
     data.unlink()
     with pytest.raises(MissingError, match=r"blurred_high\.f32.*export the package again"):

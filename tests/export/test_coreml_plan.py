@@ -52,7 +52,7 @@ def test_the_harness_finds_all_its_levels(photo: tuple[int, int]) -> None:
         ("lens_blur", {"shapes": "enumerated", "target": "iOS18"}, "two sizes or more"),
         ("upsample", {"images": True}, "no input that can be an image"),
         ("depth", {}, "one size, not 256x256"),
-        ("depth", {"shapes": "enumerated", "target": "iOS18", "sizes": ((320, 320),)}, "its shapes are fixed"),
+        ("depth", {"shapes": "enumerated", "target": "iOS18", "sizes": ((320, 320),)}, "use fixed shapes"),
     ],
 )
 def test_packages_that_cannot_be(network: str, changes: dict[str, Any], message: str) -> None:
@@ -156,7 +156,7 @@ def test_the_options_reach_the_packages(deeplens: Command, jobs: list[Job]) -> N
         (["--compute-units", "NE"], "unknown compute units 'NE'"),
         (
             ["--variant", "edge", "--shapes", "multifunction", "--target", "iOS17", "--network", "upsample"],
-            "no package",
+            "nothing to export",
         ),
     ],
 )

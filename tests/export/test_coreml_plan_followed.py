@@ -112,11 +112,11 @@ def test_its_numbers_are_those_of_pytorch(package: Path, module: torch.nn.Module
 def test_refused(module: torch.nn.Module, tmp_path: Path) -> None:
     plan = plan_of(build.build("edge", "upsample"))
     recipe = Recipe(precision="mixed", sizes=(SIZE,), plan=plan)
-    with pytest.raises(MismatchError, match="of other upsample weights"):
+    with pytest.raises(MismatchError, match="to other upsample weights"):
         coreml.export_module(module, recipe, variant="edge", network="upsample", out=tmp_path, weights="test")
     recipe = Recipe(precision="fp16", sizes=(SIZE,), plan=plan)
-    with pytest.raises(InputError, match="for precision 'mixed'"):
+    with pytest.raises(InputError, match="works with precision 'mixed' only"):
         coreml.export_module(module, recipe, variant="edge", network="upsample", out=tmp_path, weights="test")
     recipe = Recipe(precision="mixed", sizes=(SIZE,))
-    with pytest.raises(InputError, match="follows a precision plan"):
+    with pytest.raises(InputError, match="needs a precision plan"):
         coreml.export_module(module, recipe, variant="edge", network="upsample", out=tmp_path, weights="test")

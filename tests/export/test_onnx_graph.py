@@ -199,7 +199,7 @@ def test_what_cannot_be_exported_is_said_before_the_work(tmp_path: Path, monkeyp
         ("edge", "denoise", None, "unknown network 'denoise'"),
         ("edge", "lens_blur", (100, 256), "multiples of 8"),
         ("edge", "lens_blur", (24, 256), "from 32 up"),
-        ("edge", "depth", (256, 256), "depth has one size, 320x320"),
+        ("edge", "depth", (256, 256), "depth has only one size, 320x320"),
     ):
         with pytest.raises(InputError, match=message):
             onnx_graph.export(variant, network, out=tmp_path, weights="initial", shape=shape)

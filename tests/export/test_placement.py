@@ -128,7 +128,7 @@ def test_the_plan_gives_the_preferred_device_not_the_supported_ones() -> None:
     expected = {("main", "a"): "neural engine", ("main", "b"): "gpu", ("main", "c"): "cpu"}
     assert placement.devices(plan) == expected
     plan.model_structure.program = None
-    with pytest.raises(MismatchError, match="holds no ML program"):
+    with pytest.raises(MismatchError, match="has no ML program"):
         placement.devices(plan)
 
 
@@ -145,7 +145,7 @@ def test_the_command(
     deeplens: Command, edge: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, answer = edge("upsample"), tmp_path / "lint.json"
-    assert deeplens("lint", path, "--plan").error.endswith("without --plan the rules alone speak")
+    assert deeplens("lint", path, "--plan").error.endswith("leave out --plan to judge by the rules alone")
 
     asked: list[str] = []
 

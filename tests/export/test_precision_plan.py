@@ -145,7 +145,7 @@ class TestOnTheStep:
         (calibration.folder / "inputs").mkdir(parents=True)
         found = calibration.scales(said.append, anew=False)
         assert calibration.scales(said.append, anew=False) == found
-        assert "are there already" in said[-1]
+        assert "already exist" in said[-1]
         goal = calibrate.Goal(floor=50, fp16_floor=60, judges=1, longest=400)
         result = calibrate.searched(calibration, found, goal, said.append)
         assert result.plan.reached >= 50

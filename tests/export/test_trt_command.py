@@ -35,10 +35,10 @@ def test_the_plan_of_a_target() -> None:
     [
         ({"target": "tpu"}, "unknown target 'tpu': choose desktop, jetson-orin, jetson-thor, rtx"),
         ({"precision": "fp8"}, "unknown precision 'fp8': choose fp32, fp16, int8"),
-        ({"target": "desktop", "compute_capabilities": ["8.9"]}, "--compute-capability is for --target rtx"),
-        ({"dla_core": 0}, "--dla-core is for --target jetson-orin"),
+        ({"target": "desktop", "compute_capabilities": ["8.9"]}, "--compute-capability works with --target rtx only"),
+        ({"dla_core": 0}, "--dla-core works with --target jetson-orin only"),
         ({"target": "jetson-orin", "dla_core": 0, "precision": "fp32"}, "the accelerator has no FP32"),
-        ({"version_compatible": True}, "--version-compatible is for classic TensorRT"),
+        ({"version_compatible": True}, "--version-compatible does not work with TensorRT for RTX"),
     ],
 )
 def test_options_that_do_not_go_together(change: dict[str, Any], message: str) -> None:
@@ -87,13 +87,13 @@ class TestCommand:
         arguments = ("--target", "rtx", "--variant", "edge", "--network", "upsample", "--precision", "int8")
         result = deeplens("export", "trt", *arguments, "--weights", "initial", "--out", tmp_path / "new")
         assert result.status == 5
-        assert "of other upsample weights" in result.error
+        assert "to other upsample weights" in result.error
         assert "deeplens calibrate" in result.error
 
     def test_a_plan_for_a_precision_that_follows_none(self, deeplens: Command, tmp_path: Path) -> None:
         result = deeplens("export", "trt", "--precision", "fp16", "--plan", tmp_path / "plan.json", "--dry-run")
         assert result.status == 3
-        assert "--plan is for --precision int8 and mixed" in result.error
+        assert "--plan works with --precision int8 or mixed only" in result.error
 
     def test_the_runtime_without_a_gpu(self, deeplens: Command, photo: Path, folder: Path) -> None:
         if _has_gpu():

@@ -32,7 +32,10 @@ def test_an_engine_is_not_read_before_hash_and_key_are_right(tmp_path: Path, mod
     ):
         runtime.open("upsample")
     path.unlink()
-    with runtime_of(tmp_path, module) as runtime, pytest.raises(MissingError, match="in the manifest but not on disk"):
+    with (
+        runtime_of(tmp_path, module) as runtime,
+        pytest.raises(MissingError, match="in the manifest but does not exist"),
+    ):
         runtime.open("upsample")
     assert "deserialise" not in module.log
 

@@ -97,7 +97,7 @@ def test_the_accelerator_of_an_orin(module: TensorRtStandIn) -> None:
     ("step", "kind", "message"),
     [
         ("parse", MismatchError, "can't take the graph .GridSample: no importer"),
-        ("build", MismatchError, "builds no engine of upsample .no implementation for node /conv"),
+        ("build", MismatchError, "can't build an engine of upsample .no implementation for node /conv"),
         ("profile", InputError, "upsample: .* refuses the profile 40x48"),
     ],
 )
@@ -223,7 +223,7 @@ class TestTimingCache:
                 "empty": b"",
             }[damage]
         )
-        with pytest.warns(UserWarning, match=r"timings_.*it is not used, and will be replaced"):
+        with pytest.warns(UserWarning, match=r"timings_.*it is ignored and will be replaced"):
             assert built(out, module, rebuild=True)[1]
         assert module.built[-1]["timings"] == b""
         assert path.read_bytes() == whole

@@ -167,12 +167,12 @@ def test_the_focal_plane_follows_what_it_lies_on() -> None:
 
 
 def test_stored_scenes_that_are_not_there(tmp_path: Path, stored: Path) -> None:
-    with pytest.raises(MissingError, match="holds no scenes"):
+    with pytest.raises(MissingError, match="has no scenes"):
         StoredScenes(tmp_path, config=TRAIN_SCENES, depth="true")
     with pytest.raises(InputError, match="unknown depth 'guessed': choose one of true, corrupted, predicted"):
         StoredScenes(stored, config=TRAIN_SCENES, depth="guessed")
     (tmp_path / "00000.npz").write_bytes((stored / "00000.npz").read_bytes())
-    with pytest.raises(MissingError, match="holds no predicted depth"):
+    with pytest.raises(MissingError, match="has no predicted depth"):
         StoredScenes(tmp_path, config=TRAIN_SCENES, depth="predicted")
 
 
@@ -250,5 +250,5 @@ def test_order_and_names_of_the_jobs() -> None:
     assert list(jobs(2, ["loop", UPSAMPLING])) == [("loop", 0), ("loop", 1), (UPSAMPLING, 0), (UPSAMPLING, 1)]
     assert list(jobs(2, ["reference"])) == [("reference", 0)]
     assert len(list(jobs(3))) == 3 * (len(ARMS) + 1) + 1
-    with pytest.raises(InputError, match="unknown arm 'loops': choose among reference, standard, "):
+    with pytest.raises(InputError, match="unknown arm 'loops': choose from reference, standard, "):
         list(jobs(1, ["loops"]))

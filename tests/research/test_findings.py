@@ -104,10 +104,10 @@ def test_the_verdict_tells_noise_from_a_difference() -> None:
         first = dict(enumerate(map(scores, (30.0, 30.4, 30.2))))
         return seen(finding, {("a", "true"): first, ("b", "true"): dict(enumerate(map(scores, second)))})
 
-    better = "- net: PSNR, dB: two (+2.00) better than one. SSIM: two (+0.0200) better than one."
+    better = "- net:\n    - PSNR, dB: better than one: two (+2.00).\n    - SSIM: better than one: two (+0.0200)."
     assert verdict(32.0, 32.4, 32.2) == better
-    assert "PSNR, dB: two (-2.00) worse than one" in verdict(28.0, 28.4, 28.2)
-    assert "PSNR, dB: two (+0.03) within the noise of the seeds" in verdict(30.3, 30.1, 30.3)
+    assert "PSNR, dB: worse than one: two (-2.00)." in verdict(28.0, 28.4, 28.2)
+    assert "PSNR, dB: within the noise of the seeds: two (+0.03)." in verdict(30.3, 30.1, 30.3)
     assert "too few seeds" in seen(finding, {("a", "true"): {0: scores(30.0)}})
 
 
@@ -147,5 +147,5 @@ def test_the_command_writes_document_and_figures(tmp_path: Path, count: int | No
 
 
 def test_no_results(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="holds no results"):
+    with pytest.raises(MissingError, match="has no results"):
         main(runs=tmp_path, out=tmp_path / "findings.md")

@@ -93,7 +93,7 @@ def test_results_must_be_what_the_program_declares() -> None:
 
 def test_inputs_must_be_what_the_program_takes() -> None:
     executor = Executor(program(step("relu", "b", {"x": "x"})))
-    with pytest.raises(InputError, match="inputs are y, the program takes x"):
+    with pytest.raises(InputError, match="got the inputs y, but the program takes x"):
         executor.run({"y": X})
     with pytest.raises(InputError, match=r"x is \(3, 1\), the program takes \(1, 3\)"):
         executor.run({"x": X.T})

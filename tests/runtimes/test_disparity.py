@@ -109,7 +109,7 @@ def test_what_is_no_depth_map_is_refused(tmp_path: Path) -> None:
     data = (tmp_path / "cut.npy").read_bytes()
     (tmp_path / "cut.npy").write_bytes(data[:-100])
     for name, words in [
-        ("photo.png", "coloured"),
+        ("photo.png", "colour picture"),
         ("volume.npy", "height × width"),
         ("objects.npy", "not a NumPy file"),
         ("words.npy", "real numbers"),

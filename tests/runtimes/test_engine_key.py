@@ -76,7 +76,7 @@ def test_version_compatibility_is_of_one_major(version: str, fits: bool) -> None
 def test_a_damaged_key_is_refused(break_it: object) -> None:
     more = json.loads(json.dumps(to_more(KEY, command="")))
     break_it(more)  # type: ignore[operator]
-    with pytest.raises(InputError, match="no readable key in the manifest"):
+    with pytest.raises(InputError, match="the manifest has no readable key"):
         from_entry(entry_with(more))
 
 

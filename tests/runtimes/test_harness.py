@@ -240,7 +240,7 @@ def test_a_network_that_gives_nonsense_is_named(network: str, how: str) -> None:
         if network == "depth"
         else partial(harness.refocus, pixels, depth_map(), **OPEN)
     )
-    with pytest.raises(MismatchError, match=f"^{network} on fake gave .*(not finite|is due)"):
+    with pytest.raises(MismatchError, match=f"^{network} on fake gave .*(not finite|, expected)"):
         call()
 
 
@@ -258,9 +258,9 @@ def bad(values: float) -> np.ndarray:
 @pytest.mark.parametrize(
     ("disparity", "message"),
     [
-        (depth_map(120, 90), "wrong-sized depth map: 90×120 does not show a photo of 120×90"),
-        (depth_map(120, 120), "wrong-sized depth map"),
-        (depth_map(94, 120), "wrong-sized depth map"),
+        (depth_map(120, 90), "the depth map of 90×120 does not fit the photo of 120×90"),
+        (depth_map(120, 120), "does not fit the photo"),
+        (depth_map(94, 120), "does not fit the photo"),
         (bad(np.nan), "finite values from 0 to 1"),
         (bad(np.inf), "finite values from 0 to 1"),
         (bad(1.01), "finite values from 0 to 1"),
@@ -287,9 +287,9 @@ def test_depth_maps_that_do_not_are_refused(disparity: np.ndarray, message: str)
     ],
 )
 def test_arrays_that_are_no_photo_are_refused(pixels: np.ndarray) -> None:
-    with pytest.raises(InputError, match="a photo is an array"):
+    with pytest.raises(InputError, match="a photo must be a uint8 or uint16 array"):
         Harness(FakeRuntime()).refocus(pixels, depth_map(), **OPEN)
-    with pytest.raises(InputError, match="a photo is an array"):
+    with pytest.raises(InputError, match="a photo must be a uint8 or uint16 array"):
         Harness(FakeRuntime()).disparity(pixels)
 
 
@@ -297,7 +297,7 @@ def test_arrays_that_are_no_photo_are_refused(pixels: np.ndarray) -> None:
 @pytest.mark.parametrize("value", [-0.1, 1.1, float("nan"), float("inf")])
 def test_options_out_of_range_are_refused(name: str, value: float) -> None:
     options: Any = {**OPEN, name: value}
-    with pytest.raises(InputError, match=f"{name} goes from 0 to 1"):
+    with pytest.raises(InputError, match=f"{name} must be from 0 to 1"):
         Harness(FakeRuntime()).refocus(photo(9, 9), depth_map(), **options)
 
 
@@ -306,7 +306,7 @@ SMALLEST = 2 * max(HALO["edge", "lens_blur"], HALO["edge", "upsample"]) + ALIGNM
 
 @pytest.mark.parametrize("tile", [0, -256, SMALLEST - ALIGNMENT, SMALLEST + 4])
 def test_tiles_that_leave_nothing_or_are_not_aligned_are_refused(tile: int) -> None:
-    with pytest.raises(InputError, match=f"tile is a multiple of 8 from {SMALLEST} up"):
+    with pytest.raises(InputError, match=f"tile must be a multiple of 8, and at least {SMALLEST}"):
         Harness(FakeRuntime(), tile=tile)
 
 
@@ -314,7 +314,7 @@ def test_the_aperture_is_inverse_to_the_f_number() -> None:
     assert aperture_from_f_number(1.4) == 1.0
     assert aperture_from_f_number(2.8) == pytest.approx(0.5)
     for n in (1.39, 0.0, -2.0, float("nan"), float("inf")):
-        with pytest.raises(InputError, match=r"f-number is a number from 1\.4 up"):
+        with pytest.raises(InputError, match=r"f-number must be 1\.4 or more"):
             aperture_from_f_number(n)
 
 

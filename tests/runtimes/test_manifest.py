@@ -226,7 +226,7 @@ def test_verify_accepts_the_file_and_no_other(tmp_path: Path) -> None:
         assert part in str(caught.value)
 
     path.unlink()
-    with pytest.raises(MissingError, match="not on disk"):
+    with pytest.raises(MissingError, match="does not exist"):
         manifest.verify(tmp_path, entry)
 
 

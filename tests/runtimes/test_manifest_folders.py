@@ -53,7 +53,7 @@ def test_verify_accepts_the_folder_and_no_other(tmp_path: Path) -> None:
     (folder / "weight.bin").unlink()
     manifest.verify(tmp_path, entry)
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(MissingError, match="not on disk"):
+    with pytest.raises(MissingError, match="does not exist"):
         manifest.verify(tmp_path, entry)
 
 

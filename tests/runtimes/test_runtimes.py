@@ -163,9 +163,12 @@ UPSAMPLE = CONTRACTS["upsample"]
         (lambda x: x | {"picture": x["picture"].astype(">f4")}, "expected"),
         (lambda x: x | {"picture": (255 * x["picture"]).astype(np.uint8)}, "uint8, expected"),
         (lambda x: x | {"picture": x["picture"].tolist()}, "picture is a list, expected a NumPy array"),
-        (lambda x: x | {"depth": x["picture"]}, "inputs are .*depth, expected picture_high, picture, blurred, signed"),
-        (lambda x: {name: x[name] for name in list(x)[1:]}, "inputs are picture, blurred, signed_depth, expected"),
-        (lambda _: {}, "inputs are none, expected"),
+        (
+            lambda x: x | {"depth": x["picture"]},
+            "got the inputs .*depth, expected picture_high, picture, blurred, signed",
+        ),
+        (lambda x: {name: x[name] for name in list(x)[1:]}, "got the inputs picture, blurred, signed_depth, expected"),
+        (lambda _: {}, "got the inputs none, expected"),
     ],
 )
 def test_check_inputs(change: Callable[[Arrays], Arrays], message: str) -> None:

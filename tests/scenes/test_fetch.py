@@ -161,7 +161,9 @@ def test_an_interrupted_run_is_repeated(
 def test_missing_from_the_package(tmp_path: Path, packages: Path) -> None:
     gone = [entry("photo", "usr/share/gone.jpg", b"?"), entry("photo", "tiny/gone.png", b"?", archive="pypi")]
     table = write_table(tmp_path / "sources.tsv", [*gone, *ENTRIES])
-    with pytest.raises(MissingError, match=r"tiny-pictures_1.0_all.deb holds no usr/share/gone.jpg.*and 1 more"):
+    with pytest.raises(
+        MissingError, match=r"tiny-pictures_1.0_all.deb does not contain usr/share/gone.jpg.*and 1 more"
+    ):
         fetch(out=tmp_path / "data", packages=packages, table=table)
     assert there(tmp_path / "data") == FILES
 
@@ -210,10 +212,10 @@ def test_a_package_that_cannot_be_had(tmp_path: Path, monkeypatch: pytest.Monkey
         fetch(out=tmp_path / "data", table=table)
     (tmp_path / "empty").mkdir()
     monkeypatch.setenv("PATH", str(tmp_path / "empty"))
-    with pytest.raises(MissingError, match=r"apt-get, which is not installed.*--packages DIR"):
+    with pytest.raises(MissingError, match=r"apt-get is needed.*not installed.*--packages DIR"):
         fetch(out=tmp_path / "data", packages=tmp_path / "empty", table=table)
     (tmp_path / "empty" / "tiny-pictures_1.0_all.deb").touch()
-    with pytest.raises(MissingError, match="dpkg-deb is not installed"):
+    with pytest.raises(MissingError, match="dpkg-deb is needed"):
         fetch(out=tmp_path / "data", packages=tmp_path / "empty", table=table)
     assert not (tmp_path / "data").exists()
 
@@ -228,5 +230,5 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(arguments) == MismatchError.exit_code
     captured = capsys.readouterr()
     assert captured.err.count("\n") == 1
-    assert "not a whole wheel" in captured.err
+    assert "not a complete wheel" in captured.err
     assert not (tmp_path / "data").exists()

@@ -117,11 +117,11 @@ def test_a_model_with_a_licence_of_its_own_or_too_large_is_left_out(tmp_path: Pa
 def test_what_is_no_library(tmp_path: Path) -> None:
     path = tmp_path / "broken.sh3f"
     path.write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(InputError, match=r"broken\.sh3f is no furniture library"):
+    with pytest.raises(InputError, match=r"broken\.sh3f is not a furniture library"):
         read_library(path)
     with zipfile.ZipFile(path, "w") as file:
         file.writestr("other.txt", "")
-    with pytest.raises(InputError, match=r"broken\.sh3f is no furniture library"):
+    with pytest.raises(InputError, match=r"broken\.sh3f is not a furniture library"):
         read_library(path)
     path.unlink()
     with pytest.raises(MissingError, match="--only furniture"):

@@ -215,7 +215,7 @@ def test_cutout_with_a_mask_beside_it(tmp_path: Path, place: str) -> None:
     np.testing.assert_array_equal(load_cutout(root / "a.png"), np.dstack([pixels, mask]))
     Image.fromarray(mask[:-1]).save(root / place)
     for use in (lambda: folder(root, root), lambda: load_cutout(root / "a.png")):
-        with pytest.raises(InputError, match=r"the mask is \(7, 4\)"):
+        with pytest.raises(InputError, match=r"has size \(7, 4\)"):
             use()
 
 
@@ -269,7 +269,7 @@ def test_folder_of_the_user(tmp_path: Path) -> None:
 def test_folder_that_is_no_use(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a folder"):
         folder(tmp_path / "absent", tmp_path)
-    with pytest.raises(InputError, match="holds no images"):
+    with pytest.raises(InputError, match="has no images"):
         folder(tmp_path, tmp_path)
 
 

@@ -22,7 +22,7 @@ class LaterConfig(FitConfig):
 def test_a_setting_that_a_checkpoint_lacks_counts_as_its_default(tmp_path: Path) -> None:
     fit(toy(), out=tmp_path, machine=ALONE, stop_at=1)
     later = LaterConfig(**asdict(CONFIG))
-    with pytest.raises(MismatchError, match="is of a run with another added: give"):
+    with pytest.raises(MismatchError, match="was written with a different added: choose another --out"):
         fit(ToyTask(replace(later, added=0.6)), out=tmp_path, machine=ALONE, resume=True)
     fit(ToyTask(later), out=tmp_path, machine=ALONE, resume=True)
     assert checkpoint(tmp_path)["step"] == CONFIG.steps

@@ -94,7 +94,7 @@ class TestFolders:
     def test_the_direction_is_told_or_asked_for(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a.npy", METRES)
         write_photo(tmp_path / "a.png", picture())
-        with pytest.raises(InputError, match="which way it goes: give disparity:"):
+        with pytest.raises(InputError, match="may be disparity or depth: name the set as disparity:"):
             parse_sets([f"folder:{tmp_path}"], [])
         near, far = (only(f"{kind}:{tmp_path}").disparity for kind in ("disparity", "depth"))
         assert near is not None
@@ -104,7 +104,7 @@ class TestFolders:
     def test_a_map_without_a_value_is_named(self, tmp_path: Path) -> None:
         np.save(tmp_path / "a_depth.npy", np.zeros((4, 4)))
         write_photo(tmp_path / "a.png", picture())
-        with pytest.raises(InputError, match=r"a_depth\.npy holds no depth that is known"):
+        with pytest.raises(InputError, match=r"a_depth\.npy has no valid depth value"):
             only(f"folder:{tmp_path}")
 
     def test_the_shipped_motorcycle(self) -> None:
@@ -180,7 +180,7 @@ class TestNyu:
     def test_a_file_that_is_none(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tmp_path / "a.mat").write_bytes(b"MATLAB 5.0 MAT-file")
         pytest.importorskip("h5py")
-        with pytest.raises(InputError, match="no HDF5 file"):
+        with pytest.raises(InputError, match="not an HDF5 file"):
             parse_sets([f"nyu:{tmp_path}"], [])
         monkeypatch.setitem(__import__("sys").modules, "h5py", None)
         with pytest.raises(MissingError, match=r"deeplens-edge\[rgbd\]"):

@@ -129,7 +129,7 @@ def test_a_fit_in_bfloat16_keeps_its_weights_in_float32_and_learns_the_same(tmp_
             assert not torch.equal(weight, other[name]), "bfloat16 rounds"
             moved = (weight - started[name]).abs().max()
             assert (weight - other[name]).abs().max() < 0.35 * moved, name
-    with pytest.raises(MismatchError, match="another precision"):
+    with pytest.raises(MismatchError, match="different precision"):
         fit(ToyTask(CONFIG), out=tmp_path / "mixed", machine=ALONE, resume=True)
 
 
@@ -179,7 +179,7 @@ def test_a_finished_run_can_be_resumed_to_no_effect(tmp_path: Path) -> None:
 def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
     fit(toy(), out=tmp_path, machine=ALONE, stop_at=1)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(InputError, match=r"holds a run already: give --resume"):
+    with pytest.raises(InputError, match=r"already holds a run: give --resume"):
         fit(toy(), out=tmp_path, machine=ALONE)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
@@ -187,12 +187,14 @@ def test_a_folder_that_holds_a_run_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize("change", [{"seed": 1}, {"steps": 7}, {"learning_rate": 0.02}, {"batch": 2}], ids=str)
 def test_another_configuration_is_refused(tmp_path: Path, change: dict[str, Any]) -> None:
     fit(toy(), out=tmp_path, machine=ALONE, stop_at=1)
-    with pytest.raises(MismatchError, match=rf"is of a run with another {next(iter(change))}"):
+    with pytest.raises(
+        MismatchError, match=rf"was written with a different {next(iter(change))}: choose another --out"
+    ):
         fit(ToyTask(replace(CONFIG, **change)), out=tmp_path, machine=ALONE, resume=True)
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="a batch of 4 can't be shared by 3 processes"):
+    with pytest.raises(InputError, match="a batch of 4 can't be divided evenly among 3 processes"):
         fit(toy(), out=tmp_path, machine=replace(ALONE, devices=3))
     assert not list(tmp_path.iterdir())
 

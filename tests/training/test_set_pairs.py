@@ -55,8 +55,8 @@ def test_what_can_not_be_paired_is_said(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="not a folder"):
         find_pairs(tmp_path / "none", DEPTH)
     touch(tmp_path, "rgb/1.jpg", "depth/2.png")
-    with pytest.raises(InputError, match=r"no picture with its label.*disparity.*sync_depth"):
+    with pytest.raises(InputError, match=r"no picture with a label.*disparity.*sync_depth"):
         find_pairs(tmp_path, DEPTH)
     touch(tmp_path, "depth/1.png", "disparity/1.png")
-    with pytest.raises(InputError, match="both label one picture"):
+    with pytest.raises(InputError, match="both label the same picture"):
         find_pairs(tmp_path, DEPTH)

@@ -23,11 +23,15 @@ from deeplens.runtimes.photo import read_photo, side_by_side, write_photo
 
 
 def demo(
-    photo: Annotated[Path, typer.Argument(metavar="PHOTO", show_default=False, help="A photo that is sharp all over.")],
-    focus: Annotated[list[str], typer.Option(metavar="X,Y", show_default=False, help="May be repeated.")],
-    f_number: Annotated[list[float], typer.Option(metavar="N", show_default=False, help="May be repeated.")],
+    photo: Annotated[
+        Path, typer.Argument(metavar="PHOTO", show_default=False, help="A photo that is sharp everywhere.")
+    ],
+    focus: Annotated[
+        list[str], typer.Option(metavar="X,Y", show_default=False, help="Point to focus on; may be repeated.")
+    ],
+    f_number: Annotated[list[float], typer.Option(metavar="N", show_default=False, help="F-number; may be repeated.")],
     output: Annotated[
-        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where the pictures go; made when missing.")
+        Path, typer.Option("-o", "--output", metavar="FOLDER", help="Output folder; created if it does not exist.")
     ] = Path("demo"),
     runtime: Runtime = "onnx",
     variant: Variant = "edge",

@@ -121,9 +121,9 @@ def command(
 
     check_outputs((json, None), inputs=(focus_file,))
     if output.exists() and not output.is_dir():
-        raise InputError(f"{output} is no folder: a folder of photos is written to a folder")
+        raise InputError(f"{output} is a file: give an output folder for a folder of photos")
     if suffix is not None and suffix.lower() not in WRITERS:
-        raise InputError(f"a file of suffix '{suffix}' can't be written: use {', '.join(WRITERS)}")
+        raise InputError(f"the file type '{suffix}' can't be written: use {', '.join(WRITERS)}")
     rule: Focus | dict[str, Focus]
     if focus_file is not None:
         rule = read_focus_file(focus_file)
@@ -136,7 +136,7 @@ def command(
     listed = jobs(photos.resolve(), output.resolve(), rule, suffix=suffix)
     if isinstance(rule, dict):
         for name in rule.keys() - {job.photo.relative_to(photos.resolve()).as_posix() for job in listed}:
-            print(f"note: {focus_file} names {name}, which is not there", file=sys.stderr)
+            print(f"note: {focus_file} names {name}, which does not exist", file=sys.stderr)
     report = refocus_folder(listed, output.resolve(), look, ray=ray)
     console_for(json).print(summary(report, output))
     write_json(json, {"folder": str(photos), "output": str(output), "threads": look.threads or core_count(), **report})

@@ -59,7 +59,7 @@ def jobs(folder: Path, output: Path, focus: Focus | Mapping[str, Focus], *, suff
         ending = suffix or (path.suffix if path.suffix.lower() in WRITERS else ".jpg")
         target = output / relative.with_suffix(ending)
         if target in outputs:
-            raise InputError(f"{path} and {outputs[target]} would both become {target}: rename one of them")
+            raise InputError(f"{path} and {outputs[target]} would both be written to {target}: rename one of them")
         outputs[target] = path
         if isinstance(focus, Focus):
             found.append(Job(path, target, focus))
@@ -68,7 +68,7 @@ def jobs(folder: Path, output: Path, focus: Focus | Mapping[str, Focus], *, suff
             problem = None if own else f"{relative.as_posix()} has no line in the focus file"
             found.append(Job(path, target, own or Focus(), problem))
     if not found:
-        raise InputError(f"{folder} holds no photo ({', '.join(SUFFIXES)})")
+        raise InputError(f"{folder} has no photos ({', '.join(SUFFIXES)}): give another folder")
     return found
 
 
@@ -83,7 +83,7 @@ def read_focus_file(path: Path) -> dict[str, Focus]:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             if not {"photo", "x", "y"} <= set(reader.fieldnames or ()):
-                raise InputError(f"{path} lacks the columns photo,x,y in its first line")
+                raise InputError(f"{path}: the first line must name the columns photo,x,y")
             for row in reader:
                 try:
                     point = parse_point(f"{row['x']},{row['y']}")
@@ -91,7 +91,9 @@ def read_focus_file(path: Path) -> dict[str, Focus]:
                     raise InputError(f"{path}, line {reader.line_num}: {error}") from error
                 points[row["photo"]] = (*points.get(row["photo"], ()), point)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} can't be read as a focus file ({error})") from error
+        raise InputError(
+            f"{path} can't be read as a focus file ({error}): give a CSV file with the columns photo,x,y"
+        ) from error
     return {name: Focus(points=each) for name, each in points.items()}
 
 
@@ -113,7 +115,7 @@ class Log:
         except FileNotFoundError:
             return
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"{self.path} can't be read ({error}): remove it to do all photos again") from error
+            raise InputError(f"{self.path} can't be read ({error}): delete it to process all photos again") from error
         for line in text.splitlines():
             try:
                 entry = json.loads(line)

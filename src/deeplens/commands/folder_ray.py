@@ -45,7 +45,7 @@ def passages(look: Look, jobs: Sequence[Job], *, address: str) -> Iterator[Passa
     try:
         ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise InputError(f"no Ray cluster at '{address}' ({error}): start one, or use 'local'") from error
+        raise InputError(f"there is no Ray cluster at '{address}' ({error}): start one, or give --ray local") from error
     try:
         cores = look.threads or 1
         actors = max(1, int(ray.cluster_resources().get("CPU", 1)) // cores)

@@ -15,24 +15,41 @@ from deeplens.runtimes.options import Artifacts, Weights, weights_from
 
 
 def golden(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Where the vectors are written to.")] = Path(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the golden vectors to.")] = Path(
         "artifacts/golden"
     ),
     check: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Check runtimes with the vectors in DIR; write none.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Check the runtimes with the golden vectors in DIR instead of writing new ones."
+        ),
     ] = None,
-    variant: Annotated[list[str] | None, typer.Option(metavar="V", help="May be repeated. [default: both]")] = None,
+    variant: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="VARIANT", help="Variant of the networks: edge or paper; may be repeated. [default: both]"
+        ),
+    ] = None,
     runtime: Annotated[
-        list[str] | None, typer.Option(metavar="R", help=f"Of {', '.join(COMPARED)}; may be repeated. [default: all]")
+        list[str] | None,
+        typer.Option(
+            metavar="RUNTIME", help=f"Runtime to check: {', '.join(COMPARED)}; may be repeated. [default: all]"
+        ),
     ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(metavar="P", help=f"Of {', '.join(PRECISIONS)}; may be repeated. [default: all]")
+        list[str] | None,
+        typer.Option(
+            metavar="PRECISION", help=f"Precision to check: {', '.join(PRECISIONS)}; may be repeated. [default: all]"
+        ),
     ] = None,
     artifacts: Artifacts = None,
     weights: Weights = "shipped",
     json: JsonTarget = None,
 ) -> None:
-    """Make golden vectors, or check runtimes with them (status 5 if one fails, 4 if none could be run)."""
+    """Write golden vectors (inputs with PyTorch's outputs), or check the runtimes with them.
+
+    Exit status of a check: 5 if one fails, 4 if none could be run.
+    """
     from deeplens.parity_tests import release
 
     for name in variant or ():

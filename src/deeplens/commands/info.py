@@ -22,11 +22,11 @@ from deeplens.runtimes.options import Artifacts
 def info(
     artifacts: Artifacts = None,
     cost: Annotated[
-        bool, typer.Option("--cost", help="Also parameters and multiplications of every network; needs PyTorch.")
+        bool, typer.Option("--cost", help="Also show parameters and multiplications of every network; needs PyTorch.")
     ] = False,
     json: JsonTarget = None,
 ) -> None:
-    """Versions, missing extras, the processor, the weights shipped and the artefacts made."""
+    """Show versions, missing extras, the processor, the shipped weights and the artefacts."""
     folder = artifacts or manifest.DEFAULT_FOLDER
     report: dict[str, Any] = {
         "deeplens": VERSION,
@@ -95,7 +95,7 @@ def _show(report: dict[str, Any], json: Path | None) -> None:
     if made:
         console.print(table("Artefacts", ("file", "precision", "size", "SHA-256"), made))
     else:
-        console.print("No artefacts: deeplens export onnx makes them.")
+        console.print("There are no artefacts: run `deeplens export onnx`.")
     if "cost" in report:
         columns = tuple(report["cost"][0])
         console.print()
@@ -103,11 +103,11 @@ def _show(report: dict[str, Any], json: Path | None) -> None:
 
 
 def verify(artifacts: Artifacts = None, json: JsonTarget = None) -> None:
-    """Compare every artefact with its manifest entry, and the weights shipped with their cards, by SHA-256."""
+    """Check the SHA-256 of every artefact against its manifest, and of the shipped weights against their cards."""
     folder = artifacts or manifest.DEFAULT_FOLDER
     results = list(_verdicts(folder))
     if not results:
-        raise MissingError(f"nothing to verify: no weights shipped and no artefacts in {folder}")
+        raise MissingError(f"nothing to verify: no weights are shipped and {folder} has no artefacts")
     wrong = [(path, verdict) for path, verdict in results if verdict is not None]
     rows = [(path, "as described" if verdict is None else verdict) for path, verdict in results]
     console_for(json).print(table("Verified", ("file", "verdict"), rows))
@@ -119,7 +119,7 @@ def verify(artifacts: Artifacts = None, json: JsonTarget = None) -> None:
         },
     )
     if wrong:
-        raise MismatchError(f"{len(wrong)} of {len(results)} files are not what they should be: {wrong[0][1]}")
+        raise MismatchError(f"{len(wrong)} of {len(results)} files are wrong, the first: {wrong[0][1]}")
 
 
 def _verdicts(folder: Path) -> Iterator[tuple[str, str | None]]:

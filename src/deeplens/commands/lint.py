@@ -22,19 +22,22 @@ WORDS = {"engine": "remark", "uncertain": "uncertain", "not": "not on it"}
 
 def lint(
     packages: Annotated[list[Path], typer.Argument(metavar="PACKAGE…", help="Core ML packages (.mlpackage).")],
-    chip: Annotated[str, typer.Option(metavar="C", help=f"One of {', '.join(CHIPS)}; A16 counts for later ones.")] = (
-        DEFAULT_CHIP
-    ),
+    chip: Annotated[
+        str, typer.Option(metavar="CHIP", help=f"Chip to judge for: {', '.join(CHIPS)}; take A16 for later ones.")
+    ] = (DEFAULT_CHIP),
     plan: Annotated[
         bool | None,
-        typer.Option("--plan/--no-plan", show_default="on macOS", help="Core ML's own plan for this Mac beside it."),
+        typer.Option("--plan/--no-plan", show_default="on macOS", help="On a Mac: also show Core ML's own plan."),
     ] = None,
     compute_units: Annotated[
-        str, typer.Option(metavar="U", help=f"What the plan may use: {', '.join(UNITS)}.")
+        str, typer.Option(metavar="UNITS", help=f"Compute units that Core ML's plan may use: {', '.join(UNITS)}.")
     ] = "all",
     json: JsonTarget = None,
 ) -> None:
-    """Say of each operation: Neural Engine, uncertain or not, with the rule and its source. Advice; status 0."""
+    """Say for each operation of a package whether it is likely to run on the Neural Engine.
+
+    Each verdict names its rule and the rule's source. This is advice: the exit status is always 0.
+    """
     check_outputs((json, None), inputs=packages)
     console = console_for(json)
     reports = []

@@ -19,58 +19,84 @@ if TYPE_CHECKING:
 
 def parity(
     variant: Annotated[
-        list[str] | None, typer.Option(metavar="V", help="edge or paper; may be repeated. [default: edge]")
+        list[str] | None,
+        typer.Option(
+            metavar="VARIANT", help="Variant of the networks: edge or paper; may be repeated. [default: edge]"
+        ),
     ] = None,
     runtime: Annotated[
-        list[str] | None, typer.Option(metavar="R", help=f"Of {', '.join(COMPARED)}; may be repeated. [default: all]")
+        list[str] | None,
+        typer.Option(
+            metavar="RUNTIME", help=f"Runtime to compare: {', '.join(COMPARED)}; may be repeated. [default: all]"
+        ),
     ] = None,
     precision: Annotated[
         list[str] | None,
-        typer.Option(metavar="P", help=f"Of {', '.join(PRECISIONS)}; may be repeated. [default: all of a runtime]"),
+        typer.Option(
+            metavar="PRECISION", help=f"Precision to compare: {', '.join(PRECISIONS)}; may be repeated. [default: all]"
+        ),
     ] = None,
     artifacts: Artifacts = None,
     weights: Weights = "shipped",
     photo: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="For real inputs and the loop; without it they are not run.")
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="Photo for real inputs and the whole loop; without it only random inputs are compared."
+        ),
     ] = None,
     size: Annotated[
-        int | None, typer.Option(metavar="N", min=64, help="Pixels that the photo's long side is brought down to.")
+        int | None, typer.Option(metavar="N", min=64, help="Make the photo smaller first: its long side in pixels.")
     ] = None,
     export: Annotated[
-        bool, typer.Option("--export", help="Make the artefacts that are missing or stale first.")
+        bool, typer.Option("--export", help="First export the artefacts that are missing or out of date.")
     ] = False,
     compiles: Annotated[
-        bool | None, typer.Option(help="Rows of what TensorRT for RTX compiles. [default: unless --runtime is given]")
+        bool | None,
+        typer.Option(help="Also check that TensorRT for RTX builds the graphs. [default: unless --runtime is given]"),
     ] = None,
     locate: Annotated[
         bool,
-        typer.Option("--locate", help="Name the first operation that departs, also where nothing fails."),
+        typer.Option("--locate", help="Name the first operation that differs, even where no check fails."),
     ] = False,
     collect: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="Write what the runtimes give to DIR; compare nothing.")
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Only write the outputs of the runtimes to DIR; compare later with --compare."
+        ),
     ] = None,
     inputs: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="With --collect: an earlier collection, whose inputs are taken.")
+        Path | None, typer.Option(metavar="DIR", help="With --collect: take the inputs from this earlier collection.")
     ] = None,
     compare: Annotated[
-        list[Path] | None, typer.Option(metavar="DIR", help="Compare collections instead of running; may be repeated.")
+        list[Path] | None,
+        typer.Option(
+            metavar="DIR", help="Compare the collections in DIR instead of running anything; may be repeated."
+        ),
     ] = None,
     json: JsonTarget = None,
-    markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table as Markdown too.")] = None,
-    junit: Annotated[Path | None, typer.Option(metavar="FILE", help="Write JUnit XML too.")] = None,
-    html: Annotated[Path | None, typer.Option(metavar="FILE", help="Write one self-contained page too.")] = None,
-    plot: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw error against level, a PNG, too.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the table to FILE as Markdown.")
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the result to FILE as JUnit XML.")
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write the report to FILE as one HTML page.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also draw the error at each level, to FILE as PNG.")
+    ] = None,
 ) -> None:
-    """Compare each runtime with PyTorch float32, float64 the judge. Status 5 if a check fails, 4 if none is run."""
+    """Compare every runtime with PyTorch. Exit status 5 if a check fails, 4 if nothing could be compared."""
     from deeplens.parity_tests import run as running
     from deeplens.parity_tests.locate.all import locate_all
     from deeplens.parity_tests.request import Request
 
     check_outputs((json, None), *((each, None) for each in (markdown, junit, html, plot)), inputs=(photo,))
     if compare and (collect or runtime or photo):
-        raise InputError("--compare takes collections as they are: give it without --collect, --runtime and --photo")
+        raise InputError("--compare can't be combined with --collect, --runtime or --photo: leave these out")
     if inputs is not None and collect is None:
-        raise InputError("--inputs goes with --collect")
+        raise InputError("--inputs needs --collect: give --collect DIR too")
     request = Request(
         variants=variant or ["edge"],
         runtimes=runtime or COMPARED,
@@ -89,7 +115,7 @@ def parity(
     if collect is not None:
         made = running.collect(request, collect, inputs=inputs)
         ran = sum(1 for each in made.produced if each.outputs.arrays)
-        typer.echo(f"{collect}: {ran} of {len(made.produced)} producers gave results", err=json is not None)
+        typer.echo(f"{collect}: {ran} of {len(made.produced)} runs gave results", err=json is not None)
         write_json(json, {"folder": str(collect), "producers": len(made.produced), "with_results": ran})
         return
     result = running.compare_collections(compare) if compare else running.run(request)
@@ -121,6 +147,6 @@ def _write(result: "Report", json: Path | None, *files: Path | None) -> None:
             continue
         data = make()
         if data is None:
-            raise InputError(f"{path}: no loop was compared, so there is no curve to draw: give --photo FILE")
+            raise InputError(f"{path}: the loop was not compared, so there is no curve to draw: give --photo FILE")
         with replacing(path) as file:
             file.write(data)

@@ -33,62 +33,80 @@ from deeplens.runtimes.options import (
 FocusFile = Annotated[
     Path | None,
     typer.Option(
-        "--focus-file", metavar="FILE", help="With DIR: CSV with photo,x,y; more lines of a photo, more points."
+        "--focus-file",
+        metavar="FILE",
+        help="For a folder: CSV file with the columns photo,x,y; several lines for a photo give several points.",
     ),
 ]
 Suffix = Annotated[
     str | None,
-    typer.Option("--suffix", metavar=".EXT", show_default="the photo's", help="With DIR: of what is written."),
+    typer.Option(
+        "--suffix", metavar=".EXT", show_default="the photo's", help="For a folder: file type of the written pictures."
+    ),
 ]
 Ray = Annotated[
     str | None,
-    typer.Option("--ray", metavar="ADDRESS", help="With DIR: on a Ray cluster; local starts one on this machine."),
+    typer.Option(
+        "--ray",
+        metavar="ADDRESS",
+        help="For a folder: run on the Ray cluster at ADDRESS; local starts one on this machine.",
+    ),
 ]
 
 
 def refocus(
     photo: Annotated[
         Path,
-        typer.Argument(metavar="PHOTO|DIR", show_default=False, help="A photo that is sharp all over, or a folder."),
+        typer.Argument(
+            metavar="PHOTO|DIR",
+            show_default=False,
+            help="A photo that is sharp everywhere, or a folder of such photos.",
+        ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output", metavar="OUT", show_default=False, help="Where to write it; a folder for a folder."
+            "-o",
+            "--output",
+            metavar="OUT",
+            show_default=False,
+            help="File to write; for a folder of photos, the output folder.",
         ),
     ],
     focus: Annotated[
         list[str] | None,
         typer.Option(
             metavar="X,Y",
-            help="The point to be sharp: 0 to 1 from the top left of the photo as shown. Given more than once, "
-            "all that lies between these points in depth is sharp. With DIR also: nearest (the nearest subject).",
+            help="Point to focus on: X and Y from 0 to 1, from the top left of the photo. If given more than once, "
+            "everything between these points in depth is sharp. For a folder also: nearest (the nearest subject).",
         ),
     ] = None,
     focus_depth: Annotated[
         float | None,
         typer.Option(
-            metavar="D",
+            metavar="DISPARITY",
             min=0,
             max=1,
-            help="Instead of --focus: the disparity to be sharp, 0 (far) to 1 (near).",
+            help="Disparity to focus on, from 0 (far) to 1 (near). Replaces --focus.",
         ),
     ] = None,
     focus_range: Annotated[
         float,
         typer.Option(
-            metavar="R",
+            metavar="RANGE",
             min=0,
             max=1,
-            help="How much of the depth is sharp, in disparity, half of it on each side; 0: one plane, as in a lens.",
+            help="Range of disparity that stays sharp around the focal plane; 0 means one plane, as in a lens.",
         ),
     ] = 0.0,
-    f_number: Annotated[float, typer.Option(metavar="N", help="1.4 (most blur) or more.")] = 2.8,
+    f_number: Annotated[
+        float, typer.Option(metavar="N", help="Aperture as an f-number: 1.4 (most blur) or more.")
+    ] = 2.8,
     depth: Annotated[
         str | None,
         typer.Option(
             metavar="FILE|embedded",
-            help="A depth map (disparity, near = bright) in place of the network's; embedded: the photo's own.",
+            help="Depth map to use instead of a predicted one (near = bright); embedded: the one in the photo.",
         ),
     ] = None,
     depth_model: DepthModelFile = None,
@@ -107,23 +125,27 @@ def refocus(
         typer.Option(
             metavar="N",
             min=0,
-            help="Side of a tile: smaller takes less memory; 0: no tiles.",
+            help="Side of a tile in low-resolution pixels; smaller tiles need less memory, 0 turns tiles off.",
         ),
     ] = 256,
     threads: Threads = None,
-    save_depth: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the depth map too.")] = None,
-    side_by_side: Annotated[Path | None, typer.Option(metavar="FILE", help="Write before and after too.")] = None,
+    save_depth: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the depth map to FILE.")] = None,
+    side_by_side: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Also write a picture of before and after to FILE.")
+    ] = None,
     focus_file: FocusFile = None,
     suffix: Suffix = None,
     ray: Ray = None,
     json: JsonTarget = None,
 ) -> None:
-    """Refocus PHOTO, or all photos of DIR, at a point or at a depth, as a lens at f/N would."""
+    """Refocus a photo, or every photo in a folder: blur what a real lens would blur."""
     given = [bool(focus), focus_depth is not None, focus_file is not None]
     if sum(given) != 1:
-        raise typer.BadParameter("give one of them", param_hint=["--focus", "--focus-depth", "--focus-file"])
+        raise typer.BadParameter(
+            "give exactly one of these options", param_hint=["--focus", "--focus-depth", "--focus-file"]
+        )
     if depth is not None and depth_model is not None:
-        raise typer.BadParameter("give one of the two", param_hint=["--depth", "--depth-model"])
+        raise typer.BadParameter("give only one of these options", param_hint=["--depth", "--depth-model"])
     chosen = depth_model_from(
         depth_model,
         size=depth_model_size,
@@ -146,7 +168,9 @@ def refocus(
     )
     if photo.is_dir():
         if depth_file is not None or save_depth is not None or side_by_side is not None:
-            raise InputError(f"{photo} is a folder: --depth FILE, --save-depth and --side-by-side are for one photo")
+            raise InputError(
+                f"{photo} is a folder, but --depth FILE, --save-depth and --side-by-side work for a single photo only"
+            )
         look = Look(
             aperture=aperture,
             focus_range=focus_range,
@@ -166,7 +190,7 @@ def refocus(
         )  # fmt: skip
         return
     if focus_file is not None or suffix is not None or ray is not None:
-        raise InputError(f"--focus-file, --suffix and --ray are for a folder; {photo} is none")
+        raise InputError(f"--focus-file, --suffix and --ray work for a folder only, and {photo} is a file")
     points = tuple(parse_point(text) for text in focus or ())
 
     from deeplens.runtimes import photo as photos
