@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Sequence
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -32,9 +34,7 @@ body { margin: 0 auto; max-width: 82rem; padding: 1.25rem 2rem 4rem; background:
 h1 { font-size: 1.6rem; line-height: 1.2; margin: .4rem 0 .8rem } h2 { font-size: 1.2rem; margin: 2.2rem 0 .5rem }
 p, ul { max-width: 62rem; margin: .5rem 0 } .soft { color: var(--soft) } .wide { max-width: none }
 .lead { font-size: 1.06rem }
-code, pre { font: .86em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace }
-pre { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .5rem .7rem;
-  overflow-x: auto; overflow-wrap: normal; max-width: 62rem }
+code { font: .86em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace }
 .box { overflow-x: auto; border: 1px solid var(--line); border-radius: 6px; margin: .6rem 0 1rem; max-width: 100%;
   width: fit-content; position: relative }
 .box:focus-visible, summary:focus-visible { outline: 2px solid var(--link); outline-offset: 2px }
@@ -54,7 +54,9 @@ thead th:first-child { position: sticky; left: 0; z-index: 2 }
   border: 1px solid var(--line); font-weight: 600 }
 .chip.good { background: var(--good-back); color: var(--good); border-color: transparent }
 .chip.bad { background: var(--bad-back); color: var(--bad); border-color: transparent }
-.grid { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fill, minmax(min(100%, 23rem), 1fr));
+td > code { white-space: pre-wrap }
+.grid { display: grid; gap: 1rem; align-items: start;
+  grid-template-columns: repeat(auto-fill, minmax(min(100%, 23rem), 1fr));
   margin: .6rem 0 }
 figure { margin: 0; padding: .6rem; background: var(--card); border: 1px solid var(--line); border-radius: 6px;
   min-width: 0 }
@@ -72,6 +74,10 @@ DARK = {"page": "#1d232a", "ink": "#e6eaef", "soft": "#a3adb8", "line": "#39424d
 
 CYCLE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#c79a00", "#56a3d9", "#8c6bb1", "#7f7f7f", "#a65628", "#4daf4a")
 """Colours of curves, told apart on both grounds and by most of the colour-blind (Okabe and Ito's, made to fit both)."""
+
+
+COLOURS = 128
+"""Of a plot, at most: a third of the bytes, and nothing is seen of it."""
 
 
 def page(title: str, parts: Iterable[str], *, style: str = "") -> str:
@@ -207,7 +213,9 @@ def themed(draw: "Callable[[], Figure]", colours: dict[str, str]) -> bytes:
     file = BytesIO()
     with mpl.rc_context(settings):
         draw().savefig(file, dpi=150, format="png", metadata={"Software": None})
-    return file.getvalue()
+    small = BytesIO()
+    Image.open(file).convert("RGB").quantize(COLOURS).save(small, "PNG", optimize=True)
+    return small.getvalue()
 
 
 def _joined(parts: Iterable[str]) -> str:

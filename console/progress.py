@@ -39,11 +39,15 @@ class Stopwatch:
 
 
 class Progress:
-    """One piece of work. Call it with the share that is done, 0 to 1, and what is being done now."""
+    """One piece of work. Call it with the share that is done, 0 to 1, and what is being done now.
+
+    Attributes:
+        doing: what was told last.
+    """
 
     def __init__(self, show: Callable[[float, str], None]) -> None:
         self._show = show
-        self._share, self._doing = 0.0, ""
+        self._share, self.doing = 0.0, ""
 
     def __call__(self, share: float, doing: str | None = None) -> None:
         """Tell how far the work is.
@@ -53,8 +57,8 @@ class Progress:
             doing: what is being done now; None: the same as before.
         """
         self._share = min(max(share, 0.0), 1.0)
-        self._doing = self._doing if doing is None else doing
-        self._show(self._share, self._doing)
+        self.doing = self.doing if doing is None else doing
+        self._show(self._share, self.doing)
 
     def now(self, doing: str) -> None:
         """Tell what is being done now; the share stays."""
@@ -130,8 +134,10 @@ def progress_bar(title: str) -> Iterator[Progress]:
     """
     if _shown:
         outer = _shown[-1]
+        before = outer.doing
         outer.now(title)
         yield Progress(lambda _share, doing: outer.now(", ".join(filter(None, (title, doing)))))
+        outer.now(before)
         return
     console = Console(stderr=True)
     with _bar(title, console) if console.is_terminal else _lines(title) as progress:

@@ -26,6 +26,9 @@ STYLE = """
 .scale { display: flex; justify-content: space-between; font-size: 12px; color: var(--soft) }
 """
 
+OUTLIER = 8
+"""How many times the difference of nearly all pixels the brightest one stands for, at most."""
+
 KINDS = {"passed": "good", "failed": "bad", "stale": "bad"}
 """Status of a row → how it is coloured."""
 
@@ -41,27 +44,27 @@ WORDS = ("result", "input", "graph", "size", "note")
 
 def page(report: Report) -> str:
     """The whole page."""
-    kind = "good" if report.ok else "bad"
+    verdict = "agrees" if report.ok else "does not agree" if report.wrong else "nothing compared"
     parts = [
-        tag("p", chip("passed" if report.ok else "not passed", kind), " ", headline(report), kind="lead"),
+        tag("p", chip(verdict, "good" if report.ok else "bad"), " ", headline(report), kind="lead"),
         tag("p", _conditions(report), kind="soft"),
         *(tag("p", line, kind="wide") for line in LEGEND),
         *_wrong(report),
         *_located(report),
         tag("h2", "In short"),
         frame.table("By runtime", ("runtime", *DIGEST[2:]), _digested(report), numbers=DIGEST[3:], long=("rows",)),
+        tag("h2", "Error along the loop"),
+        *_curves(report),
+        tag("h2", "Final pictures, and where they differ"),
+        *_looks(report),
         tag("h2", "Every row"),
-        *_tables(report),
-        *_not_run(report),
         frame.details(
             "How the limits are set",
             tag("p", RULE),
             frame.table("Factors and ceilings", LIMITS, limits(), numbers=LIMITS[1:3], long=LIMITS[3:]),
         ),
-        tag("h2", "Error along the loop"),
-        *_curves(report),
-        tag("h2", "Final pictures, and where they differ"),
-        *_looks(report),
+        *_tables(report),
+        *_not_run(report),
         tag("h2", "Units in the last place"),
         *_histograms(report.rows),
         tag("h2", "What was run"),
@@ -110,7 +113,7 @@ def _tables(report: Report) -> Iterator[Html]:
         yield tag("p", "No row was compared.")
     for (variant, runtime), rows in groups.items():
         passed = sum(row.status == "passed" for row in rows)
-        lines = [dict(zip(COLUMNS, cells(row), strict=True)) for row in rows]
+        lines = [dict(zip(COLUMNS, cells(row), strict=True)) | {"note": _short(row.note)} for row in rows]
         columns = [*FIRST, *(name for name in COLUMNS if name not in (*FIRST, *ELSEWHERE))]
         columns = [name for name in columns if any(line[name] for line in lines)]
         yield frame.table(
@@ -121,8 +124,14 @@ def _tables(report: Report) -> Iterator[Html]:
                 for row, line in zip(rows, lines, strict=True)
             ],
             numbers=[name for name in columns if name not in WORDS],
-            long=("note",),
         )
+        for note in dict.fromkeys(row.note for row in rows if _short(row.note) != row.note):
+            yield tag("p", f"{note[0].upper()}{note[1:]}.", kind="soft")
+
+
+def _short(note: str) -> str:
+    """A note without its explanation, which stands once below the table."""
+    return note.partition(": ")[0]
 
 
 def _not_run(report: Report) -> Iterator[Html]:
@@ -172,7 +181,7 @@ def _look(look: Look) -> Html:
     shown, said = amplified(look.off)
     picture = frame.image(_jpeg(look.picture), kind="jpeg", alt=f"Final picture of {look.title}")
     if shown is None:
-        return frame.figure(picture, caption=f"{look.title}. {said}")
+        return frame.figure(tag("div", picture, kind="pair"), caption=f"{look.title}. {said}")
     off = frame.image(_png(shown), kind="png", alt=f"Where the picture of {look.title} differs from PyTorch's. {said}")
     return frame.figure(tag("div", picture, off, kind="pair"), caption=f"{look.title}. {said}")
 
@@ -180,8 +189,8 @@ def _look(look: Look) -> Html:
 def amplified(off: np.ndarray) -> tuple[np.ndarray | None, str]:
     """A difference picture in which something shows, and what its brightness means.
 
-    Black is 0 and white the largest difference. Where a few pixels differ much more than all others, white is what
-    99 % of the pixels that differ stay within.
+    Black is 0 and white the largest difference; where a few pixels differ much more than all others, white is
+    `OUTLIER` times what 99 % of the pixels that differ stay within.
 
     Args:
         off: h×w, uint8, in steps of 8 bits.
@@ -193,7 +202,7 @@ def amplified(off: np.ndarray) -> tuple[np.ndarray | None, str]:
     if not differing.size:
         return None, "No pixel differs from PyTorch's picture."
     largest = int(off.max())
-    white = max(1, int(np.percentile(differing, 99, method="higher")))
+    white = min(largest, OUTLIER * int(np.percentile(differing, 99, method="higher")))
     steps = f"{white} step{'s' if white > 1 else ''} of 8 bits"
     more = f" or more; the largest difference is {largest}" if largest > white else ", the largest difference"
     factor = 255 / white

@@ -51,7 +51,7 @@ LEGEND = (
     "A difference |d| is that between a runtime and PyTorch float32 on the same input; a row passes if each number is "
     "within the “allowed” column beside it.",
     "“Limit used” is the share of the tightest limit. Limits are multiples of PyTorch's own rounding. Spread: "
-    "largest minus smallest value. ULP: float32 numbers in between.",
+    "largest minus smallest value. ULP: steps of float32.",
 )
 """What the columns mean, in two lines."""
 

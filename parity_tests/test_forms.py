@@ -186,7 +186,7 @@ def test_the_legend_is_two_lines_and_names_what_columns_say() -> None:
     [
         ([1], 255, "× 255: white is 1 step of 8 bits, the largest difference"),
         ([3, 6], 255, "× 42.5: white is 6 steps of 8 bits, the largest difference"),
-        ([1] * 995 + [2] * 4 + [200], 255, "× 255: white is 1 step of 8 bits or more; the largest difference is 200"),
+        ([1] * 995 + [2] * 4 + [200], 255, "× 31.9: white is 8 steps of 8 bits or more; the largest difference is 200"),
     ],
 )
 def test_in_a_difference_picture_something_shows(steps: list[int], white: int, said: str) -> None:
