@@ -7,6 +7,7 @@ from pathlib import Path
 from deeplens.calibration import plots
 from deeplens.calibration.calibrate import Calibration, Found, Goal
 from deeplens.calibration.pareto import Point
+from deeplens.calibration.photos import ENOUGH
 from deeplens.calibration.statistics import Statistics
 from deeplens.console import page as frame
 from deeplens.console.errors import MissingError
@@ -57,7 +58,7 @@ def write(
         tag("p", decision(found, points, goal), kind="lead"),
         *_how(calibration.variant, found, plan, artifacts),
         tag("p", half(found, goal)),
-        tag("p", f"Measured on {source.count} photos ({source.photos[:12]}…), with weights {weights}.", kind="soft"),
+        tag("p", f"Measured on {_photos(source.count)} ({source.photos[:12]}…), with weights {weights}.", kind="soft"),
         tag("h2", "Plans"),
         *_plans(points, goal),
         tag("h2", "What one layer alone costs the final picture"),
@@ -122,6 +123,11 @@ def commands(variant: str, plan: Path, artifacts: Path, *, int8: bool) -> list[t
         ("TensorRT", f"deeplens export trt --precision mixed --plan {plan}{given}"),
         ("Core ML", f"deeplens export coreml --precision mixed --plan {plan}{given}"),
     ]
+
+
+def _photos(count: int) -> str:
+    said = f"{count} photo{'' if count == 1 else 's'}"
+    return said if count >= ENOUGH else f"{said}, where a plan to rely on takes {ENOUGH} or more"
 
 
 def _how(variant: str, found: Found, plan: Path, artifacts: Path) -> Iterator[Html]:

@@ -87,12 +87,13 @@ def pareto(plans: Sequence[Point], measure: str, goal: Goal) -> "Figure":
     if goal.floor == goal.fp16_floor:
         floors = {goal.floor: "floor, FP16's too"}
     texts = []
+    ground = {"facecolor": axis.get_facecolor(), "edgecolor": "none", "pad": 0.5}
     for height, name in floors.items():
         axis.axhline(height, color=ink, linewidth=1.2, linestyle="--")
         said = f"{name}: {height:g} dB"
         texts.append(
             axis.annotate(said, (0.99, height), xycoords=("axes fraction", "data"), xytext=(0, 2),
-                          textcoords="offset points", ha="right", fontsize=8)
+                          textcoords="offset points", ha="right", fontsize=8, bbox=ground)
         )  # fmt: skip
     axis.set_xlabel(measure)
     axis.set_ylabel("PSNR against FP32, dB")
@@ -118,6 +119,7 @@ def _label(
     for place, name in named.items():
         text = axis.annotate(
             name, place, xytext=(0, 0), textcoords="offset points", fontsize=8,
+            bbox={"facecolor": axis.get_facecolor(), "edgecolor": "none", "pad": 0.5},
             arrowprops={"arrowstyle": "-", "linewidth": 0.6, "color": OTHER, "shrinkA": 0, "shrinkB": 3},
         )  # fmt: skip
 

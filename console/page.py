@@ -65,7 +65,8 @@ img { max-width: 100%; height: auto; display: block; border-radius: 3px }
 summary { cursor: pointer; margin: .6rem 0; color: var(--link) }
 @media (max-width: 40rem) {
   body { padding: .8rem .9rem 3rem; font-size: 14.5px } h1 { font-size: 1.35rem }
-  table { font-size: 12px } th, td { padding: .28rem .4rem } td.long { min-width: 12rem } }
+  table { font-size: 12px } th, td { padding: .28rem .4rem } td.long { min-width: 12rem }
+  thead th.number { min-width: 4.4rem } }
 """
 
 LIGHT = {"page": "#f4f6f8", "ink": "#1b1f24", "soft": "#57606a", "line": "#d0d7de"}
