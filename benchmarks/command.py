@@ -195,7 +195,8 @@ def _speed(
 
     threads = candidates[0].threads
     load = machine.load_average()
-    before = machine.speed(threads=threads)
+    with progress_bar("Measuring the machine"):
+        before = machine.speed(threads=threads)
     states: list[State] = []
     with progress_bar("Measuring") as progress:
         found = measure.measure(
@@ -208,7 +209,8 @@ def _speed(
             warmed=lambda: states.append(read_state()),
         )
     states.append(read_state())
-    after = machine.speed(threads=threads)
+    with progress_bar("Measuring the machine again"):
+        after = machine.speed(threads=threads)
     remarks = machine.remarks(load=load, before=before, after=after, states=(states[0], states[-1]))
     rows = measure.results(found, effort)
     gflops, gbytes = (before.gflops + after.gflops) / 2, (before.gbytes + after.gbytes) / 2
@@ -288,8 +290,10 @@ def _profile(candidates: "list[Candidate]", size: tuple[int, int], console: "Con
     """Time by operation of the ONNX artefacts."""
     from deeplens.benchmarks import machine, profile
 
-    rate = max(machine.sgemm(threads=1).values())
-    rows = [row for candidate in candidates for row in profile.measure(candidate, *size, gflops=rate)]
+    with progress_bar("Timing operations") as progress:
+        rate = max(machine.sgemm(threads=1).values())
+        chosen = progress.each(candidates, lambda candidate: candidate.name)
+        rows = [row for candidate in chosen for row in profile.measure(candidate, *size, gflops=rate)]
     for row in rows:
         title = (
             f"{row['candidate']} {row['network']} {row['height']}×{row['width']}, one thread: "

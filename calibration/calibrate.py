@@ -16,6 +16,7 @@ from deeplens.calibration.search import Assignment, Costs, Search, cheapest, cos
 from deeplens.calibration.sensitivity import Notebook, Unit, measure
 from deeplens.console.errors import InputError
 from deeplens.console.files import replacing
+from deeplens.console.progress import progress_bar
 from deeplens.export.layers import REST, Layer, layers, rest_operations
 from deeplens.export.planned import planned_graph
 from deeplens.export.precision_plan import Choice, Pair, Plan, Source
@@ -80,21 +81,27 @@ class Calibration:
     def statistics(self, report: Report) -> dict[str, statistics.Statistics]:
         """What all tensors hold, from inputs that are made where they are missing; measured once a call."""
         if self._statistics is None:
-            marks = {max(1, len(self.photos) * quarter // 4) for quarter in range(1, 5)}
+            count = len(self.photos)
+            made = [0]
+            with progress_bar("Running the photos in FP32") as progress:
 
-            def said(done: int, new: int) -> None:
-                if done in marks:
-                    report(f"inputs of {done} of {len(self.photos)} photos, {new} of them made now")
+                def said(done: int, new: int) -> None:
+                    made[0] = new
+                    progress(done / count, f"{done} of {count} photos")
 
-            files = inputs.collect(
-                self.photos,
-                self.runtime,
-                self.source.weights,
-                folder=self.folder / "inputs",
-                settings=self.settings,
-                progress=said,
-            )
-            self._statistics = statistics.measure(dict(self.models), inputs.read(files), self._open)
+                files = inputs.collect(
+                    self.photos,
+                    self.runtime,
+                    self.source.weights,
+                    folder=self.folder / "inputs",
+                    settings=self.settings,
+                    progress=said,
+                )
+            report(f"inputs of {count} photos, {made[0]} of them made now")
+            with progress_bar("Measuring what tensors hold") as progress:
+                numbered = progress.each(list(enumerate(files, 1)), lambda each: f"photo {each[0]} of {count}")
+                every = (each for _, file in numbered for each in inputs.read([file]))
+                self._statistics = statistics.measure(dict(self.models), every, self._open)
             with replacing(self.file("statistics.json")) as file:
                 text = json.dumps({"source": asdict(self.source), "tensors": statistics.report(self._statistics)})
                 file.write((text + "\n").encode())
@@ -115,7 +122,9 @@ class Calibration:
             found.source.check(self.source, what=str(path))
             report(f"scales of these photos and weights already exist: {path}")
             return found
-        found = scales.measured(self.variant, self.source, self.statistics(report), self.models, self.layers)
+        held = self.statistics(report)
+        with progress_bar("Choosing the scales"):
+            found = scales.measured(self.variant, self.source, held, self.models, self.layers)
         found.write(path)
         return found
 
@@ -189,17 +198,23 @@ def searched(calibration: Calibration, found: Scales, goal: Goal, report: Report
     Raises:
         InputError: no photo is large enough to judge by.
     """
-    judge = Judge(calibration.runtime, _judges(calibration.photos, goal), longest=goal.longest)
+    with progress_bar("Refocusing the photos that judge in FP32"):
+        judge = Judge(calibration.runtime, _judges(calibration.photos, goal), longest=goal.longest)
     said = {"source": asdict(calibration.source), "goal": asdict(goal), "layers": found.layers}
     key = hashlib.sha256(json.dumps(said, sort_keys=True, default=dict).encode()).hexdigest()[:16]
     notebook = Notebook(calibration.file("errors.jsonl"), key)
     methods, chosen, biases = _methods(calibration, found, judge, notebook, report)
 
-    def progress(done: int, count: int) -> None:
-        if done % max(1, count // 5) == 0:
-            report(f"{done} of {count} sensitivities")
-
-    errors = measure(calibration.models, calibration.layers, chosen, judge, notebook, progress=progress)
+    with progress_bar("Measuring each layer alone") as progress:
+        errors = measure(
+            calibration.models,
+            calibration.layers,
+            chosen,
+            judge,
+            notebook,
+            progress=lambda done, count: progress(done / count, f"{done} of {count} sensitivities"),
+        )
+    report(f"{len(errors)} sensitivities")
     cost = costs(
         calibration.layers, {network: rest_operations(model, network) for network, model in calibration.models.items()}
     )
@@ -223,10 +238,12 @@ def searched(calibration: Calibration, found: Scales, goal: Goal, report: Report
         return notebook.measured(f"plan/{name}", lambda: judge.errors(calibration.graphs(choices(assigned))))
 
     mixed = ordered(("int8", "fp16", "fp32"), errors, cost)
-    raised = cheapest(mixed, tried, floor=goal.floor)
+    with progress_bar("Searching for the plan"):
+        raised = cheapest(mixed, tried, floor=goal.floor)
     report(f"{raised} layers raised for {goal.floor:g} dB: {decibels(mixed.tried[raised]):.1f} dB")
     half = ordered(("fp16", "fp32"), errors, cost)
-    exceptions = cheapest(half, tried, floor=goal.fp16_floor)
+    with progress_bar("Searching for FP16's exceptions"):
+        exceptions = cheapest(half, tried, floor=goal.fp16_floor)
     report(f"FP16 with {exceptions} exceptions for {goal.fp16_floor:g} dB: {decibels(half.tried[exceptions]):.1f} dB")
     named = {
         "all INT8": mixed.at(0),
@@ -300,11 +317,14 @@ def _methods(
                 notebook.measured(f"{network}/all/{name}", lambda: judge.errors(calibration.graphs({network: choices})))
             )
 
-        tried[network] = {name: error(name, found.of(network, name), {}) for name in CALIBRATORS}
-        best = max(tried[network], key=lambda name: tried[network][name])
-        chosen[network] = found.of(network, best)
-        shifts = found.shifts[network]
-        tried[network][f"{best} + bias"] = error(f"{best} + bias", chosen[network], shifts)
+        with progress_bar(f"Trying {network} all in INT8") as progress:
+            names = progress.each(list(CALIBRATORS))
+            tried[network] = {name: error(name, found.of(network, name), {}) for name in names}
+            best = max(tried[network], key=lambda name: tried[network][name])
+            chosen[network] = found.of(network, best)
+            shifts = found.shifts[network]
+            progress.now("biases corrected")
+            tried[network][f"{best} + bias"] = error(f"{best} + bias", chosen[network], shifts)
         if tried[network][f"{best} + bias"] > tried[network][best]:
             biases[network] = shifts
         report(f"{network} all in INT8: " + ", ".join(f"{name} {each:.1f} dB" for name, each in tried[network].items()))

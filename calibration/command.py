@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from deeplens.console.options import JsonTarget
+from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
 from deeplens.runtimes import manifest
 from deeplens.runtimes.options import Variant, Weights, weights_from
@@ -70,14 +71,15 @@ def calibrate(
     with _warnings_told():
         chosen = photo_sets.shipped(data) if photos is None else photo_sets.from_folder(photos)
     report(f"{len(chosen)} photos")
-    opened = steps.opened(
-        variant,
-        chosen,
-        artifacts=out,
-        folder=work,
-        weights=weights_from(weights),
-        settings=inputs.Settings(),
-    )
+    with progress_bar("Opening the FP32 graphs"):
+        opened = steps.opened(
+            variant,
+            chosen,
+            artifacts=out,
+            folder=work,
+            weights=weights_from(weights),
+            settings=inputs.Settings(),
+        )
     with opened.runtime:
         found = opened.scales(report, anew=recalibrate)
         report(f"scales of {sum(map(len, found.layers.values()))} layers in {opened.file('scales.json')}")
@@ -94,7 +96,12 @@ def calibrate(
         search.plan.write(target)
         report(f"the plan is in {target}")
         compared = pareto.points(opened, search)
-        page.write(opened.file("page.html"), opened, opened.statistics(report), search, compared)
+        held = opened.statistics(report)
+        with progress_bar("Drawing the page"):
+            page.write(
+                opened.file("page.html"), opened, held, search, compared,
+                goal=goal, plan=target, artifacts=out,
+            )  # fmt: skip
         report(f"the page is {opened.file('page.html')}")
     answer |= {"methods": search.methods, "exceptions": search.plan.exceptions, **pareto.report(compared)}
     rows = [

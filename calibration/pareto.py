@@ -11,6 +11,7 @@ from deeplens.calibration.calibrate import Calibration, Found
 from deeplens.calibration.quality import decibels, in_memory, refocused
 from deeplens.calibration.search import Assignment
 from deeplens.calibration.substituted import Substituted
+from deeplens.console.progress import progress_bar
 from deeplens.export.precision_plan import Choice
 from deeplens.runtimes.contract import Session
 from deeplens.runtimes.harness import Harness
@@ -94,10 +95,11 @@ def _seconds(calibration: Calibration, found: Found, plans: Mapping[str, Assignm
             sessions[network] = in_memory(graph, calibration.runtime.open(network), calibration.runtime)
         candidates[name] = Substituted(calibration.runtime, sessions)
     taken: dict[str, list[float]] = {name: [] for name in plans}
-    for turn in range(ROUNDS + 1):  # the first is for warming up
-        for name, candidate in candidates.items():
+    turns = [(turn, name) for turn in range(ROUNDS + 1) for name in candidates]  # the first turn is for warming up
+    with progress_bar("Timing the plans") as progress:
+        for turn, name in progress.each(turns, lambda each: each[1]):
             start = perf_counter()
-            refocused(candidate, pixels, Harness(candidate).disparity(pixels))
+            refocused(candidates[name], pixels, Harness(candidates[name]).disparity(pixels))
             if turn:
                 taken[name].append(perf_counter() - start)
     return {name: round(median(each), 4) for name, each in taken.items()}

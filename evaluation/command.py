@@ -132,7 +132,8 @@ def evaluate(
     sets = []
     for name in on or [each for each in SETS if each != "large"]:
         try:
-            sets.append(open_set(name, data=data, count=scenes))
+            with progress_bar(f"Opening the set {name}"):
+                sets.append(open_set(name, data=data, count=scenes))
         except MissingError as error:
             if on or name == "synthetic":
                 raise
@@ -151,7 +152,8 @@ def evaluate(
     console.print(CONDITIONS)
 
     if sheet is not None:
-        write_photo(sheet, contact_sheet(job, sets[0], kind=job.depths[0]))
+        with progress_bar("Drawing the sheet"):
+            write_photo(sheet, contact_sheet(job, sets[0], kind=job.depths[0]))
     if markdown is not None:
         with replacing(markdown) as file:
             file.write("\n".join([*(each.markdown() for each in summaries), f"{CONDITIONS}\n"]).encode())

@@ -24,6 +24,7 @@ from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget
 from deeplens.console.package import pip_install
 from deeplens.console.parsing import parse_size
+from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
 from deeplens.export import coreml_report
 from deeplens.export import golden as golden_vectors
@@ -224,10 +225,11 @@ def export_all(jobs: Sequence[Job], *, out: Path, report: Callable[[str], None])
     for job in jobs:
         build.weights_file(job.variant, job.network, job.weights)
     entries = []
-    for job in jobs:
-        entry = export(job.variant, job.network, job.recipe, out=out, weights=job.weights)
-        entries.append(entry)
-        report(f"{out / entry.path}  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
+    with progress_bar("Exporting to Core ML") as progress:
+        for job in progress.each(jobs, lambda job: f"{job.variant} {job.network}, {job.recipe.shapes}"):
+            entry = export(job.variant, job.network, job.recipe, out=out, weights=job.weights)
+            entries.append(entry)
+            report(f"{out / entry.path}  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
     return entries
 
 
@@ -339,7 +341,8 @@ def command(
         typer.echo(note, err=True)
     console = console_for(json)
     entries = export_all(jobs, out=out, report=lambda line: typer.echo(line, err=json is not None))
-    found = [(entry, coreml_report.contents(out / entry.path)) for entry in entries]
+    with progress_bar("Counting operations") as progress:
+        found = [(each, coreml_report.contents(out / each.path)) for each in progress.each(entries, lambda e: e.path)]
     console.print(table("Core ML packages", coreml_report.COLUMNS, [each.row(entry) for entry, each in found]))
     write_json(json, {"packages": [each.to_json(entry) for entry, each in found]})
 

@@ -26,6 +26,7 @@ from deeplens.console.files import file_sha256
 from deeplens.console.guard import guarded
 from deeplens.console.package import pip_install
 from deeplens.console.parsing import parse_size
+from deeplens.console.progress import progress_bar
 from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
 from deeplens.export.onnx_rewrite import rewrite
 from deeplens.export.precision_plan import plans_for
@@ -160,11 +161,12 @@ def export_all(
     for variant, network, _ in jobs:
         build.weights_file(variant, network, weights)  # all must be there before the first is exported
     entries = []
-    for variant, network, shape in jobs:
-        entry = export(variant, network, out=out, weights=weights, shape=shape)
-        entries.append(entry)
-        size = "free sizes" if entry.size is None else f"{entry.size[0]}x{entry.size[1]}"
-        report(f"{out / entry.path}  {size}  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
+    with progress_bar("Exporting to ONNX") as progress:
+        for variant, network, shape in progress.each(jobs, lambda job: f"{job[0]} {job[1]}"):
+            entry = export(variant, network, out=out, weights=weights, shape=shape)
+            entries.append(entry)
+            size = "free sizes" if entry.size is None else f"{entry.size[0]}x{entry.size[1]}"
+            report(f"{out / entry.path}  {size}  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
     return entries
 
 
@@ -321,13 +323,14 @@ def command(
     from deeplens.export import fp16, planned
     from deeplens.model import build
 
-    for entry in entries:
-        module = build.load(entry.variant, entry.network, _weights_from(weights))
-        if precision == "fp16":
-            made = fp16.export(entry, out=out, module=module)
-        else:
-            made = planned.export(entry, plans[entry.variant], out=out, kind=precision, module=module)
-        typer.echo(f"{out / made.path}  {precision}  sha256 {made.sha256[:12]}…")
+    with progress_bar(f"Exporting in {precision.upper()}") as progress:
+        for entry in progress.each(entries, lambda entry: Path(entry.path).stem):
+            module = build.load(entry.variant, entry.network, _weights_from(weights))
+            if precision == "fp16":
+                made = fp16.export(entry, out=out, module=module)
+            else:
+                made = planned.export(entry, plans[entry.variant], out=out, kind=precision, module=module)
+            typer.echo(f"{out / made.path}  {precision}  sha256 {made.sha256[:12]}…")
 
 
 if __name__ == "__main__":

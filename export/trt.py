@@ -24,6 +24,7 @@ from deeplens.console.errors import MismatchError, MissingError
 from deeplens.console.files import file_sha256
 from deeplens.console.guard import guarded
 from deeplens.console.parsing import parse_size
+from deeplens.console.progress import progress_bar
 from deeplens.export.onnx_graph import check_choice, checked_shape
 from deeplens.export.precision_plan import Plan, planned_variants, plans_for
 from deeplens.export.trt_build import Options, TimingCache, build
@@ -202,18 +203,19 @@ def export_all(
     """
     sources: dict[tuple[str, str], manifest.Entry] = {}
     entries = []
-    for job in planned:
-        pair = (job.variant, job.network)
-        if pair not in sources:
-            sources[pair] = graph(
-                *pair, job.precision, out=out, weights=weights(*pair), fp16_io=fp16_io, plan=plans.get(job.variant)
+    with progress_bar("Building engines") as progress:
+        for job in progress.each(planned):
+            pair = (job.variant, job.network)
+            if pair not in sources:
+                sources[pair] = graph(
+                    *pair, job.precision, out=out, weights=weights(*pair), fp16_io=fp16_io, plan=plans.get(job.variant)
+                )
+            entry, new = export(
+                job, where, sources[pair], out=out, command=command, timing_cache=timing_cache, rebuild=rebuild
             )
-        entry, new = export(
-            job, where, sources[pair], out=out, command=command, timing_cache=timing_cache, rebuild=rebuild
-        )
-        entries.append(entry)
-        took = f"built in {entry.more['seconds']:.1f} s" if new else "already there, with the same key"
-        report(f"{out / entry.path}  {entry.more['bytes'] / 1e6:.1f} MB  {took}  sha256 {entry.sha256[:12]}…")
+            entries.append(entry)
+            took = f"built in {entry.more['seconds']:.1f} s" if new else "already there, with the same key"
+            report(f"{out / entry.path}  {entry.more['bytes'] / 1e6:.1f} MB  {took}  sha256 {entry.sha256[:12]}…")
     return entries
 
 

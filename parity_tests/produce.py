@@ -22,12 +22,20 @@ Opener = Callable[[Graph], Runtime]
 TorchKind = Literal["float32", "float64", "float16"]
 
 
-def produce(opener: Opener, cases: Sequence[Case], *, around: Callable[[Runtime], Harness] = Harness) -> Outputs:
+def produce(
+    opener: Opener,
+    cases: Sequence[Case],
+    *,
+    around: Callable[[Runtime], Harness] = Harness,
+    progress: Callable[[float], None] = lambda _share: None,
+) -> Outputs:
     """Run each case; one that can't run doesn't stop the others.
 
     Args:
         around: makes the harness of a loop.
+        progress: called with the share of the cases that were run, up to 1.0.
     """
+    done = 0
     outputs = Outputs()
     for graph in ("dynamic", "fixed"):
         chosen = [case for case in cases if case.graph == graph]
@@ -41,6 +49,8 @@ def produce(opener: Opener, cases: Sequence[Case], *, around: Callable[[Runtime]
         with runtime:
             for case in chosen:
                 _run(case, runtime, outputs, around)
+                done += 1
+                progress(done / len(cases))
     return outputs
 
 

@@ -8,12 +8,14 @@ own rounding.
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from deeplens.console.errors import MissingError
+from deeplens.console.progress import progress_bar
 from deeplens.export import golden
 from deeplens.export.golden_inputs import golden_inputs
 from deeplens.model.contract import CONTRACTS, NETWORKS
@@ -71,8 +73,8 @@ def make(
         MissingError: PyTorch is not installed, or no network's weights are there.
     """
     made = []
-    for variant in variants:
-        for network in NETWORKS:
+    with progress_bar("Making golden vectors") as progress:
+        for variant, network in progress.each(list(product(variants, NETWORKS)), " ".join):
             try:
                 made.append(_made(folder, variant, network, weights))
             except MissingError as error:
@@ -120,7 +122,8 @@ def check(
     paths = sorted(folder.glob("*.json"))
     if not paths:
         raise MissingError(f"there are no golden vectors in {folder}: make them with `deeplens golden --out {folder}`")
-    return [_checked(path, candidate, artifacts, weights) for path in paths]
+    with progress_bar(f"Checking {candidate.label}") as progress:
+        return [_checked(path, candidate, artifacts, weights) for path in progress.each(paths, lambda path: path.stem)]
 
 
 def _checked(path: Path, candidate: Candidate, artifacts: Path | None, weights: "Weights") -> Checked:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from deeplens.console.errors import MismatchError, MissingError
 from deeplens.parity_tests.cases import Case, LoopCase
@@ -14,11 +15,11 @@ from deeplens.parity_tests.compare import Measured, Row
 from deeplens.parity_tests.metrics import difference
 from deeplens.parity_tests.outputs import EIGHT_BIT, Outputs
 
-GAIN = 64
-"""How many times the differences of 8-bit pictures are amplified to be seen."""
-
 LOOK_SIDE = 400
 """Pixels of the longest side of a picture in the report."""
+
+OFF_SIDE = 200
+"""The same of a difference picture: few enough that one pixel that differs can be seen."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,8 @@ class Look:
     Attributes:
         title: variant, runtime and loop.
         picture: h×w×3, uint8.
-        off: h×w, uint8: the largest difference of the pixels and channels that one pixel stands for, times `GAIN`.
+        off: h×w, uint8: the largest difference of the pixels and channels that one pixel stands for, in steps of 8
+            bits.
     """
 
     title: str
@@ -91,6 +93,14 @@ class Report:
         """Something was compared, and all of it passed."""
         return not self.wrong and any(row.status == "passed" for row in self.rows)
 
+    @property
+    def worst(self) -> Row | None:
+        """The row that is farthest over its limit, else the one closest to it; None where nothing was compared."""
+        if self.wrong:  # first those without a number: they gave nothing that could be compared
+            return max(self.wrong, key=lambda row: math.inf if row.measured is None else limit_used(row))
+        compared = [row for row in self.rows if row.measured is not None]
+        return max(compared, key=limit_used, default=None)
+
     def check(self) -> None:
         """Say nothing if the report is `ok`.
 
@@ -137,6 +147,38 @@ def size_of(row: Row) -> str:
     return f"{row.size[0]}×{row.size[1]}" if row.graph else ""
 
 
+def limit_used(row: Row) -> float:
+    """Share of the tightest limit that a row takes: 1 is the limit, more fails; infinite for what is not finite.
+
+    A PSNR counts by its error, the root of the mean square: 6 dB above the limit are a half. Whole steps of an 8-bit
+    picture that are allowed do not count: one of one allowed says nothing.
+    """
+    found, gate = row.measured, row.gate
+    if found is None:
+        return 0.0
+    whole = found.shares is not None and max(found.max_abs, found.judge) <= gate.absolute
+    pairs = [(found.relative, gate.relative), (found.mean_abs, gate.mean)]
+    if not whole:
+        pairs += [(found.max_abs, gate.absolute), (found.judge, gate.absolute)]
+    if found.psnr is not None:
+        pairs.append((10 ** ((gate.decibels - found.psnr) / 20), 1.0))
+    if found.shares is not None:
+        pairs.append((found.shares.more, gate.more))
+    return max(_share(value, limit) for value, limit in pairs)
+
+
+def _share(value: float, limit: float) -> float:
+    if value == 0:
+        return 0.0
+    share = value / limit if limit else math.inf
+    return math.inf if math.isnan(share) else share
+
+
+def row_name(row: Row) -> str:
+    """Which row it is, for a sentence."""
+    return ", ".join(filter(None, (f"{row.variant} {row.what} on {row.runtime}", row.input, row.graph, size_of(row))))
+
+
 def numbers(measured: Measured, row: Row) -> str:
     """What was measured against what is allowed."""
     gate = row.gate
@@ -162,13 +204,15 @@ def looks_of(variant: str, runtime: str, cases: Sequence[Case], found: Outputs, 
     picture, due = found.arrays[f"{name}/{EIGHT_BIT}"], reference.arrays[f"{name}/{EIGHT_BIT}"]
     if picture.shape != due.shape:
         return ()
-    block = -(-max(due.shape[:2]) // LOOK_SIDE)
-    off = np.minimum(GAIN * difference(picture, due).max(axis=2), 255).astype(np.uint8)
+    longest = max(due.shape[:2])
+    block = -(-longest // OFF_SIDE)
+    off = difference(picture, due).max(axis=2).astype(np.uint8)
     height, width = (-(-size // block) * block for size in off.shape)
     padded = np.zeros((height, width), np.uint8)
     padded[: off.shape[0], : off.shape[1]] = off
     worst = padded.reshape(height // block, block, width // block, block).max(axis=(1, 3))
-    return (Look(f"{variant} {runtime}, {name}", picture[::block, ::block].copy(), worst),)
+    small = np.asarray(Image.fromarray(picture).reduce(-(-longest // LOOK_SIDE)))
+    return (Look(f"{variant} {runtime}, {name}", small, worst),)
 
 
 def _plain(value: Any) -> Any:

@@ -7,6 +7,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.progress import progress_bar
 from deeplens.model.contract import NETWORKS
 from deeplens.parity_tests import collection as folders
 from deeplens.parity_tests.candidates import Candidate
@@ -38,7 +39,8 @@ def run(request: Request) -> Report:
     report = Report((), request.photo.name if request.photo else None, tools(), machine=machine())
     for variant in request.variants:
         try:
-            cases = _cases(request, variant)
+            with progress_bar(f"Making inputs of {variant}"):
+                cases = _cases(request, variant)
         except MissingError as error:
             need = f"the reference: {error}"
             rows = tuple(not_run(variant, each.label, "all", need) for each in chosen)
@@ -51,9 +53,7 @@ def run(request: Request) -> Report:
                 note = not_run(variant, each.label, "real inputs and the loop", "a photo: --photo FILE")
                 report = replace(report, rows=(*report.rows, note))
         if request.compiles:
-            from deeplens.parity_tests.compiles import compile_rows
-
-            report = replace(report, rows=report.rows + tuple(compile_rows(request, variant)))
+            report = replace(report, rows=report.rows + _compiled(request, variant))
     return report
 
 
@@ -80,16 +80,15 @@ def collect(request: Request, folder: Path, *, inputs: Path | None = None) -> Co
                 raise InputError(f"{inputs} has no inputs for {variant}, only for {', '.join(earlier.cases)}")
             cases, roles = earlier.cases[variant], no_roles
         else:
-            cases, roles = _cases_anywhere(request, variant)
+            with progress_bar(f"Making inputs of {variant}"):
+                cases, roles = _cases_anywhere(request, variant)
         all_cases[variant] = cases
         produced += [_torch(request, variant, role, cases) for role in roles]
         produced += [_candidate(request, variant, each, cases) for each in chosen]
     photo = request.photo.name if request.photo else earlier.photo if earlier else None
     compiled: list[Row] = []
     if request.compiles:
-        from deeplens.parity_tests.compiles import compile_rows
-
-        compiled = [row for variant in request.variants for row in compile_rows(request, variant)]
+        compiled = [row for variant in request.variants for row in _compiled(request, variant)]
     made = Collection(all_cases, produced, photo, machine(), tools(), compiled)
     folders.write(folder, made)
     return made
@@ -132,6 +131,13 @@ def compare_collections(paths: Sequence[Path]) -> Report:
     return replace(report, machine="; ".join(machines))
 
 
+def _compiled(request: Request, variant: str) -> tuple[Row, ...]:
+    from deeplens.parity_tests.compiles import compile_rows
+
+    with progress_bar(f"Compiling {variant} with TensorRT for RTX"):
+        return tuple(compile_rows(request, variant))
+
+
 class _Reference:
     """PyTorch's sides, each made when it is first asked for."""
 
@@ -158,16 +164,22 @@ def _compared(report: Report, variant: str, cases: list[Case], sides: _Reference
     reference, judge = sides.outputs("reference"), sides.outputs("judge")
     if reference is None or judge is None:
         raise MissingError(f"PyTorch's own results of {variant} in float32 and float64 are missing: collect them again")
-    rows = compare(
-        variant,
-        made.label,
-        chosen,
-        candidate=made.outputs,
-        reference=reference,
-        judge=judge,
-        half=None if made.precision == "fp32" else sides.outputs("half"),
-        precision=made.precision,
-    )
+    half = None if made.precision == "fp32" else sides.outputs("half")
+    with progress_bar(f"Comparing {variant}, {made.label}") as progress:
+        rows = [
+            row
+            for case in progress.each(chosen, lambda case: case.name)
+            for row in compare(
+                variant,
+                made.label,
+                [case],
+                candidate=made.outputs,
+                reference=reference,
+                judge=judge,
+                half=half,
+                precision=made.precision,
+            )
+        ]
     looks = looks_of(variant, made.label, chosen, made.outputs, reference)
     return replace(
         report,
@@ -247,7 +259,8 @@ def _timed(
 ) -> Produced:
     request.report(f"{variant}: {label}")
     start = perf_counter()
-    outputs = produce(opener, cases)
+    with progress_bar(f"Running {variant}, {label}") as progress:
+        outputs = produce(opener, cases, progress=progress)
     names = tuple(case.name for case in cases)
     return Produced(variant, label, precision, role, names, outputs, round(perf_counter() - start, 2))
 

@@ -2,36 +2,42 @@
 
 import math
 from collections import Counter
+from textwrap import fill
 
 from rich.table import Table
 
 from deeplens.console.report import table
 from deeplens.parity_tests.compare import FACTORS, GATES, Row
-from deeplens.parity_tests.report import Report, size_of
+from deeplens.parity_tests.report import Report, limit_used, row_name, size_of
 
 COLUMNS = (
+    "result",
     "variant",
     "runtime",
     "what",
     "input",
     "graph",
     "size",
+    "limit used",
     "max |d|",
-    "from float64",
-    "allowed",
-    "torch's own",
+    "max |d| from float64",
+    "max |d| allowed",
+    "PyTorch's own rounding",
     "mean |d|",
-    "allowed",
+    "mean |d| allowed",
     "max |d| / spread",
-    "allowed",
-    "PSNR dB",
-    "allowed",
+    "share of spread allowed",
+    "PSNR, dB",
+    "PSNR allowed, dB",
     "ULP median, max",
     "cosine",
     "SSIM",
-    "result",
+    "note",
 )
+"""Of a row. No two are named alike."""
 
+WIDE = ("ULP median, max", "cosine", "SSIM")
+"""Columns that no limit holds for; the other forms of the report have them."""
 
 DIGEST = (
     "variant",
@@ -45,19 +51,29 @@ DIGEST = (
 )
 
 
-def _legend() -> str:
-    factors = "; ".join(
-        f"{name}: {each.worst:g} times the largest, {each.mean:g} times the mean" for name, each in FACTORS.items()
-    )
-    ceilings = "; ".join(_ceilings(name) for name in GATES)
-    return (
-        "max |d|, mean |d|: |runtime − PyTorch float32|. From float64: the same from PyTorch in float64, the judge. "
-        "Torch's own: the rounding of PyTorch itself, of float32 from float64; below FP32, of FP16 from float32. What "
-        f"is allowed is a multiple of that rounding on the same input ({factors}), under ceilings that no rounding "
-        f"lifts: {ceilings}. The 8-bit picture counts steps of 8 bits; its ceilings alone hold. Sizes are height×width "
-        "of a network's low-resolution input, of the loop's photo. A row passes if every number is within what is "
-        "allowed."
-    )
+LEGEND = (
+    "A difference |d| is that between a runtime and PyTorch float32 on the same input; a row passes if each number is "
+    "within the “allowed” column beside it.",
+    "“Limit used” is the share of the tightest limit. Limits are multiples of PyTorch's own rounding. Spread: "
+    "largest minus smallest value. ULP: steps of float32.",
+)
+"""What the columns mean, in two lines."""
+
+LIMITS = ("way of rounding", "times the largest rounding", "times the mean rounding", "ceilings")
+"""Columns of `limits`."""
+
+
+def limits() -> list[tuple[str, ...]]:
+    """As `LIMITS` says: a line for each way of rounding."""
+    return [(name, f"{each.worst:g}", f"{each.mean:g}", _ceilings(name)) for name, each in FACTORS.items()]
+
+
+RULE = (
+    "A limit is a multiple of PyTorch's own rounding on the same input: of float32 from float64; below FP32, of FP16 "
+    "from float32. Ceilings hold besides, and no rounding lifts them. The 8-bit picture counts steps of 8 bits, and "
+    "only its ceilings hold. Sizes are height×width: of a network's low-resolution input, and in the loop of the photo."
+)
+"""How the limits are set."""
 
 
 def _ceilings(precision: str) -> str:
@@ -73,10 +89,7 @@ def _ceilings(precision: str) -> str:
         parts.append(f"in the picture {picture.absolute:g} step")
     if picture.more < math.inf:
         parts.append(f"at most {100 * picture.more:g} % of its pixels off by more than 1")
-    return f"{precision}: {', '.join(parts)}"
-
-
-LEGEND = _legend()
+    return ", ".join(parts)
 
 
 def digest(report: Report) -> list[tuple[str, ...]]:
@@ -107,32 +120,62 @@ def _digested(rows: list[Row]) -> tuple[str, ...]:
 
 
 def terminal(report: Report) -> Table:
-    """For the terminal."""
-    return table("Parity with PyTorch float32", COLUMNS, (cells(row) for row in report.rows))
+    """For the terminal: without the columns `WIDE`, and with names broken into lines, so that notes have room."""
+    chosen = [place for place, name in enumerate(COLUMNS) if name not in WIDE]
+    rows = [cells(row) for row in report.rows]
+    columns = [fill(COLUMNS[place], 11) for place in chosen]
+    return table("Parity with PyTorch float32", columns, [[row[place] for place in chosen] for row in rows])
 
 
 def markdown(report: Report) -> str:
     """A table with what was measured and what is allowed, and what the columns mean."""
-    lines = ["# Parity with PyTorch float32", "", report.summary(), "", LEGEND, ""]
+    lines = ["# Parity with PyTorch float32", "", headline(report), "", report.summary(), "", *LEGEND, "", RULE, ""]
     if report.located:
         lines += [*(f"- {each.where}: {each.said}" for each in report.located), ""]
     lines += [_line(DIGEST), "|" + " --- |" * len(DIGEST), *map(_line, digest(report)), ""]
-    lines.append(_line(COLUMNS))
-    lines.append("|" + " --- |" * len(COLUMNS))
-    lines += [_line(cells(row)) for row in report.rows]
+    lines += [_line(LIMITS), "|" + " --- |" * len(LIMITS), *map(_line, limits()), ""]
+    lines += [_line(COLUMNS), "|" + " --- |" * len(COLUMNS), *(_line(cells(row)) for row in report.rows)]
     return "\n".join(lines) + "\n"
+
+
+def headline(report: Report) -> str:
+    """In a sentence or two: how many rows passed, failed and were not run, and which comes out worst."""
+    counts = report.counts
+    named = ["passed", "failed", *(each for each in ("stale", "compiles") if each in counts), "not run"]
+    said = ", ".join(f"{counts.get(each, 0)} {LONG.get(each, each)}" for each in named)
+    row = report.worst
+    if row is None:
+        return f"{said}. Nothing could be compared."
+    if row.measured is None:
+        return f"{said}. The worst row is {row_name(row)}: {row.note}."
+    if row.status == "failed":
+        return f"{said}. The worst row is {row_name(row)}: it takes {percent(limit_used(row))} of what is allowed."
+    used = limit_used(row)
+    end = "all results are exactly equal" if used == 0 else f"it takes {percent(used)} of what is allowed"
+    return f"{said}. The row closest to its limit is {row_name(row)}: {end}."
+
+
+LONG = {"stale": "stale (made from other weights)", "compiles": "compiled only"}
+"""Statuses that a newcomer has to be told."""
+
+
+def percent(share: float) -> str:
+    """A share of what is allowed, for people."""
+    if share == math.inf:
+        return "no finite share"
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.01 else "under 1 %"
 
 
 def cells(row: Row) -> tuple[str, ...]:
     """As `COLUMNS` says."""
-    where = (row.variant, row.runtime, row.what, row.input, row.graph, size_of(row))
-    result = row.note if row.status in ("not run", "compiles") else ": ".join(filter(None, (row.status, row.note)))
+    where = (row.status, row.variant, row.runtime, row.what, row.input, row.graph, size_of(row))
     found, gate = row.measured, row.gate
     if found is None:
-        return (*where, *[""] * (len(COLUMNS) - len(where) - 1), result)
+        return (*where, *[""] * (len(COLUMNS) - len(where) - 1), row.note)
     own = found.own if found.half is None else found.half
     return (
         *where,
+        percent(limit_used(row)),
         f"{found.max_abs:.2g}",
         f"{found.judge:.2g}",
         _limit(gate.absolute),
@@ -146,7 +189,7 @@ def cells(row: Row) -> tuple[str, ...]:
         "" if found.ulps is None else f"{found.ulps.median}, {found.ulps.largest}",
         f"{found.cosine:.7f}",
         "" if found.ssim is None else f"{found.ssim:.5f}",
-        result,
+        row.note,
     )
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.parity_tests import tables
 from deeplens.parity_tests.cases import NetworkCase, Plan, random_cases
-from deeplens.parity_tests.compare import NETWORK, PICTURE, Row, Status, compare, measure
+from deeplens.parity_tests.compare import FACTORS, NETWORK, PICTURE, Row, Status, compare, measure
 from deeplens.parity_tests.outputs import Outputs
 from deeplens.parity_tests.produce import artefact_opener, produce
 from deeplens.parity_tests.report import Report
@@ -93,7 +93,8 @@ def test_three_forms_say_the_same() -> None:
 def test_markdown_is_a_table() -> None:
     lines = [line.replace("\\|", "") for line in tables.markdown(report(row(), MISSING)).splitlines()]
     blocks = [list(block) for table, block in groupby(lines, lambda line: line.startswith("|")) if table]
-    assert [len(block) for block in blocks] == [3, 4]  # a line for the runtime; a line for each row
+    # A line for the runtime, one for each way of rounding, one for each row.
+    assert [len(block) for block in blocks] == [3, 2 + len(FACTORS), 4]
     for block in blocks:
         assert len({line.count("|") for line in block}) == 1
 

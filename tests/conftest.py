@@ -1,5 +1,6 @@
 """What several test files share: the command line in this process and in its own, small photos, and small artefacts."""
 
+import math
 import os
 import struct
 import subprocess
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from deeplens.app import main
+from deeplens.console import progress
 from deeplens.console.files import file_sha256
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE
 from deeplens.runtimes import manifest
@@ -27,6 +29,8 @@ import sys
 for name in sys.argv.pop(1).split(","):
     sys.modules[name] = None  # importing it raises ModuleNotFoundError
 from deeplens.app import main
+from deeplens.console import progress
+progress.EVERY = float("inf")
 status = main(sys.argv[1:])
 sys.stderr.write("".join(f"loaded: {name}\\n" for name in ("torch", "onnxruntime", "onnx") if sys.modules.get(name)))
 sys.exit(status)
@@ -56,8 +60,9 @@ Command = Callable[..., Outcome]
 
 
 @pytest.fixture
-def deeplens(capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run the command line in this process: deeplens("info", "--json", path)."""
+def deeplens(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
+    """Run the command line in this process: deeplens("info", "--json", path). It tells no progress, however slow."""
+    monkeypatch.setattr(progress, "EVERY", math.inf)
 
     def run(*arguments: object) -> Outcome:
         capsys.readouterr()

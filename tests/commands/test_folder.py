@@ -211,6 +211,16 @@ class TestCommand:
         assert {path.name for path in kept} == {"0.png", "3.png", "deep.PNG"}
         assert "5 of 5 photos refocused" in run(photos, "-o", out, "--focus", "0.1,0.1").out
 
+    def test_nothing_to_do_is_said_and_no_speed(self, run: Command, photos: Path, tmp_path: Path) -> None:
+        out = tmp_path / "out"
+        run(photos, "-o", out, "--focus", "nearest")
+        result = run(photos, "-o", out, "--focus", "nearest", "--json", tmp_path / "report.json")
+        assert result.out == f"{out}: nothing to do: all 5 photos were done before\n"
+        assert json.loads((tmp_path / "report.json").read_text())["of_limit"] is None
+        (photos / "0.png").write_bytes(b"broken")
+        told = run(photos, "-o", out, "--focus", "nearest").out
+        assert told.endswith("0 of 5 photos refocused, 4 were done before, 1 failed\n")
+
     def test_bad_photos_are_reported_and_the_rest_is_done(self, run: Command, photos: Path, tmp_path: Path) -> None:
         (photos / "1.png").write_bytes((photos / "1.png").read_bytes()[:200])
         (photos / "empty.jpg").write_bytes(b"")

@@ -166,9 +166,13 @@ class TestOnTheStep:
         by_name = {each.name: each for each in points}
         assert by_name["all INT8"].size < by_name["all FP16"].size < by_name["all FP32"].size
         assert by_name["all INT8"].arithmetic < by_name["the plan"].arithmetic + 1e-9 <= 1.0
-        page.write(calibration.folder / "page.html", calibration, calibration.statistics(said.append), result, points)
-        text = (calibration.folder / "page.html").read_text()
-        assert text.count("data:image/png") == 4
+        held = calibration.statistics(said.append)
+        target, file = calibration.folder / "plan.json", calibration.folder / "page.html"
+        page.write(file, calibration, held, result, points, goal=goal, plan=target)
+        text = file.read_text()
+        assert text.count("data:image/png") == 2 * (3 + 1 + 2)  # light and dark: plans, layers, tensors
+        assert f"The picture keeps {result.plan.reached:.1f} dB against FP32" in text
+        assert f"deeplens export onnx --precision int8 --plan {target}" in text
         stored = json.loads(calibration.file("statistics.json").read_text())
         assert stored["tensors"]["upsample"]["picture_high"]["levels"]["1"]["high"] <= 1.0
 

@@ -27,7 +27,8 @@ def refocus_folder(all_jobs: Sequence[Job], output: Path, look: Look, *, ray: st
     Returns:
         photos, done, skipped, failed (photo → error); seconds (wall), cpu_seconds (of this process), of_limit (the
         throughput as a share of what the cores could do if none ever waited: processor time over seconds and
-        cores); parts (stage → seconds that it worked, summed); of the outputs megapixels and bytes.
+        cores; None where there was nothing to do); parts (stage → seconds that it worked, summed); of the outputs
+        megapixels and bytes.
 
     Raises:
         MissingError, MismatchError: as `runtimes.open_runtime` and its networks.
@@ -39,7 +40,7 @@ def refocus_folder(all_jobs: Sequence[Job], output: Path, look: Look, *, ray: st
     failed: dict[str, str] = {}
     parts: dict[str, float] = {}
     totals = {"megapixels": 0.0, "bytes": 0.0}
-    with Refocusing(look) as refocusing, progress_bar("Refocusing") as progress:
+    with progress_bar("Refocusing") as progress, Refocusing(look) as refocusing:
         keys = {job: job.key(refocusing.settings) for job in all_jobs}
         waiting = [job for job in all_jobs if not log.is_done(job, keys[job])]
         start, cpu = time.perf_counter(), time.process_time()
@@ -57,7 +58,7 @@ def refocus_folder(all_jobs: Sequence[Job], output: Path, look: Look, *, ray: st
                     print(f"failed: {passage.error}", file=sys.stderr)
                 for name, seconds in passage.seconds.items():
                     parts[name] = parts.get(name, 0.0) + seconds
-                progress(count / len(waiting))
+                progress(count / len(waiting), f"{count} of {len(waiting)} photos")
         seconds, cpu = time.perf_counter() - start, time.process_time() - cpu
         return {
             "photos": len(all_jobs),
@@ -66,7 +67,7 @@ def refocus_folder(all_jobs: Sequence[Job], output: Path, look: Look, *, ray: st
             "failed": failed,
             "seconds": seconds,
             "cpu_seconds": cpu,
-            "of_limit": cpu / (seconds * (look.threads or core_count())),
+            "of_limit": cpu / (seconds * (look.threads or core_count())) if waiting else None,
             "parts": parts,
             **totals,
         }
@@ -89,11 +90,16 @@ def _passages(refocusing: Refocusing, jobs: Sequence[Job], ray: str | None) -> "
 
 
 def summary(report: Mapping[str, Any], output: Path) -> str:
-    """What happened, in a line."""
-    rate = report["done"] / report["seconds"] if report["seconds"] else 0.0
+    """What happened, in a line; how fast, where a photo was refocused."""
+    count, done, failed = report["photos"], report["done"], len(report["failed"])
+    if not done and not failed:
+        photos = "the one photo was" if count == 1 else f"all {count} photos were"
+        return f"{output}: nothing to do: {photos} done before"
+    said = f"{output}: {done} of {count} photos refocused, {report['skipped']} were done before, {failed} failed"
+    if not done or not report["seconds"]:
+        return said
     return (
-        f"{output}: {report['done']} of {report['photos']} photos refocused, {report['skipped']} were done before, "
-        f"{len(report['failed'])} failed; {report['seconds']:.1f} s, {rate:.2f} photos/s, "
+        f"{said}; {report['seconds']:.1f} s, {done / report['seconds']:.2f} photos/s, "
         f"{100 * report['of_limit']:.0f} % of what the cores can"
     )
 

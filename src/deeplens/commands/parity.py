@@ -1,5 +1,6 @@
 """`deeplens parity`: every runtime against PyTorch, at each network, each level of the loop and the final picture."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,6 +10,7 @@ import typer
 from deeplens.console.errors import InputError
 from deeplens.console.files import check_outputs
 from deeplens.console.options import JsonTarget
+from deeplens.console.progress import Progress, progress_bar
 from deeplens.console.report import console_for, write_json
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS
 from deeplens.runtimes.options import Artifacts, Weights, weights_from
@@ -111,7 +113,8 @@ def parity(
     if export:
         from deeplens.parity_tests.artefacts import make_missing
 
-        make_missing(request)
+        with progress_bar("Exporting what is missing") as progress:
+            make_missing(replace(request, report=told(request.report, progress)))
     if collect is not None:
         made = running.collect(request, collect, inputs=inputs)
         ran = sum(1 for each in made.produced if each.outputs.arrays)
@@ -121,9 +124,20 @@ def parity(
     result = running.compare_collections(compare) if compare else running.run(request)
     if locate or (result.wrong and not compare):
         chosen = replace(request, variants=list(dict.fromkeys(row.variant for row in result.rows)))
-        result = locate_all(chosen, result, everything=locate)
+        with progress_bar("Looking for the first operation that departs") as progress:
+            result = locate_all(replace(chosen, report=told(request.report, progress)), result, everything=locate)
     _write(result, json, markdown, junit, html, plot)
     result.check()
+
+
+def told(report: Callable[[str], None], progress: Progress) -> Callable[[str], None]:
+    """Reports a line, and shows it beside the progress."""
+
+    def both(line: str) -> None:
+        report(line)
+        progress.now(line)
+
+    return both
 
 
 def _write(result: "Report", json: Path | None, *files: Path | None) -> None:
