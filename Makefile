@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DOCS_VENV := .venv-docs
 
-.PHONY: help demo test lint format docs data train clean
+.PHONY: help demo test lint format dist docs data train clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -55,6 +55,12 @@ $(DOCS_VENV)/installed: docs/_site/constraints.txt pyproject.toml
 	$(DOCS_VENV)/bin/python -m pip install -q -c docs/_site/constraints.txt --group docs
 	touch $@
 
+dist: $(INSTALLED) ## build a wheel with the ONNX graphs of edge, into dist/
+	$(BIN)/python -m deeplens.export.packaged
+	rm -rf build
+	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
+	@ls -l dist/*.whl | awk '{ printf "%s: %.1f MB\n", $$NF, $$5 / 1e6 }'
+
 docs: $(DOCS_VENV)/installed ## build the site into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict
 
@@ -65,5 +71,5 @@ train: data ## train the lens blur and the step of `edge`, into runs/ (TRAIN_FLA
 	$(BIN)/python -m deeplens.training.fit_blur --variant edge --out runs/edge_blur $(TRAIN_FLAGS)
 
 clean: ## delete everything that was made, except data/ and runs/
-	rm -rf $(VENV) $(DOCS_VENV) artifacts demo build dist site *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DOCS_VENV) artifacts demo build dist site src/deeplens/packaged *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,5 +1,7 @@
 """The public API: what `import deeplens` offers, and that it computes what the command line does."""
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +12,7 @@ from PIL import ExifTags, Image
 
 import deeplens
 from deeplens.runtimes.disparity import nearest_subject
-from tests.conftest import Command
+from tests.conftest import ROOT, Command
 
 DEPTH = np.tile(np.linspace(0, 1, 48, dtype=np.float32), (36, 1))
 """Far on the left, near on the right."""
@@ -120,7 +122,7 @@ def test_kinds_of_pictures(kind: str, pixels: np.ndarray, options: dict[str, obj
         ({"focus": (2.0, 0.5)}, "outside the picture"),
         ({"focus_depth": 2.0}, "from 0"),
         ({"depth": "embedded"}, "give the path of the photo"),
-        ({"f_number": 0.5}, "from 1.4 up"),
+        ({"f_number": 0.5}, "1.4 or more"),
         ({"runtime": "tpu"}, "choose auto or torch"),
         ({"precision": "int3"}, "no precision 'int3'"),
     ],
@@ -130,3 +132,16 @@ def test_what_makes_no_sense_is_said(
 ) -> None:
     with pytest.raises(deeplens.InputError, match=said):
         deeplens.refocus(**({"photo": pixels} | options | change))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("document", ["README.md", "docs/quickstart.md", "docs/api.md"])
+def test_the_examples_run(document: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, artifacts: Path) -> None:
+    block = re.compile(r"^```python\n(import deeplens\n.*?)^```$", re.DOTALL | re.MULTILINE)
+    examples = block.findall((ROOT / document).read_text())
+    assert examples
+    shutil.copytree(artifacts, tmp_path / "artifacts")
+    Image.open(ROOT / "samples" / "drum.jpg").resize((60, 90)).save(tmp_path / "photo.jpg")
+    monkeypatch.chdir(tmp_path)
+    for example in examples:
+        exec(compile(example, document, "exec"), {})
+    assert Image.open(tmp_path / "out.jpg").size == (60, 90)

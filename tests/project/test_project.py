@@ -105,6 +105,7 @@ def test_messages_name_extras_that_exist() -> None:
     named = [
         (path, extra)
         for path in tracked(".py", ".md")
+        if path.name != "test_documents.py"  # it plants wrong ones
         for texts in pattern.findall(path.read_text(encoding="utf-8"))
         for text in texts
         if text

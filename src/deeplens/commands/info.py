@@ -1,7 +1,7 @@
 """`deeplens info` and `deeplens verify`: what is there, and whether it is what it says."""
 
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,7 +15,7 @@ from deeplens.console.options import JsonTarget
 from deeplens.console.package import VERSION, pip_install
 from deeplens.console.report import console_for, table, write_json
 from deeplens.model.shipped import shipped_weights
-from deeplens.runtimes import manifest
+from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.options import Artifacts
 
 
@@ -27,7 +27,7 @@ def info(
     json: JsonTarget = None,
 ) -> None:
     """Show versions, missing extras, the processor, the shipped weights and the artefacts."""
-    folder = artifacts or manifest.DEFAULT_FOLDER
+    places = folders.search_path() if artifacts is None else (artifacts,)
     report: dict[str, Any] = {
         "deeplens": VERSION,
         "python": platform.python_version(),
@@ -49,6 +49,7 @@ def info(
                 "sha256": entry.sha256,
                 "tools": dict(entry.tools),
             }
+            for folder in places
             for entry in manifest.read(folder)
         ],
     }
@@ -104,10 +105,10 @@ def _show(report: dict[str, Any], json: Path | None) -> None:
 
 def verify(artifacts: Artifacts = None, json: JsonTarget = None) -> None:
     """Check the SHA-256 of every artefact against its manifest, and of the shipped weights against their cards."""
-    folder = artifacts or manifest.DEFAULT_FOLDER
-    results = list(_verdicts(folder))
+    places = folders.search_path() if artifacts is None else (artifacts,)
+    results = list(_verdicts(places))
     if not results:
-        raise MissingError(f"nothing to verify: no weights are shipped and {folder} has no artefacts")
+        raise MissingError("nothing to verify: no weights are shipped, and there are no artefacts")
     wrong = [(path, verdict) for path, verdict in results if verdict is not None]
     rows = [(path, "as described" if verdict is None else verdict) for path, verdict in results]
     console_for(json).print(table("Verified", ("file", "verdict"), rows))
@@ -122,11 +123,15 @@ def verify(artifacts: Artifacts = None, json: JsonTarget = None) -> None:
         raise MismatchError(f"{len(wrong)} of {len(results)} files are wrong, the first: {wrong[0][1]}")
 
 
-def _verdicts(folder: Path) -> Iterator[tuple[str, str | None]]:
+def _verdicts(places: Iterable[Path]) -> Iterator[tuple[str, str | None]]:
     """File → what is wrong with it; None when nothing is."""
     checks: list[tuple[Path, Callable[[], object]]] = [
         *((weights.path, weights.verify) for weights in shipped_weights()),
-        *((folder / entry.path, partial(manifest.verify, folder, entry)) for entry in manifest.read(folder)),
+        *(
+            (folder / entry.path, partial(manifest.verify, folder, entry))
+            for folder in places
+            for entry in manifest.read(folder)
+        ),
     ]
     for path, check in checks:
         try:
