@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ from deeplens.console.package import VERSION
 from deeplens.model.contract import NETWORKS, VARIANTS
 from deeplens.model.shipped import shipped_weights
 from tests.conftest import ROOT, Command
+from tests.support.project_file import EXTRAS
 
 
 def read(path: Path) -> np.ndarray:
@@ -187,8 +187,7 @@ class TestImports:
 class TestInfo:
     def test_extras_are_those_of_the_project(self, deeplens: Command) -> None:
         report = json.loads(deeplens("info", "--json", "-").out)
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        assert set(report["extras"]) == {"", *project["optional-dependencies"]}
+        assert set(report["extras"]) == {"", *EXTRAS}
         assert report["extras"]["onnx"].keys() == {"onnxruntime"}
         assert report["extras"]["onnx"]["onnxruntime"] is not None
         assert report["extras"]["export"].keys() >= {"torch", "safetensors", "onnxruntime", "onnx"}

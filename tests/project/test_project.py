@@ -3,7 +3,6 @@
 import re
 import shutil
 import subprocess
-import tomllib
 from importlib import metadata
 from pathlib import Path
 
@@ -14,9 +13,7 @@ from packaging.utils import canonicalize_name
 import deeplens.app
 from deeplens.console.package import DISTRIBUTION
 from tests.conftest import ROOT
-
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+from tests.support.project_file import EXTRAS, PROJECT
 
 
 def tracked(*suffixes: str) -> list[Path]:

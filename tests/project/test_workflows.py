@@ -25,7 +25,7 @@ from deeplens.export.trt_plan import TARGETS
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS
 from tests.conftest import ROOT
-from tests.project.test_project import EXTRAS
+from tests.support.project_file import EXTRAS
 
 Workflow = dict[str, Any]
 
