@@ -219,6 +219,7 @@ def test_the_plot_holds_all_its_points() -> None:
 
 
 def test_curves_follow_the_levels() -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed")
     (curve,) = curves(REPORT.rows)
     assert curve.stages == ("depth", "0", "1")
     np.testing.assert_allclose(curve.worst, (1e-7, 2e-7, 4e-7), rtol=1e-6)

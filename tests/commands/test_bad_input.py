@@ -9,6 +9,7 @@ from PIL import Image
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from tests.conftest import Command, png
+from tests.support.device import needs_torch
 from tests.support.project_file import EXTRAS
 
 INPUT, MISSING, MISMATCH, USAGE = InputError.exit_code, MissingError.exit_code, MismatchError.exit_code, 2
@@ -279,6 +280,7 @@ class TestRuntimes:
         assert result.status == MISSING
         assert "no weights at" in result.error
 
+    @needs_torch
     def test_weights_of_another_kind(self, deeplens: Command, photo: Path, tmp_path: Path, folder: Path) -> None:
         (tmp_path / "bad.safetensors").write_bytes(b"not safetensors")
         result = deeplens(
