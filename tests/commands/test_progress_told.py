@@ -9,12 +9,13 @@ import pytest
 from PIL import Image
 
 from deeplens.commands import folder
-from deeplens.commands.folder_jobs import Focus, Job
+from deeplens.commands.folder_jobs import Job
 from deeplens.console import progress
 from deeplens.export import coreml, onnx_graph, trt
 from deeplens.parity_tests import release
 from deeplens.parity_tests.request import Request
 from deeplens.parity_tests.run import run
+from deeplens.runtimes.focus import Focus
 
 ENTRY = SimpleNamespace(path="a.onnx", size=None, sha256="0" * 64, weights_sha256="1" * 64, more={"bytes": 1})
 
