@@ -1,4 +1,5 @@
-# make demo, make test: from a fresh clone with nothing but Python (3.11 or newer) and make.
+# make demo, make test: from a fresh clone with nothing but Python (3.11 or newer) and make. The device half alone, which
+# runs artefacts without PyTorch, is made and tested on Python 3.10 too: make test-device PYTHON=python3.10.
 #
 # A machine without a GPU may want the CPU build of PyTorch: give pip the index that has it, for instance
 #   make test PIP_INSTALL_FLAGS='--extra-index-url URL'
@@ -18,11 +19,19 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DOCS_VENV := .venv-docs
 
-.PHONY: help demo test lint format dist docs data train clean
+# The environment of the device half: no PyTorch. `onnx` makes the small graphs of its tests.
+DEVICE_VENV := .venv-device
+DEVICE_BIN := $(DEVICE_VENV)/bin
+DEVICE_TOOLS := hypothesis onnx packaging pytest
+DEVICE_CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("constraints-py310.txt" if sys.version_info < (3, 11) else "constraints.txt")')
+# `make test` tests the device half with this one too, where it is found.
+OLDEST ?= python3.10
+
+.PHONY: help demo test test-device lint format dist docs data train clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.12")'
@@ -36,8 +45,17 @@ demo: $(INSTALLED) ## refocus a sample photo with ONNX Runtime, and write the pa
 	$(BIN)/python -m deeplens.commands.demo $(DEMO_PHOTO) $(DEMO_FOCUS:%=--focus %) $(DEMO_F_NUMBERS:%=--f-number %) -o demo
 	$(BIN)/deeplens parity --runtime onnx --photo $(DEMO_PHOTO) --markdown demo/parity.md
 
-test: lint ## lint, then run all tests
+test: lint ## lint, then run all tests; those of the device half again on Python 3.10 if it is there
 	$(BIN)/python -m pytest
+	@if $(OLDEST) -c 'import ensurepip' 2>/dev/null; then $(MAKE) test-device PYTHON=$(OLDEST); \
+	else echo "skipped: the device half on Python 3.10: no $(OLDEST) that runs was found"; fi
+
+test-device: ## test the device half in an environment without PyTorch (PYTHON=python3.10)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed: make test-device PYTHON=python3.10")'
+	$(PYTHON) -m venv --clear $(DEVICE_VENV)
+	$(DEVICE_BIN)/python -m pip install -q -c $(DEVICE_CONSTRAINTS) setuptools
+	$(DEVICE_BIN)/python -m pip install -q -c $(DEVICE_CONSTRAINTS) $(PIP_INSTALL_FLAGS) --no-build-isolation -e '.[onnx]' $(DEVICE_TOOLS)
+	$(DEVICE_BIN)/python -m pytest -p tests.support.device
 
 lint: $(INSTALLED) ## run ruff, mypy and the import rules
 	$(BIN)/ruff check
@@ -71,5 +89,5 @@ train: data ## train the lens blur and the step of `edge`, into runs/ (TRAIN_FLA
 	$(BIN)/python -m deeplens.training.fit_blur --variant edge --out runs/edge_blur $(TRAIN_FLAGS)
 
 clean: ## delete everything that was made, except data/ and runs/
-	rm -rf $(VENV) $(DOCS_VENV) artifacts demo build dist site src/deeplens/packaged *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEVICE_VENV) $(DOCS_VENV) artifacts demo build dist site src/deeplens/packaged *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

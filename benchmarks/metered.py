@@ -67,7 +67,8 @@ class MeteredSession(Around):
             level.busy += stop - start
             if device is not None:
                 level.device = (level.device or 0.0) + device
-            level.runs[(contract.network, *inputs[low.name].shape[2:])] += 1
+            height, width = inputs[low.name].shape[2:]
+            level.runs[contract.network, height, width] += 1
         return result
 
 

@@ -100,7 +100,7 @@ def ordered(ladder: tuple[str, ...], errors: Mapping[Unit, Sequence[float]], cos
     search = Search(ladder, units)
 
     def error(unit: tuple[str, str], precision: str) -> float:
-        return 0.0 if precision == "fp32" else sum(errors[*unit, precision])
+        return 0.0 if precision == "fp32" else sum(errors[unit[0], unit[1], precision])
 
     place = dict.fromkeys(units, 0)
     while True:

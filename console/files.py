@@ -89,4 +89,7 @@ def file_sha256(path: Path) -> str:
         lines = [f"{file_sha256(file)}  {name}\n" for name, file in sorted(files.items())]
         return hashlib.sha256("".join(lines).encode()).hexdigest()
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while block := file.read(1 << 20):
+            digest.update(block)
+        return digest.hexdigest()

@@ -6,7 +6,7 @@ A tensor can be kept in FP32 by its name.
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -165,7 +165,7 @@ def export(
             inputs=tensor_entries(half.graph.input),
             outputs=tensor_entries(half.graph.output),
             tools={**entry.tools, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")},
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             more={**made_from, "fp16_check": figures},
         )
         manifest.add(out, made, staged=staged)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -113,7 +113,7 @@ def export(
             inputs=tensor_entries(model.graph.input),
             outputs=tensor_entries(model.graph.output),
             tools={**entry.tools, "onnx": version("onnx")},
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             more={
                 **made_from,
                 "layers": {each: len(plan.with_precision(entry.network, each)) for each in PRECISIONS},

@@ -11,7 +11,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -153,7 +153,7 @@ def export(
             path=path.relative_to(out).as_posix(),
             sha256=file_sha256(staged),
             tools={**source.tools, machine.library: machine.version},
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             more={
                 **to_more(key, command=command),
                 "target": job.target,

@@ -7,14 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from safetensors.torch import save_file
 
 from deeplens.console.errors import MissingError
 from deeplens.export.onnx_graph import export
-from deeplens.model import build
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.parity_tests.cases import Case, Plan, photo_cases, random_cases
-from deeplens.parity_tests.lively import lively
 from deeplens.parity_tests.outputs import Outputs
 from deeplens.parity_tests.produce import produce, torch_opener
 from deeplens.parity_tests.report import Report
@@ -51,6 +48,10 @@ class Compared:
 @pytest.fixture(scope="session")
 def lively_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of every network under which every layer shows."""
+    from safetensors.torch import save_file
+
+    from deeplens.parity_tests.lively import lively
+
     folder = tmp_path_factory.mktemp("lively")
     for variant in VARIANTS:
         for network in NETWORKS:
@@ -61,6 +62,8 @@ def lively_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def weights(lively_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is shipped where it is, for the rest lively ones."""
+    from deeplens.model import build
+
     folder = tmp_path_factory.mktemp("weights")
     for variant in VARIANTS:
         for network in NETWORKS:

@@ -32,7 +32,7 @@ def produced(
     network, loop = cases()
     picture = np.linspace(0, 1, 3 * 64 * 80).reshape(1, 3, 64, 80)
     dtype = np.float64 if role == "judge" else np.float32
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         network.name: (picture + off).astype(dtype),
         f"{loop.name}/level 0": (picture[:, :, :24, :32] + off).astype(dtype),
         f"{loop.name}/8-bit picture": np.full((24, 32, 3), 7, np.uint8),

@@ -3,6 +3,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from io import BytesIO
 from typing import Any
 from xml.etree import ElementTree
@@ -19,6 +20,8 @@ from deeplens.parity_tests.page import TITLE, amplified, page
 from deeplens.parity_tests.plot import curves, figure, panels, png, runtimes_of
 from deeplens.parity_tests.report import Located, Look, Report, limit_used, looks_of
 from deeplens.parity_tests.tables import COLUMNS, DIGEST, LEGEND
+
+needs_matplotlib = pytest.mark.skipif(find_spec("matplotlib") is None, reason="matplotlib is not installed")
 
 ARRAY = np.linspace(0, 1, 48).reshape(1, 3, 4, 4)
 
@@ -123,6 +126,7 @@ class Read(HTMLParser):
         return any(name == tag for name, _ in self._open)
 
 
+@needs_matplotlib
 def test_the_page_needs_no_other_file() -> None:
     read = Read(page(REPORT))
     assert len(read.sources) == 3  # the curve for light and for dark, a picture; there is no difference to show
@@ -145,6 +149,7 @@ def test_the_page_begins_with_what_came_out() -> None:
     assert "The row closest to its limit is edge level 1 on onnx fp32, loop" in Read(page(Report(good, None, {}))).text
 
 
+@needs_matplotlib
 def test_the_page_in_a_narrow_window_and_for_a_reader_of_the_screen() -> None:
     read = Read(page(REPORT))
     assert read.metas["viewport"] == "width=device-width, initial-scale=1"
@@ -199,6 +204,7 @@ def test_in_a_difference_picture_something_shows(steps: list[int], white: int, s
     assert amplified(np.zeros((4, 4), np.uint8))[0] is None
 
 
+@needs_matplotlib
 def test_the_plot_holds_all_its_points() -> None:
     exact = replace(row("level 2", input="loop", off=0.0), note="exactly equal")
     rows = (*REPORT.rows, row("level 2", input="loop", off=3e-2), replace(exact, runtime="torch.export fp32"))
@@ -218,6 +224,7 @@ def test_the_plot_holds_all_its_points() -> None:
         assert box.y0 <= extent.y0 < extent.y1 <= box.y1, artist
 
 
+@needs_matplotlib
 def test_curves_follow_the_levels() -> None:
     (curve,) = curves(REPORT.rows)
     assert curve.stages == ("depth", "0", "1")

@@ -3,13 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import numpy as np
 
 from deeplens.console.errors import InputError
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, Contract, Tensor
 from deeplens.runtimes.manifest import Entry
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # `typing` has it from Python 3.11 on
 
 Arrays = dict[str, np.ndarray]
 
@@ -154,7 +157,7 @@ class Runtime(ABC):
     def close(self) -> None:
         """Close every session that was opened."""
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Self":
         return self
 
     def __exit__(

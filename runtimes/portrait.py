@@ -88,7 +88,7 @@ def _decoded(content: bytes, path: Path, max_pixels: int) -> np.ndarray:
     """v in [0, 1], h×w, upright: turned as the map's own EXIF says, or else as the photo's."""
     try:
         with Image.open(io.BytesIO(content), formats=("JPEG", "PNG")) as image:
-            check_pixels(path, *image.size, max_pixels)
+            check_pixels(path, image.width, image.height, max_pixels)
             if ExifTags.Base.Orientation not in image.getexif():
                 with opened_image(path) as photo:
                     image.getexif()[ExifTags.Base.Orientation] = photo.getexif().get(ExifTags.Base.Orientation, 1)

@@ -11,16 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper
 from PIL import Image
 
 from deeplens.app import main
 from deeplens.console import progress
-from deeplens.console.files import file_sha256
-from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE
-from deeplens.runtimes import manifest
+from deeplens.model.contract import DEPTH_SIZE
+from tests.support.small_graphs import add_graphs
 
 ROOT = Path(__file__).parent.parent
 
@@ -140,72 +137,7 @@ def png(width: int, height: int, *, bits: int, lines: bytes) -> bytes:
 
 @pytest.fixture(scope="session")
 def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Artefacts of `edge` for ONNX Runtime that can be reckoned by hand, made without torch.
-
-    depth: the mean of the three channels. lens_blur: picture · (1 − |signed_depth|), so that what is out of focus
-    is darker in a known way. upsample: picture_high · (1 − |signed_depth|), the latter repeated.
-    """
+    """Artefacts of `edge` for ONNX Runtime that can be reckoned by hand: see `tests.support.small_graphs`."""
     folder = tmp_path_factory.mktemp("artifacts")
-    node = helper.make_node
-    twice = helper.make_tensor("twice", TensorProto.FLOAT, [4], [1.0, 1.0, 2.0, 2.0])
-    one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])
-    channels = helper.make_tensor("channels", TensorProto.INT64, [1], [1])
-    share = [node("Abs", ["signed_depth"], ["distance"]), node("Sub", ["one", "distance"], ["share"])]
-    graphs = {
-        "depth": ([node("ReduceMean", ["picture", "channels"], ["disparity"], keepdims=1)], [channels]),
-        "lens_blur": ([*share, node("Mul", ["picture", "share"], ["blurred"])], [one]),
-        "upsample": (
-            [
-                *share,
-                node("Resize", ["share", "", "twice"], ["share_high"], mode="nearest"),
-                node("Mul", ["picture_high", "share_high"], ["blurred_high"]),
-            ],
-            [one, twice],
-        ),
-    }
-    for network, (nodes, constants) in graphs.items():
-        _add_artifact(folder, network, nodes, constants)
+    add_graphs(folder)
     return folder
-
-
-def _add_artifact(
-    folder: Path, network: str, nodes: Sequence[onnx.NodeProto], constants: Sequence[onnx.TensorProto]
-) -> None:
-    contract = CONTRACTS[network]
-
-    def shape(channels: int, scale: int) -> tuple[int | str, ...]:
-        if contract.fixed_size is not None:
-            return (1, channels, *contract.fixed_size)
-        return (1, channels, f"{ALIGNMENT * scale}*h", f"{ALIGNMENT * scale}*w")
-
-    sides = [
-        [manifest.TensorEntry(each.name, shape(each.channels, each.scale), "float32") for each in side]
-        for side in (contract.inputs, contract.outputs)
-    ]
-    inputs, outputs = (
-        [helper.make_tensor_value_info(each.name, TensorProto.FLOAT, each.shape) for each in side] for side in sides
-    )
-    graph = helper.make_graph(list(nodes), network, inputs, outputs, list(constants))
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
-    onnx.checker.check_model(model, full_check=True)
-    path = folder / "onnx" / f"edge_{network}.onnx"
-    path.parent.mkdir(exist_ok=True)
-    onnx.save(model, path)
-    manifest.add(
-        folder,
-        manifest.Entry(
-            network=network,
-            variant="edge",
-            runtime="onnx",
-            precision="fp32",
-            path=path.relative_to(folder).as_posix(),
-            sha256=file_sha256(path),
-            weights_sha256="0" * 64,
-            inputs=tuple(sides[0]),
-            outputs=tuple(sides[1]),
-            tools={"onnx": onnx.__version__},
-            opset=18,
-            dynamic=contract.fixed_size is None,
-            created="2026-01-01T00:00:00+00:00",
-        ),
-    )

@@ -56,7 +56,8 @@ class Canvas:
 
     def photo(self, light: Array) -> NDArray[np.uint8]:
         """H×W×3 sRGB of the photo's part of `light`, (3, h, w) linear light."""
-        return np.rint(linear_to_srgb(light[:, *self.inner].transpose(1, 2, 0)) * 255).astype(np.uint8)
+        rows, columns = self.inner
+        return np.rint(linear_to_srgb(light[:, rows, columns].transpose(1, 2, 0)) * 255).astype(np.uint8)
 
 
 class Filter:

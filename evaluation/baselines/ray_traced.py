@@ -49,5 +49,6 @@ def blur(
         seen.reshape(-1)[place + shift[which]] = nearest_last  # of equal places the last one stays
         total += pixels.take(seen[inner], axis=0)
     light = np.zeros_like(canvas.light)
-    light[:, *canvas.inner] = (total[..., :3] / total[..., 3:]).transpose(2, 0, 1)
+    inner_rows, inner_columns = canvas.inner
+    light[:, inner_rows, inner_columns] = (total[..., :3] / total[..., 3:]).transpose(2, 0, 1)
     return canvas.photo(light)

@@ -22,16 +22,17 @@ from deeplens.benchmarks.state import State
 from deeplens.benchmarks.worker import Run, Turn, Worker, ramp, synthetic_photo
 from deeplens.console.errors import InputError
 from deeplens.model.contract import CONTRACTS
-from deeplens.model.cost import cost
 from deeplens.runtimes import open_runtime
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.pyramid import geometry
 from tests.benchmarks.test_bench_machine import SPEED, Clock
 from tests.conftest import Command
+from tests.support.device import needs_torch
 from tests.support.fake_runtime import FakeRuntime, FakeSession
 
 
 class TestMetered:
+    @needs_torch
     def test_counts_levels_and_sizes(self, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(metered, "perf_counter", Clock())
         photo = synthetic_photo(640, 320)
@@ -75,6 +76,13 @@ class TestMetered:
         assert whole(geometry(1536, 2048)) == Counter(expected)
 
 
+def cost(variant: str, network: str, height: int, width: int) -> dict[str, Any]:
+    from deeplens.model import cost  # needs PyTorch
+
+    return cost.cost(variant, network, height, width)
+
+
+@needs_torch
 class TestRoofline:
     @pytest.mark.parametrize("network", ["lens_blur", "upsample"])
     def test_multiplications_are_those_of_the_cost_table(self, network: str) -> None:
@@ -229,6 +237,7 @@ class TestCommand:
         monkeypatch.setattr(machine, "load_average", lambda: 3.0)
         monkeypatch.setattr(state, "read_state", lambda: State(cpu_mhz={"cpu0": 3000.0}))
 
+    @needs_torch
     @pytest.mark.usefixtures("_here")
     def test_speed_and_compare(self, deeplens: Command, artifacts: Path, folder: Path) -> None:
         target, markdown, plot = (folder / name for name in ("bench.json", "bench.md", "bench.png"))
@@ -262,6 +271,17 @@ class TestCommand:
         target.write_text('{"format": 1}')
         assert "measure again" in deeplens("bench", "--compare", target, target).error
 
+    def test_a_device_measures_without_torch(self, deeplens_process: Command, artifacts: Path, tmp_path: Path) -> None:
+        result = deeplens_process(
+            "bench", "--size", "64x48", "--artifacts", artifacts, "--threads", 1, "--runs", 2, "--seconds", 0,
+            "--warm-up", 0, "--json", "bench.json", without=["torch", "onnx", "scipy", "matplotlib"],
+        )  # fmt: skip
+        assert result.status == 0, result.err
+        answer = json.loads((tmp_path / "bench.json").read_text())
+        (row,) = answer["results"]
+        assert set(row["items"]) == {"refocus", "again", "depth", "lens_blur", "upsample"}
+        assert answer["roofline"] == [], "counting multiplications takes PyTorch"
+
     def test_memory(self, deeplens: Command, artifacts: Path) -> None:
         result = deeplens(
             "bench", "--memory", "--size", "300x200", "--artifacts", artifacts, "--threads", 1, "--json", "-"
@@ -272,6 +292,7 @@ class TestCommand:
         assert 20e6 < entry["peak_bytes"] < 20e9  # in bytes, not in the system's own unit
         assert 0 < entry["parts"]["refocus"] < entry["seconds"]
 
+    @needs_torch
     def test_profile(self, deeplens: Command, artifacts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(machine, "sgemm", lambda **_: {"numpy": 100.0})
         result = deeplens("bench", "--profile", "--size", "64x48", "--artifacts", artifacts, "--json", "-")
@@ -305,6 +326,7 @@ class TestCommand:
         (one,) = _candidates([_parts("paper,onnx,fp16")], None, None, 1)
         assert (one.name, one.weights) == ("paper onnx fp16", weights_of("paper"))
 
+    @needs_torch
     def test_the_fewer_tiles_are_very_blurred_the_more_run_and_peers_without_tiles_run_each_level_once(self) -> None:
         def runs(runtime: str, aperture: float) -> list[int]:
             (run,) = Worker(Candidate("edge", runtime, aperture=aperture), 640, 2048).turn("refocus", seconds=0).runs

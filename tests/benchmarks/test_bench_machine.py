@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,11 @@ class TestMachine:
         monkeypatch.setattr(machine, "perf_counter", Clock())
         # Two operations a multiplication; copy moves two arrays, add three.
         monkeypatch.setattr(machine, "core_count", lambda: 2)
-        assert sgemm(threads=2, size=100, repeats=2) == {"numpy": pytest.approx(2e-3), "torch": pytest.approx(2e-3)}
-        assert sgemm(threads=1, size=100, repeats=2) == {"torch": pytest.approx(2e-3)}, "NumPy would take both cores"
+        rate = pytest.approx(2e-3)
+        torch = find_spec("torch") is not None
+        assert sgemm(threads=2, size=100, repeats=2) == {"numpy": rate} | ({"torch": rate} if torch else {})
+        alone = {"torch": rate} if torch else {"numpy": rate}
+        assert sgemm(threads=1, size=100, repeats=2) == alone, "NumPy would take both cores, but is all that there is"
         assert bandwidth(threads=2, size=1000, repeats=1) == {"copy": 2e-6, "add": 3e-6}
         assert clock(1) == 256 * 16384 / 1e6
 

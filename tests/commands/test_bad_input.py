@@ -1,7 +1,6 @@
 """Photos, depth maps and options that can't be used: one clear line, a status, and nothing written."""
 
 import os
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,9 @@ import pytest
 from PIL import Image
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from tests.conftest import ROOT, Command, png
+from tests.conftest import Command, png
+from tests.support.device import needs_torch
+from tests.support.project_file import EXTRAS
 
 INPUT, MISSING, MISMATCH, USAGE = InputError.exit_code, MissingError.exit_code, MismatchError.exit_code, 2
 
@@ -262,8 +263,7 @@ class TestRuntimes:
         )  # fmt: skip
         assert result.status == MISSING
         assert f"pip install 'deeplens-edge[{runtime}]'" in result.error
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        assert any(each.startswith(library) for each in project["optional-dependencies"][runtime])
+        assert any(each.startswith(library) for each in EXTRAS[runtime])
         assert list(folder.iterdir()) == []
 
     def test_no_artefacts(self, deeplens: Command, photo: Path, tmp_path: Path, folder: Path) -> None:
@@ -280,6 +280,7 @@ class TestRuntimes:
         assert result.status == MISSING
         assert "no weights at" in result.error
 
+    @needs_torch
     def test_weights_of_another_kind(self, deeplens: Command, photo: Path, tmp_path: Path, folder: Path) -> None:
         (tmp_path / "bad.safetensors").write_bytes(b"not safetensors")
         result = deeplens(

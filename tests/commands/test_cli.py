@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,8 @@ from deeplens.console.package import VERSION
 from deeplens.model.contract import NETWORKS, VARIANTS
 from deeplens.model.shipped import shipped_weights
 from tests.conftest import ROOT, Command
+from tests.support.device import needs_torch
+from tests.support.project_file import EXTRAS
 
 
 def read(path: Path) -> np.ndarray:
@@ -142,6 +143,7 @@ class TestRefocus:
         np.testing.assert_array_equal(read(out)[:30], shown[:30])
         assert (read(out)[42:] < shown[42:])[shown[42:] > 20].all()
 
+    @needs_torch
     def test_pytorch_with_initial_weights(self, deeplens: Command, photo: Path, tmp_path: Path) -> None:
         out = tmp_path / "out.webp"
         result = deeplens("refocus", photo, "--focus", "0.5,0.5", "--weights", "initial", "-o", out)
@@ -187,8 +189,7 @@ class TestImports:
 class TestInfo:
     def test_extras_are_those_of_the_project(self, deeplens: Command) -> None:
         report = json.loads(deeplens("info", "--json", "-").out)
-        project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        assert set(report["extras"]) == {"", *project["optional-dependencies"]}
+        assert set(report["extras"]) == {"", *EXTRAS}
         assert report["extras"]["onnx"].keys() == {"onnxruntime"}
         assert report["extras"]["onnx"]["onnxruntime"] is not None
         assert report["extras"]["export"].keys() >= {"torch", "safetensors", "onnxruntime", "onnx"}
@@ -200,6 +201,7 @@ class TestInfo:
         assert "edge_lens_blur.onnx" in result.out
         assert "pip install 'deeplens-edge[tensorrt]'" in result.out or version("tensorrt")
 
+    @needs_torch
     def test_cost(self, deeplens: Command, deeplens_process: Command, tmp_path: Path) -> None:
         result = deeplens("info", "--cost", "--json", tmp_path / "info.json")
         assert result.status == 0, result.err

@@ -5,19 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.torch import save_file
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.export.onnx_graph import export_module
 from deeplens.parity_tests import run as running
 from deeplens.parity_tests.candidates import COMPARED
 from deeplens.parity_tests.collection import write
 from deeplens.parity_tests.compare import NETWORK, Row, Status, measure
-from deeplens.parity_tests.lively import lively
 from deeplens.parity_tests.report import Report
 from deeplens.parity_tests.request import Request
 from deeplens.parity_tests.test_collection import collected, produced
 from tests.conftest import Command
+from tests.support.device import needs, needs_torch
 
 ARRAY = np.linspace(0, 1, 48).reshape(1, 3, 4, 4)
 
@@ -126,6 +124,7 @@ def test_a_device_collects_without_torch(deeplens_process: Command, home: Path, 
     assert (again.status, "has weights 000000000000…" in again.error) == (MismatchError.exit_code, True)
 
 
+@needs("matplotlib")
 def test_every_form_of_the_report(deeplens: Command, home: Path, tmp_path: Path) -> None:
     write(tmp_path / "device", collected(produced(off=1e-7)))
     files = {name: tmp_path / f"parity.{name}" for name in ("markdown", "junit", "html", "plot", "json")}
@@ -142,7 +141,13 @@ def test_options_that_do_not_go_together(deeplens: Command, tmp_path: Path) -> N
         assert (result.status, "--co" in result.error) == (InputError.exit_code, True)
 
 
+@needs_torch
 def test_golden_vectors_are_made_and_checked(deeplens: Command, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    from deeplens.export.onnx_graph import export_module
+    from deeplens.parity_tests.lively import lively
+
     weights = tmp_path / "weights"
     weights.mkdir()
     module = lively("edge", "upsample")

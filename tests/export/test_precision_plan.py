@@ -45,7 +45,7 @@ UNITS = [("depth", "cheap"), ("depth", "dear"), ("depth", "guilty"), ("depth", R
 
 
 def added(chosen: Assignment) -> list[float]:
-    return [sum(0.0 if each == "fp32" else ERRORS[*unit, each][0] for unit, each in chosen.items())]
+    return [sum(0.0 if each == "fp32" else ERRORS[unit[0], unit[1], each][0] for unit, each in chosen.items())]
 
 
 class TestSearch:

@@ -18,7 +18,10 @@ from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.ort import OnnxRuntime, OnnxSession
 from deeplens.runtimes.photo_part import cut
 from deeplens.runtimes.wrapped import Around
+from tests.support.device import needs_torch
 from tests.support.fake_runtime import OPEN, depth_map, photo
+
+pytestmark = needs_torch
 
 
 @pytest.fixture(scope="module")

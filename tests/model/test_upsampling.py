@@ -80,12 +80,13 @@ class TestGuidedFilter:
         ]
         fits = np.empty((height, width, 4, 3))
         for y, x in np.ndindex(height, width):
-            photo = guide[0][:, *windows[y][x]].reshape(3, -1).T.astype(np.float64)
-            picture = low[0][:, *windows[y][x]].reshape(3, -1).T.astype(np.float64)
-            rows = np.concatenate((photo, np.ones((len(photo), 1))), 1)
+            rows, columns = windows[y][x]
+            photo = guide[0][:, rows, columns].reshape(3, -1).T.astype(np.float64)
+            picture = low[0][:, rows, columns].reshape(3, -1).T.astype(np.float64)
+            samples = np.concatenate((photo, np.ones((len(photo), 1))), 1)
             ridge = np.diag(3 * [np.sqrt(epsilon * len(photo))] + [0.0])
             stacked = np.concatenate((picture, np.zeros((4, 3))))
-            fits[y, x] = np.linalg.lstsq(np.concatenate((rows, ridge)), stacked, rcond=None)[0]
+            fits[y, x] = np.linalg.lstsq(np.concatenate((samples, ridge)), stacked, rcond=None)[0]
         means = np.array([[fits[windows[y][x]].mean((0, 1)) for x in range(width)] for y in range(height)])
         expected = np.empty(high.shape)
         for channel in range(3):

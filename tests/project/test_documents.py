@@ -6,7 +6,6 @@ import re
 import shlex
 import shutil
 import subprocess
-import tomllib
 import xml.etree.ElementTree as ElementTree
 from collections.abc import Callable, Iterator
 from itertools import pairwise
@@ -24,8 +23,9 @@ from deeplens.console.package import DISTRIBUTION, VERSION
 from deeplens.model.contract import VARIANTS
 from deeplens.parity_tests.candidates import COMPARED
 from tests.conftest import ROOT
-from tests.project.test_project import EXTRAS, tracked
+from tests.project.test_project import tracked
 from tests.project.test_workflows import check, make
+from tests.support.project_file import EXTRAS, PYPROJECT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "samples" / "README.md"])
 
@@ -38,7 +38,6 @@ VALUES = {"--runtime": {*COMPARED, *KNOWN, "auto"}, "--variant": set(VARIANTS)}
 
 PROGRAMS = ("deeplens", "python", "python3", "pip", "make", "pytest")
 
-PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 PUBLIC = set(deeplens.__all__) - {"__version__"}
 

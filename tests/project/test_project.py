@@ -3,7 +3,7 @@
 import re
 import shutil
 import subprocess
-import tomllib
+import sys
 from importlib import metadata
 from pathlib import Path
 
@@ -14,9 +14,8 @@ from packaging.utils import canonicalize_name
 import deeplens.app
 from deeplens.console.package import DISTRIBUTION
 from tests.conftest import ROOT
-
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+from tests.support.device import needs_torch
+from tests.support.project_file import EXTRAS, PROJECT, PYPROJECT
 
 
 def tracked(*suffixes: str) -> list[Path]:
@@ -59,12 +58,27 @@ def closure(extras: list[str]) -> set[str]:
     return found
 
 
-def constraints() -> dict[str, str]:
-    lines = (ROOT / "constraints.txt").read_text().splitlines()
+def constraints(name: str = "constraints.txt") -> dict[str, str]:
+    lines = (ROOT / name).read_text().splitlines()
     pairs = (line.split("==") for line in lines if line and not line.startswith("#"))
     return {canonicalize_name(name): version for name, version in pairs}
 
 
+@pytest.mark.skipif(sys.version_info >= (3, 11), reason="is about the environment of the device half on Python 3.10")
+def test_constraints_of_python_310_are_what_is_installed() -> None:
+    installed = {canonicalize_name(each.name): each.version for each in metadata.distributions()}
+    del installed[canonicalize_name(DISTRIBUTION)], installed[canonicalize_name("pip")]
+    pinned = constraints("constraints-py310.txt")
+    assert installed == {name: pinned.get(name) for name in installed}
+
+
+def test_python_310_is_said_everywhere() -> None:
+    assert PROJECT["requires-python"] == ">=3.10"
+    assert PYPROJECT["tool"]["ruff"]["target-version"] == "py310"
+    assert PYPROJECT["tool"]["mypy"]["python_version"] == "3.10"
+
+
+@needs_torch
 def test_constraints_cover_what_is_installed() -> None:
     pinned = constraints()
     needed = closure(ci_extras())
@@ -76,6 +90,7 @@ def test_constraints_cover_what_is_installed() -> None:
     assert installed == {name: pinned[name] for name in installed}
 
 
+@needs_torch
 def test_constraints_hold_nothing_else() -> None:
     assert constraints().keys() - closure(ci_extras()) - {"setuptools"} == set()
 

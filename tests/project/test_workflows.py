@@ -25,7 +25,7 @@ from deeplens.export.trt_plan import TARGETS
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS
 from tests.conftest import ROOT
-from tests.project.test_project import EXTRAS
+from tests.support.project_file import EXTRAS
 
 Workflow = dict[str, Any]
 
@@ -112,9 +112,11 @@ def _check_python(arguments: list[str]) -> None:
         case "pip":
             _check_pip(rest)
         case "pytest":
-            assert all((ROOT / each).is_file() for each in rest), rest
+            plugins = [rest[index + 1] for index, each in enumerate(rest) if each == "-p"]
+            assert all(find_spec(each) is not None for each in plugins), rest
+            assert all((ROOT / each).is_file() for each in rest if each not in ("-p", *plugins)), rest
         case "venv":
-            assert set(rest) <= {".venv", "--system-site-packages"}, rest
+            assert set(rest) <= {".venv", ".venv-device", "--clear", "--system-site-packages"}, rest
         case _:
             assert find_spec(module) is not None, module
             options = [each for each in rest if each.startswith("-")]
@@ -219,12 +221,12 @@ def test_the_test_job_is_make_test(runner: Path) -> None:
     assert calls(runner, (runner / ".ci" / "run").read_text().replace("${BASH_SOURCE[0]}", ".ci/run"), {}) == [
         ["make", "test"]
     ]
-    assert make("test")[-1].endswith("-m pytest")
+    assert any(line.endswith("/python -m pytest") for line in make("test"))
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "data", "train"])
+@pytest.mark.parametrize("target", ["demo", "test", "test-device", "data", "train"])
 def test_each_command_of_make_exists(target: str) -> None:
-    ours = [shlex.split(line) for line in make(target) if re.match(r"\.venv/bin/(python|deeplens) ", line)]
+    ours = [shlex.split(line) for line in make(target) if re.match(r"\.venv(-device)?/bin/(python|deeplens) ", line)]
     assert ours
     for words in ours:
         if words[1:3] != ["-m", "pip"] or "-e" in words:
@@ -246,6 +248,7 @@ def test_each_command_of_make_exists(target: str) -> None:
         "python -m deeplens.parity_tests.fault",
         "python -m deeplens.commands.demo --fokus 1,1",
         "python -m pytest tests/test_nothing.py",
+        "python -m pytest -p tests.support.nothing",
         "bash .ci/runs",
         "make tset",
     ],

@@ -4,7 +4,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +23,7 @@ from deeplens.runtimes.pyramid import (
     resize_registered,
     signed_depth_levels,
 )
+from tests.support.device import needs_torch
 
 sides = st.integers(1, 9000)
 
@@ -268,8 +268,11 @@ def test_every_integer_survives_the_way_to_float_and_back(dtype: type) -> None:
     np.testing.assert_array_equal(out, pixels)
 
 
+@needs_torch
 @given(st.integers(1, 9), st.integers(1, 9), st.integers(1, 4))
 def test_doubled_is_pytorchs_bilinear(height: int, width: int, channels: int) -> None:
+    import torch
+
     picture = np.random.default_rng(height).random((1, channels, height, width), dtype=np.float32)
     before = picture.copy()
     expected = torch.nn.functional.interpolate(

@@ -7,10 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 
 from deeplens.console.errors import MismatchError
-from deeplens.model import build
 from deeplens.model.contract import (
     DEPTH_BY_LEVEL,
     DEPTH_SIZE,
@@ -21,7 +19,6 @@ from deeplens.model.contract import (
     SOFT_RADIUS,
     Contract,
 )
-from deeplens.model.upsampler import EdgeUpsampler
 from deeplens.runtimes import open_runtime
 from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.harness import Harness
@@ -29,6 +26,7 @@ from deeplens.runtimes.photo import read_photo
 from deeplens.runtimes.pyramid import doubled
 from deeplens.runtimes.tiling import plan
 from tests.conftest import ROOT
+from tests.support.device import needs_torch
 from tests.support.fake_runtime import OPEN, FakeRuntime, FakeSession, depth_map, photo, small_halos
 
 
@@ -147,6 +145,7 @@ class TestSharp:
         Harness(runtime, tile=None).refocus(photo(300, 400), flat(), **OPEN)
         assert len(runtime.runs) == 2
 
+    @needs_torch
     @pytest.mark.parametrize("name", ["drum", "stream", "dogs"])
     def test_the_networks_give_the_photo_there_within_the_bound(self, name: str) -> None:
         """Shipped weights on a real photo: what the harness saves is what they would have computed."""
@@ -164,8 +163,13 @@ class TestSharp:
         assert len(bounds) == 4
         assert max(bounds) <= SHARP_BOUND
 
+    @needs_torch
     def test_untrained_weights_break_the_bound(self) -> None:
         """The control of the test above: gates that the photo's own detail opens are not enough."""
+        import torch
+
+        from deeplens.model import build
+
         torch.manual_seed(0)
         network = build.build("edge", "upsample").eval()
         high = torch.rand(1, 3, 128, 128) * 0.05
@@ -201,7 +205,10 @@ class TestSoft:
         disparity[:, : DEPTH_SIZE // 2] = 1.0
         left_out_in_part(photo(300, 1280), disparity)
 
+    @needs_torch
     def test_it_begins_where_the_steps_gates_are_closed(self) -> None:
+        from deeplens.model.upsampler import EdgeUpsampler
+
         assert {"paper": None, "edge": EdgeUpsampler.CLOSING[1]} == SOFT_RADIUS
         assert DEPTH_BY_LEVEL["edge"], "else the radius is not in pixels of the level"
 
@@ -211,6 +218,7 @@ class TestSoft:
         Harness(runtime, tile=None).refocus(photo(300, 400), flat(1.0), **OPEN)
         assert len(runtime.runs) == 2
 
+    @needs_torch
     @pytest.mark.parametrize("name", ["drum", "stream", "dogs"])
     @pytest.mark.parametrize(("blur", "within"), [(1.0, True), (0.2, False)], ids=["soft", "control"])
     def test_the_step_is_bilinear_there_within_the_bound(self, name: str, blur: float, within: bool) -> None:

@@ -2,6 +2,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -12,28 +13,32 @@ from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.files import file_sha256
 from deeplens.export import onnx_graph
 from deeplens.export.onnx_check import random_inputs
-from deeplens.model import build
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.contract import Arrays, Runtime, check_inputs
 from deeplens.runtimes.ort import OnnxRuntime
-from deeplens.runtimes.pytorch import TorchRuntime
 from tests.conftest import ROOT
+from tests.support.device import needs_torch
+from tests.support.small_graphs import add_graphs
 
 FIXED = (40, 48)
 
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Depth, and the step with free sizes and at `FIXED`: edge, initial weights."""
+    """Depth, and the step with free sizes and at `FIXED`: edge, initial weights; without PyTorch small graphs."""
     folder = tmp_path_factory.mktemp("artifacts")
+    if find_spec("torch") is None:
+        add_graphs(folder, networks=("depth", "upsample"))
+        add_graphs(folder, networks=("upsample",), size=FIXED)
+        return folder
     onnx_graph.export("edge", "depth", out=folder, weights="initial")
     for shape in (None, FIXED):
         onnx_graph.export("edge", "upsample", out=folder, weights="initial", shape=shape)
     return folder
 
 
-@pytest.fixture(params=("torch", "onnx"))
+@pytest.fixture(params=[pytest.param("torch", marks=needs_torch), "onnx"])
 def runtime(request: pytest.FixtureRequest, exported: Path) -> Runtime:
     return runtimes.open_runtime(request.param, artifacts=exported, weights="initial", threads=1)
 
@@ -42,10 +47,13 @@ def inputs_of(network: str, size: tuple[int, int], *, seed: int = 0) -> Arrays:
     return random_inputs(CONTRACTS[network], size, np.random.default_rng(seed))
 
 
+@needs_torch
 @pytest.mark.parametrize(
     ("network", "size"), [("depth", (320, 320)), ("upsample", (32, 32)), ("upsample", (56, 104))], ids=str
 )
 def test_both_runtimes_agree_with_float64(exported: Path, network: str, size: tuple[int, int]) -> None:
+    from deeplens.runtimes.pytorch import TorchRuntime
+
     inputs = inputs_of(network, size)
     judge = TorchRuntime(weights="initial", dtype="float64").open(network).run(inputs)
     (name,) = (tensor.name for tensor in CONTRACTS[network].outputs)
@@ -62,7 +70,10 @@ def test_both_runtimes_agree_with_float64(exported: Path, network: str, size: tu
         assert difference <= 1e-4 * spread
 
 
+@needs_torch
 def test_swapped_pictures_exceed_the_tolerance(exported: Path) -> None:
+    from deeplens.runtimes.pytorch import TorchRuntime
+
     inputs, others = inputs_of("upsample", (40, 48)), inputs_of("upsample", (40, 48), seed=1)
     expected = TorchRuntime(weights="initial").open("upsample").run(inputs)["blurred_high"]
     with OnnxRuntime(artifacts=exported) as runtime:
@@ -229,14 +240,21 @@ def test_open_runtime_lists_the_choices(tmp_path: Path) -> None:
         runtimes.open_runtime("onnx", artifacts=tmp_path).open("depth")
 
 
+@needs_torch
 def test_the_runtime_names_the_weights_that_it_runs(exported: Path) -> None:
+    from deeplens.model import build
+    from deeplens.runtimes.pytorch import TorchRuntime
+
     session = OnnxRuntime(artifacts=exported).open("upsample")
     module = TorchRuntime(weights="initial").open("upsample").module
     assert session.entry.weights_sha256 == build.weights_sha256(module)
 
 
+@needs_torch
 def test_torch_threads_are_set_back() -> None:
     import torch
+
+    from deeplens.runtimes.pytorch import TorchRuntime
 
     before = torch.get_num_threads()
     TorchRuntime(weights="initial", threads=before + 1).open("upsample").run(inputs_of("upsample", (32, 32)))

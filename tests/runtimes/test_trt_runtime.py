@@ -1,10 +1,12 @@
 """The TensorRT runtime's own logic, on stand-ins of CUDA and TensorRT that refuse wrong order, addresses and sizes."""
 
+import sys
 import threading
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,6 @@ from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.files import file_sha256
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import manifest
-from deeplens.runtimes.cuda import Cuda
 from deeplens.runtimes.engine_key import Profile
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.ort import OnnxRuntime
@@ -260,14 +261,14 @@ def test_a_failed_run_frees_its_lane(opened: Opened, module: TensorRtStandIn) ->
         np.testing.assert_array_equal(session.run(inputs)["blurred_high"], compute("upsample", inputs))
 
 
-def test_without_a_gpu_it_says_so() -> None:
+def test_without_a_gpu_it_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("cuda", "cuda.bindings"):  # as if they were installed
+        monkeypatch.setitem(sys.modules, name, SimpleNamespace(runtime=Cudart(gpus=0)))
     with pytest.raises(MissingError, match=r"no NVIDIA GPU .*cudaErrorInsufficientDriver.*or use --runtime onnx"):
-        TrtRuntime(cuda=None if _no_gpu_here() else Cuda(Cudart(gpus=0)))
+        TrtRuntime()
 
 
-def _no_gpu_here() -> bool:
-    try:
-        Cuda()
-    except MissingError as error:
-        return "GPU" in str(error)
-    return False
+def test_without_the_bindings_it_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cuda.bindings", None)
+    with pytest.raises(MissingError, match=r"CUDA's Python bindings .*deeplens-edge\[tensorrt\].*--runtime onnx"):
+        TrtRuntime()

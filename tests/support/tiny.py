@@ -1,18 +1,23 @@
 """What several test files make: random inputs of a network, and folders of small photos and cut-outs."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw
-from torch import Tensor
 
 from deeplens.model.contract import CONTRACTS
-from deeplens.scenes.sources import Sources, folder
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from deeplens.scenes.sources import Sources
 
 
-def random_inputs(network: str, height: int, width: int, *, seed: int = 0, count: int = 1) -> list[Tensor]:
+def random_inputs(network: str, height: int, width: int, *, seed: int = 0, count: int = 1) -> "list[Tensor]":
     """Inputs in the contract's order, uniform over their ranges, for a low-resolution size."""
+    import torch
+
     generator = torch.Generator().manual_seed(seed)
     inputs = []
     for tensor in CONTRACTS[network].inputs:
@@ -31,8 +36,10 @@ def textured(height: int, width: int, *, seed: int) -> np.ndarray:
     return np.clip(smooth + rng.normal(0, 6, smooth.shape), 0, 255).astype(np.uint8)
 
 
-def make_sources(root: Path, *, seed: int = 0) -> Sources:
+def make_sources(root: Path, *, seed: int = 0) -> "Sources":
     """Three photos and three cut-outs (an ellipse, a triangle, a frame) as a user's own two folders."""
+    from deeplens.scenes.sources import folder
+
     photos, cutouts = root / "photos", root / "cutouts"
     photos.mkdir(parents=True)
     cutouts.mkdir()

@@ -1,0 +1,98 @@
+"""Artefacts of `edge` for ONNX Runtime that can be reckoned by hand, made without PyTorch.
+
+depth: the mean of the three channels. lens_blur: picture · (1 − |signed_depth|), so that what is out of focus is darker
+in a known way. upsample: picture_high · (1 − |signed_depth|), the latter repeated.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deeplens.console.files import file_sha256
+from deeplens.model.contract import ALIGNMENT, CONTRACTS
+from deeplens.runtimes import manifest
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def add_graphs(
+    folder: Path, *, networks: Sequence[str] = tuple(CONTRACTS), size: tuple[int, int] | None = None
+) -> None:
+    """Write the graphs to `folder`/onnx and their entries to its manifest.
+
+    Args:
+        size: low-resolution (height, width) of the graphs; None: free sizes, or the network's only one.
+    """
+    from onnx import TensorProto, helper
+
+    node = helper.make_node
+    twice = helper.make_tensor("twice", TensorProto.FLOAT, [4], [1.0, 1.0, 2.0, 2.0])
+    one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])
+    channels = helper.make_tensor("channels", TensorProto.INT64, [1], [1])
+    share = [node("Abs", ["signed_depth"], ["distance"]), node("Sub", ["one", "distance"], ["share"])]
+    graphs = {
+        "depth": ([node("ReduceMean", ["picture", "channels"], ["disparity"], keepdims=1)], [channels]),
+        "lens_blur": ([*share, node("Mul", ["picture", "share"], ["blurred"])], [one]),
+        "upsample": (
+            [
+                *share,
+                node("Resize", ["share", "", "twice"], ["share_high"], mode="nearest"),
+                node("Mul", ["picture_high", "share_high"], ["blurred_high"]),
+            ],
+            [one, twice],
+        ),
+    }
+    for network in networks:
+        _add(folder, network, *graphs[network], CONTRACTS[network].fixed_size or size)
+
+
+def _add(
+    folder: Path,
+    network: str,
+    nodes: "Sequence[onnx.NodeProto]",
+    constants: "Sequence[onnx.TensorProto]",
+    size: tuple[int, int] | None,
+) -> None:
+    import onnx
+    from onnx import TensorProto, helper
+
+    contract = CONTRACTS[network]
+
+    def shape(channels: int, scale: int) -> tuple[int | str, ...]:
+        if size is not None:
+            return (1, channels, scale * size[0], scale * size[1])
+        return (1, channels, f"{ALIGNMENT * scale}*h", f"{ALIGNMENT * scale}*w")
+
+    sides = [
+        [manifest.TensorEntry(each.name, shape(each.channels, each.scale), "float32") for each in side]
+        for side in (contract.inputs, contract.outputs)
+    ]
+    inputs, outputs = (
+        [helper.make_tensor_value_info(each.name, TensorProto.FLOAT, each.shape) for each in side] for side in sides
+    )
+    graph = helper.make_graph(list(nodes), network, inputs, outputs, list(constants))
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    name = f"edge_{network}" if size in (None, contract.fixed_size) else f"edge_{network}_{size[0]}x{size[1]}"
+    path = folder / "onnx" / f"{name}.onnx"
+    path.parent.mkdir(exist_ok=True)
+    onnx.save(model, path)
+    manifest.add(
+        folder,
+        manifest.Entry(
+            network=network,
+            variant="edge",
+            runtime="onnx",
+            precision="fp32",
+            path=path.relative_to(folder).as_posix(),
+            sha256=file_sha256(path),
+            weights_sha256="0" * 64,
+            inputs=tuple(sides[0]),
+            outputs=tuple(sides[1]),
+            tools={"onnx": onnx.__version__},
+            opset=18,
+            dynamic=size is None,
+            created="2026-01-01T00:00:00+00:00",
+        ),
+    )
