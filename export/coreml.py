@@ -6,12 +6,9 @@ does the same as `deeplens export coreml`. Runs on any machine with the `coreml`
 """
 
 import math
-import os
-import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,7 +16,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplens.console.errors import InputError, MissingError
-from deeplens.console.files import file_sha256
 from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget
 from deeplens.console.package import pip_install
@@ -37,6 +33,7 @@ from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.coreml.program import import_coremltools
 from deeplens.runtimes.options import PlanFile, weights_from
+from deeplens.runtimes.publish import publish
 from deeplens.runtimes.pyramid import geometry
 
 if TYPE_CHECKING:
@@ -98,39 +95,31 @@ def export_module(
 
     contract = CONTRACTS[network]
     recipe.check(contract)
-    manifest.read(out)  # refuses a file that is not a manifest before the work begins
     sha256 = weights_sha256(module)
     if recipe.plan is not None:
         recipe.plan.source.check_weights({network: sha256}, what=f"the precision plan of {recipe.plan.variant}")
     tools = {tool: version(tool) for tool in TOOLS}
     notes = {"variant": variant, "network": network, "precision": recipe.precision, "shapes": recipe.shapes}
     notes |= {"compute_units": recipe.compute_units, "weights": weights, "weights_sha256": sha256}
-    path = out / "coreml" / recipe.file_name(variant, contract)
-    staged = path.with_name(f".{path.stem}.{os.getpid()}.mlpackage")  # coremltools saves under no other suffix
     inputs, outputs = recipe.tensors(contract)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(
-            module, contract, recipe, staged, notes={f"deeplens.{key}": value for key, value in (notes | tools).items()}
-        )
+    with publish(out, f"coreml/{recipe.file_name(variant, contract)}") as artefact:
+        described = {f"deeplens.{key}": value for key, value in (notes | tools).items()}
+        save(module, contract, recipe, artefact.file, notes=described)
         golden = golden_vectors.write(
             out / "coreml" / "golden", module, contract, variant=variant, size=recipe.sizes[0], sha256=sha256
         )
-        decibels = compare(staged, contract, recipe, golden_vectors.read(golden))
-        entry = manifest.Entry(
+        decibels = compare(artefact.file, contract, recipe, golden_vectors.read(golden))
+        entry = artefact.describe(
             network=network,
             variant=variant,
             runtime="coreml",
             precision=recipe.precision,
-            path=path.relative_to(out).as_posix(),
-            sha256=file_sha256(staged),
             weights_sha256=sha256,
             inputs=inputs,
             outputs=outputs,
             tools=tools,
             opset=None,
             dynamic=False,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
             more={
                 "target": recipe.target,
                 "shapes": recipe.shapes,
@@ -143,9 +132,6 @@ def export_module(
                 "agreement_db": None if math.isinf(decibels) else round(decibels, 1),
             },
         )
-        manifest.add(out, entry, staged=staged)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     return entry
 
 

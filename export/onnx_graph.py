@@ -8,13 +8,11 @@ does the same as `deeplens export onnx`. A network gets a file with free height 
 
 import json
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +20,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplens.console.errors import InputError, MissingError
-from deeplens.console.files import file_sha256
 from deeplens.console.guard import guarded
 from deeplens.console.package import pip_install
 from deeplens.console.parsing import parse_size
@@ -34,6 +31,7 @@ from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, 
 from deeplens.runtimes import manifest
 from deeplens.runtimes.depth_model import PREFIX
 from deeplens.runtimes.options import PlanFile
+from deeplens.runtimes.publish import publish
 from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
@@ -91,39 +89,28 @@ def export_module(
 
     contract = CONTRACTS[network]
     size = contract.fixed_size if shape is None else checked_shape(contract, shape)
-    manifest.read(out)  # refuses a file that is not a manifest before the work begins
     name = f"{variant}_{network}" + (f"_{shape[0]}x{shape[1]}" if shape else "") + ".onnx"
-    path = out / "onnx" / name
-    staged = path.with_name(f".{name}.{os.getpid()}.tmp")
-
     tools = {tool: version(tool) for tool in TOOLS}
-    model = rewrite(_simplified(_traced(module, contract, size)))
-    sha256 = weights_sha256(module)
-    _describe(model, {"network": network, "variant": variant, "weights_sha256": sha256, **tools}, contract)
-    check_structure(model, contract, size=size)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        onnx.save(model, staged)
-        onnx.checker.check_model(staged, full_check=True)
-        compare(staged, module, contract, sizes=CHECK_SIZES if size is None else (size,))
-        entry = manifest.Entry(
+    with publish(out, f"onnx/{name}") as artefact:
+        model = rewrite(_simplified(_traced(module, contract, size)))
+        sha256 = weights_sha256(module)
+        _describe(model, {"network": network, "variant": variant, "weights_sha256": sha256, **tools}, contract)
+        check_structure(model, contract, size=size)
+        onnx.save(model, artefact.file)
+        onnx.checker.check_model(artefact.file, full_check=True)
+        compare(artefact.file, module, contract, sizes=CHECK_SIZES if size is None else (size,))
+        entry = artefact.describe(
             network=network,
             variant=variant,
             runtime="onnx",
             precision="fp32",
-            path=path.relative_to(out).as_posix(),
-            sha256=file_sha256(staged),
             weights_sha256=sha256,
             inputs=tensor_entries(model.graph.input),
             outputs=tensor_entries(model.graph.output),
             tools=tools,
             opset=OPSET,
             dynamic=size is None,
-            created=datetime.now(UTC).isoformat(timespec="seconds"),
         )
-        manifest.add(out, entry, staged=staged)
-    finally:
-        staged.unlink(missing_ok=True)
     return entry
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deeplens.console.errors import MissingError
+from deeplens.console.files import staged
 from deeplens.console.guard import guarded
 from deeplens.runtimes.ort import import_onnxruntime
 from deeplens.scenes.sources import load_background, shipped
@@ -73,9 +74,8 @@ def make_mattes(root: Path) -> int:
                 continue
             matte = teacher(load_background(photo))
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            Image.fromarray(np.rint(matte * 255).astype(np.uint8)).save(temporary, "PNG")
-            temporary.replace(path)
+            with staged(path) as temporary:
+                Image.fromarray(np.rint(matte * 255).astype(np.uint8)).save(temporary, "PNG")
     return count
 
 

@@ -16,7 +16,6 @@ Reading (`load_room`, `room_files`) needs numpy alone.
 """
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -31,6 +30,7 @@ import typer
 from numpy.typing import NDArray
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.files import staged
 from deeplens.console.guard import guarded
 from deeplens.model.contract import DEPTH_SIZE
 from deeplens.scenes.colour import linear_to_srgb
@@ -204,20 +204,15 @@ def _generator(seed: int, split: str, *numbers: int) -> np.random.Generator:
 
 def _save(path: Path, picture: NDArray[np.uint8], depth: Array, about: dict[str, object]) -> None:
     disparity, near, far = quantised(depth)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as stream:
-            np.savez_compressed(
-                stream,
-                picture=picture,
-                disparity=disparity,
-                near=np.float32(near),
-                far=np.float32(far),
-                about=np.array(json.dumps(about)),
-            )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with staged(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            picture=picture,
+            disparity=disparity,
+            near=np.float32(near),
+            far=np.float32(far),
+            about=np.array(json.dumps(about)),
+        )
 
 
 def main(
