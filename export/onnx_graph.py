@@ -10,7 +10,7 @@ import json
 import logging
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import version
@@ -212,7 +212,7 @@ DEPTH_CONVENTION = {
 """What `--depth-model` reads in an artefact of ours, as in any other depth model: see `runtimes.depth_model`."""
 
 
-def check_choice(kind: str, name: str, choices: tuple[str, ...]) -> None:
+def check_choice(kind: str, name: str, choices: Collection[str]) -> None:
     """Raise InputError unless `name` is one of `choices`."""
     if name not in choices:
         raise InputError(f"unknown {kind} '{name}': choose {', '.join(choices)}")

@@ -17,7 +17,7 @@ from torch.utils.data import default_collate
 from deeplens.console.errors import InputError
 from deeplens.console.guard import guarded
 from deeplens.model.build import Weights, load
-from deeplens.model.contract import DEPTH_BY_LEVEL
+from deeplens.model.contract import VARIANTS
 from deeplens.model.lens_blur import PaperLensBlur
 from deeplens.model.upsampler import PaperUpsampler
 from deeplens.scenes.planes import SceneConfig, make_scene
@@ -131,7 +131,11 @@ class BlurTask:
                 start_step(upsample, step_inputs(first))
         kind = StepAlone if stays else BlurAndStep
         return kind(
-            lens_blur, upsample, beta=config.beta, loss=LOSSES[config.loss], by_level=DEPTH_BY_LEVEL[config.variant]
+            lens_blur,
+            upsample,
+            beta=config.beta,
+            loss=LOSSES[config.loss],
+            by_level=VARIANTS[config.variant].depth_by_level,
         )
 
     def dataset(self) -> SceneStream:

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from deeplens.model.build import build
-from deeplens.model.contract import ALIGNMENT, CONTRACTS, HALO
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, VARIANTS
 from deeplens.model.layers import TripleFeatures
 from tests.support.tiny import random_inputs
 
@@ -147,7 +147,7 @@ def test_the_deep_path_sees_59_pixels() -> None:
     assert measured(blur, "lens_blur", "signed_depth") == (33, 26)
 
 
-@pytest.mark.parametrize(("variant", "network"), list(HALO))
+@pytest.mark.parametrize(("variant", "network"), list(REACHES))
 def test_nothing_beyond_the_halo_matters(variant: str, network: str) -> None:
     module = build(variant, network)
     convolutions = [each for each in module.modules() if isinstance(each, nn.Conv2d)]
@@ -155,4 +155,4 @@ def test_nothing_beyond_the_halo_matters(variant: str, network: str) -> None:
     found = measured(module, network)
     assert found == extremes(REACHES[variant, network], CONTRACTS[network].outputs[0].scale)
     half = ALIGNMENT // 2
-    assert -(-max(found) // half) * half == HALO[variant, network]
+    assert -(-max(found) // half) * half == VARIANTS[variant].halo[network]

@@ -53,7 +53,7 @@ TENSORS = st.lists(
 ENTRIES = st.builds(
     Entry,
     network=st.sampled_from(NETWORKS),
-    variant=st.sampled_from(VARIANTS),
+    variant=st.sampled_from(list(VARIANTS)),
     runtime=st.sampled_from(["onnx", "trt", "coreml"]),
     precision=st.text(),
     path=st.lists(NAMES, min_size=1, max_size=3).map("/".join),
