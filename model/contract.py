@@ -13,6 +13,8 @@ radius of `R_MAX` pixels at the base size, whatever the level of the loop.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from deeplens.model.discs import DISCS, lens_blur_reach
+
 ALIGNMENT = 8
 """Heights and widths that the lens blur and the step see are multiples of this (in low-resolution pixels)."""
 
@@ -131,10 +133,15 @@ class Variant:
     soft_bound: float | None = None
 
 
+def _rounded_up(reach: int) -> int:
+    half = ALIGNMENT // 2
+    return -(-reach // half) * half
+
+
 VARIANTS: dict[str, Variant] = {
     "paper": Variant(halo={"lens_blur": 36, "upsample": 52}),
     "edge": Variant(
-        halo={"lens_blur": 52, "upsample": 12},
+        halo={"lens_blur": _rounded_up(lens_blur_reach(DISCS)), "upsample": 12},
         depth_by_level=True,
         finer_base=True,
         sharp_bound=0.02,

@@ -104,10 +104,10 @@ def extremes(reach: Reach, scale: int = 1) -> tuple[int, int]:
 
 
 @torch.no_grad()
-def measured(module: nn.Module, network: str, *names: str) -> tuple[int, int]:
+def measured(module: nn.Module, network: str, *names: str, length: int = 136) -> tuple[int, int]:
     """The same, by experiment: a row of NaN in the named inputs (or all), at each phase, and the rows it reaches."""
     contract = CONTRACTS[network]
-    length, middle, scale = 136, 64, contract.outputs[0].scale
+    middle, scale = (length - 8) // 2, contract.outputs[0].scale
     before = after = 0
     for row in range(middle, middle + ALIGNMENT):
         inputs = random_inputs(network, length, 32)
