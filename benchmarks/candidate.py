@@ -4,13 +4,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from deeplens.console.errors import InputError, MissingError
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.model.shipped import Weights
 from deeplens.runtimes import RUNTIMES, manifest, open_runtime
 from deeplens.runtimes.contract import Arrays, OpensOnce, Runtime, Session
 from deeplens.runtimes.pytorch import TorchRuntime, TorchSession
@@ -36,7 +37,7 @@ class Candidate:
 
     variant: str
     runtime: str
-    weights: Path | Literal["shipped", "initial"] = "shipped"
+    weights: Weights = "shipped"
     artifacts: Path | None = None
     threads: int = 1
     precision: str = "fp32"

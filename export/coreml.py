@@ -30,6 +30,7 @@ from deeplens.export.onnx_graph import FIXED_SHAPES, check_choice, checked_shape
 from deeplens.export.placement import UNITS
 from deeplens.export.precision_plan import Plan, planned_variants, plans_for
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.coreml.program import import_coremltools
 from deeplens.runtimes.options import PlanFile, weights_from
@@ -39,7 +40,6 @@ from deeplens.runtimes.pyramid import geometry
 if TYPE_CHECKING:
     import torch
 
-    from deeplens.model.build import Weights
 
 PHOTO_SIZE = "2048x1536"
 """Width and height of the photo whose levels enumerated and multifunction packages hold unless told otherwise."""
@@ -206,10 +206,8 @@ def export_all(jobs: Sequence[Job], *, out: Path, report: Callable[[str], None])
     if not jobs:
         raise InputError("nothing to export: enumerated and multifunction shapes need --target iOS18 and several sizes")
     _import_libraries()
-    from deeplens.model import build
-
     for job in jobs:
-        build.weights_file(job.variant, job.network, job.weights)
+        weights_file(job.variant, job.network, job.weights)
     entries = []
     with progress_bar("Exporting to Core ML") as progress:
         for job in progress.each(jobs, lambda job: f"{job.variant} {job.network}, {job.recipe.shapes}"):
@@ -232,10 +230,8 @@ def _import_libraries() -> None:
 
 def _default_weights(variant: str, network: str) -> "Weights":
     """Shipped weights, or initial ones where none are shipped."""
-    from deeplens.model import build
-
     try:
-        build.weights_file(variant, network)
+        weights_file(variant, network)
     except MissingError:
         return "initial"
     return "shipped"

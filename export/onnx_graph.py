@@ -28,9 +28,10 @@ from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, te
 from deeplens.export.onnx_rewrite import rewrite
 from deeplens.export.precision_plan import plans_for
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, NETWORKS, VARIANTS, Contract
+from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.depth_model import PREFIX
-from deeplens.runtimes.options import PlanFile
+from deeplens.runtimes.options import PlanFile, weights_from
 from deeplens.runtimes.publish import publish
 from deeplens.runtimes.spec import RUNTIMES
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-    from deeplens.model.build import Weights
 
 OPSET = 20
 """At least 18, where the exporter's own operations begin; 18 and 20 give the same operations for these networks."""
@@ -55,7 +55,7 @@ PRECISIONS = RUNTIMES["onnx"].precisions
 
 
 def export(
-    variant: str, network: str, *, out: Path, weights: "Weights" = "shipped", shape: tuple[int, int] | None = None
+    variant: str, network: str, *, out: Path, weights: Weights = "shipped", shape: tuple[int, int] | None = None
 ) -> manifest.Entry:
     """Export one network.
 
@@ -119,7 +119,7 @@ def export_all(
     variants: Sequence[str],
     networks: Sequence[str],
     out: Path,
-    weights: "Weights",
+    weights: Weights,
     shapes: Sequence[tuple[int, int]] = FIXED_SHAPES,
     report: Callable[[str], None],
 ) -> list[manifest.Entry]:
@@ -143,10 +143,8 @@ def export_all(
             fixed = () if contract.fixed_size else shapes
             jobs += [(variant, network, shape) for shape in (None, *(checked_shape(contract, each) for each in fixed))]
     _import_libraries()
-    from deeplens.model import build
-
     for variant, network, _ in jobs:
-        build.weights_file(variant, network, weights)  # all must be there before the first is exported
+        weights_file(variant, network, weights)  # all must be there before the first is exported
     entries = []
     with progress_bar("Exporting to ONNX") as progress:
         for variant, network, shape in progress.each(jobs, lambda job: f"{job[0]} {job[1]}"):
@@ -257,12 +255,6 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _weights_from(text: str) -> "Weights":
-    if text == "shipped":
-        return "shipped"
-    return "initial" if text == "initial" else Path(text)
-
-
 def command(
     variant: Annotated[
         list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: edge)")
@@ -301,7 +293,7 @@ def command(
         variants=variants,
         networks=network or NETWORKS,
         out=out,
-        weights=_weights_from(weights),
+        weights=weights_from(weights),
         shapes=[parse_size(each)[::-1] for each in size] if size else FIXED_SHAPES,
         report=typer.echo,
     )
@@ -312,7 +304,7 @@ def command(
 
     with progress_bar(f"Exporting in {precision.upper()}") as progress:
         for entry in progress.each(entries, lambda entry: Path(entry.path).stem):
-            module = build.load(entry.variant, entry.network, _weights_from(weights))
+            module = build.load(entry.variant, entry.network, weights_from(weights))
             if precision == "fp16":
                 made = fp16.export(entry, out=out, module=module)
             else:

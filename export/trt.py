@@ -36,7 +36,7 @@ from deeplens.runtimes.publish import publish
 from deeplens.runtimes.trt_api import TensorRt
 
 if TYPE_CHECKING:
-    from deeplens.model.build import Weights
+    from deeplens.model.shipped import Weights
 
 FOLDER = "trt"
 """Below the root of the artefacts."""

@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 
 from deeplens.console.errors import MissingError
 from deeplens.export.onnx_graph import export
-from deeplens.model import build
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.model.shipped import weights_file
 from deeplens.parity_tests.cases import Case, Plan, photo_cases, random_cases
 from deeplens.parity_tests.lively import lively
 from deeplens.parity_tests.outputs import Outputs
@@ -65,9 +65,9 @@ def weights(lively_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     for variant in VARIANTS:
         for network in NETWORKS:
             try:
-                path = build.weights_file(variant, network)
+                path = weights_file(variant, network)
             except MissingError:
-                path = build.weights_file(variant, network, lively_weights)
+                path = weights_file(variant, network, lively_weights)
             assert path is not None
             (folder / f"{variant}_{network}.safetensors").symlink_to(path)
     return folder

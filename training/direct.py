@@ -16,7 +16,6 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from deeplens.console.errors import InputError
 from deeplens.console.guard import guarded
 from deeplens.model.contract import R_MAX
 from deeplens.model.layers import ConvBNReLU, upsample_2x
@@ -128,21 +127,6 @@ class DirectTask:
             for name, output in (("psnr", average.output(sample)), ("psnr_unblurred", sample["picture"])):
                 scores[name].append(decibels(output, sample["target"]))
         return {name: round(sum(values) / len(values), 3) for name, values in scores.items()}
-
-
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a safetensors file into `network`, in place.
-
-    Raises:
-        InputError: it can't be read, or holds other tensors than this network's.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise InputError(f"{path} does not hold the weights of this network: train the network again") from error
 
 
 def main(

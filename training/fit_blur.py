@@ -16,9 +16,10 @@ from torch.utils.data import default_collate
 
 from deeplens.console.errors import InputError
 from deeplens.console.guard import guarded
-from deeplens.model.build import Weights, load
+from deeplens.model.build import load
 from deeplens.model.contract import VARIANTS
 from deeplens.model.lens_blur import PaperLensBlur
+from deeplens.model.shipped import Weights
 from deeplens.model.upsampler import PaperUpsampler
 from deeplens.scenes.planes import SceneConfig, make_scene
 from deeplens.scenes.sources import Sources, folder, shipped

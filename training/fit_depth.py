@@ -20,9 +20,10 @@ from torch.utils.data import Dataset
 
 from deeplens.console.errors import MismatchError, MissingError
 from deeplens.console.guard import guarded
-from deeplens.model.build import Weights, load
+from deeplens.model.build import load
 from deeplens.model.contract import DEPTH_SIZE
 from deeplens.model.depth import EdgeDepth, PaperDepth
+from deeplens.model.shipped import Weights
 from deeplens.scenes.renderer import Array
 from deeplens.scenes.rooms import load_room, room_files
 from deeplens.scenes.sources import Sources, shipped
