@@ -6,7 +6,6 @@ does the same as `deeplens export coreml`. Runs on any machine with the `coreml`
 """
 
 import math
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -16,12 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplens.console.errors import InputError, MissingError
-from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget
 from deeplens.console.package import pip_install
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
+from deeplens.console.script import run_script
 from deeplens.export import coreml_report
 from deeplens.export import golden as golden_vectors
 from deeplens.export.coreml_check import compare
@@ -330,6 +329,4 @@ def command(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(command)

@@ -8,7 +8,6 @@ does the same as `deeplens export onnx`. A network gets a file with free height 
 
 import json
 import logging
-import sys
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,10 +19,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplens.console.errors import InputError, MissingError
-from deeplens.console.guard import guarded
 from deeplens.console.package import pip_install
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
+from deeplens.console.script import run_script
 from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
 from deeplens.export.onnx_rewrite import rewrite
 from deeplens.export.precision_plan import plans_for
@@ -313,6 +312,4 @@ def command(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(command)

@@ -6,13 +6,12 @@ makes them anew beside the package, in `runtimes.folders.PACKAGED_FOLDER`; `make
 """
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.export import onnx_graph
 from deeplens.model.contract import NETWORKS
 from deeplens.runtimes.folders import PACKAGED_FOLDER
@@ -52,6 +51,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -7,7 +7,6 @@ capabilities that are asked for; with arguments left out for all three networks 
 """
 
 import shlex
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,9 +18,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplens.console.errors import MismatchError, MissingError
-from deeplens.console.guard import guarded
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
+from deeplens.console.script import run_script
 from deeplens.export.onnx_graph import check_choice, checked_shape
 from deeplens.export.precision_plan import Plan, planned_variants, plans_for
 from deeplens.export.trt_build import Options, TimingCache, build
@@ -336,6 +335,4 @@ def _again(context: typer.Context, target: str) -> str:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(command)

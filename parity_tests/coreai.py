@@ -8,7 +8,6 @@ says nothing about a `.mlpackage`, nor about the Neural Engine.
 """
 
 import asyncio
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -20,10 +19,10 @@ import numpy as np
 import typer
 
 from deeplens.console.errors import MismatchError, MissingError
-from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget
 from deeplens.console.package import pip_install
 from deeplens.console.report import console_for, table, write_json
+from deeplens.console.script import run_script
 from deeplens.export.onnx_graph import check_choice
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.model.shipped import Weights
@@ -201,6 +200,4 @@ def _row(each: Opinion) -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(prog_name="python -m deeplens.parity_tests.coreai", standalone_mode=False)))
+    run_script(command)

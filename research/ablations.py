@@ -7,7 +7,6 @@ given again at any time. `python -m deeplens.research.findings` makes tables and
 """
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,7 +24,7 @@ from torch.utils.data import Dataset, default_collate
 
 from deeplens.console.errors import InputError
 from deeplens.console.files import replacing
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.evaluation.metrics import depth_edge_band, scores
 from deeplens.model.build import load, read_weights
 from deeplens.model.lens_blur import EdgeLensBlur, PaperLensBlur
@@ -310,6 +309,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

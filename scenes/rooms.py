@@ -16,7 +16,6 @@ Reading (`load_room`, `room_files`) needs numpy alone.
 """
 
 import json
-import sys
 import tempfile
 import time
 import zipfile
@@ -31,7 +30,7 @@ from numpy.typing import NDArray
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.files import staged
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.model.contract import DEPTH_SIZE
 from deeplens.scenes.colour import linear_to_srgb
 from deeplens.scenes.furniture import Model, models_of
@@ -228,6 +227,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -7,7 +7,6 @@ no features, no kernels and no loop. The focal plane and the aperture enter thro
 confusion, in pixels: the network has no base size that would give a signed depth its meaning.
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.model.contract import R_MAX
 from deeplens.model.layers import ConvBNReLU, upsample_2x
 from deeplens.scenes.planes import SceneConfig
@@ -147,6 +146,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

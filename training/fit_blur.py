@@ -3,7 +3,6 @@
 $ python -m deeplens.training.fit_blur --variant edge --out runs/edge_blur [--resume]
 """
 
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from deeplens.console.errors import InputError
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.model.build import load
 from deeplens.model.contract import VARIANTS
 from deeplens.model.lens_blur import PaperLensBlur
@@ -248,6 +247,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

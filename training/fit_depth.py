@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from deeplens.console.errors import MismatchError, MissingError
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.model.build import load
 from deeplens.model.contract import DEPTH_SIZE
 from deeplens.model.depth import EdgeDepth, PaperDepth
@@ -329,6 +329,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)
