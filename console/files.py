@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from deeplens.console.errors import InputError
+from deeplens.console.errors import InputError, one_line
 
 STDOUT = Path("-")
 """The file name that stands for standard output."""
@@ -51,11 +51,6 @@ def check_outputs(*outputs: tuple[Path | None, Collection[str] | None], inputs: 
             raise InputError(f"the folder {path.parent} does not exist: create it first")
         if not os.access(path.parent, os.W_OK):
             raise InputError(f"the folder {path.parent} is not writable: choose another folder")
-
-
-def one_line(error: BaseException) -> str:
-    """The message of an error on one line; its kind where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def temporary_name(path: Path, *, suffix: str = "") -> Path:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.console.options import JsonTarget
 from deeplens.console.report import console_for, table, write_json
 from deeplens.console.script import run_script
@@ -218,7 +218,7 @@ async def prepared(place: str, *, team: str) -> "Device":
     except MissingError:
         raise
     except Exception as error:  # ValueError, and coremltools' own for what Xcode's tools report
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise MissingError(f"the {place} can't be used ({reason}): check Xcode, --team and developer mode") from error
 
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.console.files import file_sha256, locked_name, remove, staged
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS
@@ -108,7 +108,7 @@ def read(folder: Path) -> list[Entry]:
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+        what = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
         raise InputError(f"{path} is not a manifest of artefacts ({what}): delete it and export again") from error
 
 

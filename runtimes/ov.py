@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, Contract
@@ -119,7 +119,7 @@ class OpenVinoRuntime(OpensOnce[OpenVinoSession]):
         try:
             compiled = self._library.Core().compile_model(str(path), "CPU", settings)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise MismatchError(f"OpenVINO {self._library.__version__} can't load {path} ({reason})") from error
         return OpenVinoSession(compiled, replace(contract, fixed_size=entry.size), entry, lanes=lanes)
 
