@@ -11,6 +11,7 @@ from typing import Annotated
 
 import typer
 
+from deeplens.console.files import locked_name
 from deeplens.console.script import run_script
 from deeplens.export import onnx_graph
 from deeplens.model.contract import NETWORKS
@@ -28,7 +29,7 @@ def make(folder: Path = PACKAGED_FOLDER) -> int:
         MissingError: PyTorch, the exporter or the weights are not there.
         MismatchError: a graph does not compute what PyTorch does.
     """
-    staged = folder.with_name(f".{folder.name}.part")
+    staged = locked_name(folder)
     shutil.rmtree(staged, ignore_errors=True)
     try:
         for network in NETWORKS:
