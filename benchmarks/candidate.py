@@ -1,18 +1,13 @@
 """What is measured: a variant on a runtime, and peers of the runtimes that only the benchmarks run."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from queue import SimpleQueue
-from typing import Any, Literal
 
-import numpy as np
-
-from deeplens.console.errors import InputError, MissingError
-from deeplens.console.package import pip_install
-from deeplens.model.contract import CONTRACTS, Contract
-from deeplens.runtimes import RUNTIMES, manifest, open_runtime
-from deeplens.runtimes.contract import Arrays, OpensOnce, Runtime, Session
+from deeplens.console.errors import InputError
+from deeplens.model.shipped import Weights
+from deeplens.runtimes import RUNTIMES, open_runtime
+from deeplens.runtimes.contract import Runtime
+from deeplens.runtimes.ov import OpenVinoRuntime
 from deeplens.runtimes.pytorch import TorchRuntime, TorchSession
 from deeplens.runtimes.tiling import TILE
 
@@ -36,7 +31,7 @@ class Candidate:
 
     variant: str
     runtime: str
-    weights: Path | Literal["shipped", "initial"] = "shipped"
+    weights: Weights = "shipped"
     artifacts: Path | None = None
     threads: int = 1
     precision: str = "fp32"
@@ -86,67 +81,3 @@ class CompiledRuntime(TorchRuntime):
         session = super()._load(network)
         session.module = torch.compile(session.module, dynamic=False)  # type: ignore[assignment]
         return session
-
-
-class _OpenVinoSession(Session):
-    """One network in OpenVINO, with a request for each of `lanes` runs at the same time."""
-
-    def __init__(self, compiled: Any, contract: Contract, *, lanes: int) -> None:
-        self.lanes = lanes
-        self._contract = contract
-        self._closed = False
-        self._requests: SimpleQueue[Any] = SimpleQueue()
-        for _ in range(lanes):
-            self._requests.put(compiled.create_infer_request())
-
-    @property
-    def closed(self) -> bool:
-        return self._closed
-
-    def describe(self) -> Contract:
-        return self._contract
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        request = self._requests.get()
-        try:
-            outputs = request.infer(dict(inputs), share_inputs=True)
-            return {tensor.name: outputs[tensor.name] for tensor in self._contract.outputs}
-        finally:
-            self._requests.put(request)
-
-    def close(self) -> None:
-        self._closed = True
-        self._requests = SimpleQueue()
-
-
-class OpenVinoRuntime(OpensOnce[_OpenVinoSession]):
-    """OpenVINO on the CPU, in FP32, on the ONNX artefacts of one variant.
-
-    As in `runtimes.ort.OnnxRuntime` the step runs a tile on each core at the same time, and the other networks take all
-    cores for one run. (`parity_tests.interop` has one that checks numbers, a run at a time.)
-    """
-
-    name = "openvino"
-
-    def __init__(self, *, variant: str, artifacts: Path | None, threads: int) -> None:
-        super().__init__()
-        try:
-            import openvino
-        except ImportError as error:
-            raise MissingError(f"OpenVINO can't be imported ({error}): {pip_install('interop')}") from error
-        self.variant = variant
-        self._folder = artifacts or manifest.DEFAULT_FOLDER
-        self._core = openvino.Core()
-        self._threads = threads
-
-    def _load(self, network: str) -> _OpenVinoSession:
-        entry = manifest.find(
-            self._folder, network=network, variant=self.variant, runtime="onnx", precision="fp32", shape=None
-        )
-        path = manifest.verify(self._folder, entry)
-        lanes = self._threads if network == "upsample" else 1
-        settings = {
-            "INFERENCE_NUM_THREADS": self._threads, "NUM_STREAMS": lanes, "INFERENCE_PRECISION_HINT": "f32",
-        }  # fmt: skip
-        compiled = self._core.compile_model(str(path), "CPU", settings)
-        return _OpenVinoSession(compiled, CONTRACTS[network], lanes=lanes)

@@ -14,7 +14,7 @@ from PIL import Image
 
 from deeplens.benchmarks.candidate import Candidate
 from deeplens.benchmarks.metered import Level, MeteredRuntime
-from deeplens.model.contract import CONTRACTS, DEPTH_SIZE, HALO, NETWORKS
+from deeplens.model.contract import CONTRACTS, DEPTH_SIZE, NETWORKS, VARIANTS
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.pyramid import geometry
 from deeplens.runtimes.refocuser import Refocuser
@@ -103,7 +103,7 @@ class Worker:
         levels = geometry(height, width)
         size = levels.padded(0 if network == "lens_blur" else max(0, levels.steps - 1))
         count = self._runtime.open(network).lanes
-        tiles = plan(*size, halo=HALO[self._runtime.variant, network], tile=self._candidate.tile, lanes=count)
+        tiles = plan(*size, halo=VARIANTS[self._runtime.variant].halo[network], tile=self._candidate.tile, lanes=count)
         return tiles.height, tiles.width
 
     @cached_property

@@ -28,7 +28,7 @@ from deeplens.runtimes.ort import OnnxRuntime
 if TYPE_CHECKING:
     import onnx
 
-    from deeplens.model.build import Weights
+    from deeplens.model.shipped import Weights
 
 Report = Callable[[str], None]
 

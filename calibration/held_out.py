@@ -6,7 +6,6 @@ Both run on ONNX Runtime, each on its own depth map, focused on the middle with 
 with more than `FLOOR` dB after the last step. Status 5 where one fails.
 """
 
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,9 +20,9 @@ from PIL import Image, ImageDraw, ImageFont
 from deeplens.calibration.photos import photo as calibration_photo
 from deeplens.calibration.quality import CEILING, refocused
 from deeplens.console.errors import MismatchError
-from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget, Threads
 from deeplens.console.report import console_for, table, write_json
+from deeplens.console.script import run_script
 from deeplens.model.contract import NETWORKS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.harness import Harness
@@ -219,6 +218,4 @@ def _write(path: Path, strips: Sequence[np.ndarray]) -> None:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(command)

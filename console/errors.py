@@ -27,3 +27,8 @@ class MismatchError(DeepLensError):
     """Two things that should agree do not: a hash, a shape, a parity check (exit status 5)."""
 
     exit_code = 5
+
+
+def one_line(error: BaseException) -> str:
+    """The message of an error on one line; its kind where it has none."""
+    return " ".join(str(error).split()) or type(error).__name__

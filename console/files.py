@@ -3,16 +3,21 @@
 import hashlib
 import os
 import secrets
+import shutil
 import struct
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from deeplens.console.errors import InputError
+from deeplens.console.errors import InputError, one_line
 
 STDOUT = Path("-")
 """The file name that stands for standard output."""
+
+TEMPORARY = ".part-"
+"""How the name of everything begins that is being written, before it takes its place. All that is left by a process
+that was killed can be found by `.part-*`, and deleted when nothing is being written."""
 
 
 def check_outputs(*outputs: tuple[Path | None, Collection[str] | None], inputs: Collection[Path | None]) -> None:
@@ -48,34 +53,66 @@ def check_outputs(*outputs: tuple[Path | None, Collection[str] | None], inputs: 
             raise InputError(f"the folder {path.parent} is not writable: choose another folder")
 
 
-def one_line(error: BaseException) -> str:
-    """The message of an error on one line; its kind where it has none."""
-    return " ".join(str(error).split()) or type(error).__name__
+def temporary_name(path: Path, *, suffix: str = "") -> Path:
+    """A free name beside `path` to write under: `TEMPORARY`, 16 random hexadecimal digits and `suffix`.
+
+    Args:
+        suffix: for libraries that take no other. Without one, what looks for files by their suffix never finds it.
+    """
+    return path.with_name(f"{TEMPORARY}{secrets.token_hex(8)}{suffix}")
+
+
+def locked_name(path: Path) -> Path:
+    """A temporary name beside `path` that is always the same: where a lock keeps others away, the next one to write
+    finds what is left of one that was killed."""
+    return path.with_name(f"{TEMPORARY}{path.name}.locked")
+
+
+@contextmanager
+def staged(path: Path, *, locked: bool = False) -> Iterator[Path]:
+    """A temporary name to write a file under; the file takes the place of `path` on success.
+
+    On any error nothing is left and what was at `path` stays.
+
+    Args:
+        locked: a lock keeps other writers away: use `locked_name`.
+
+    Raises:
+        OSError: the file was not written, or can't be moved.
+    """
+    temporary = locked_name(path) if locked else temporary_name(path)
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        with suppress(OSError):
+            remove(temporary)
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write, under a temporary name in the same folder, that takes the place of `path` on success.
-
-    On any error nothing is left and what was at `path` stays.
+    """An open file to write that takes the place of `path` on success: `staged`, with errors for people.
 
     Raises:
         InputError: the folder is missing or can't be written, `path` is a folder, or writing failed.
     """
-    temporary = path.with_name(f".{secrets.token_hex(8)}.part")
     try:
         if path.is_dir():
             raise InputError(f"{path} is a folder: give a file name")
         if not path.parent.is_dir():
             raise InputError(f"the folder {path.parent} does not exist: create it first")
-        with temporary.open("xb") as file:
+        with staged(path) as temporary, temporary.open("xb") as file:
             yield file
-        os.replace(temporary, path)
     except (OSError, ValueError, struct.error) as error:  # encoders raise all three for pictures they can't hold
         raise InputError(f"{path} can't be written: {one_line(error)}") from error
-    finally:
-        with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or a folder with all in it, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def file_sha256(path: Path) -> str:

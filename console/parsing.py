@@ -1,5 +1,6 @@
-"""What a person types: points and sizes."""
+"""What a person types: points, sizes and numbers for the three channels."""
 
+import math
 import re
 
 from deeplens.console.errors import InputError
@@ -30,3 +31,19 @@ def parse_size(text: str) -> tuple[int, int]:
     if match is None:
         raise InputError(f"size '{text}' is not WxH: give two whole numbers, such as 2048x1536")
     return int(match[1]), int(match[2])
+
+
+def parse_three(text: str) -> tuple[float, float, float]:
+    """ "0.485,0.456,0.406" → three numbers, one for each channel; a single number stands for all three.
+
+    Raises:
+        InputError: not one or three finite numbers.
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    numbers = 3 * numbers if len(numbers) == 1 else numbers
+    if len(numbers) != 3 or not all(map(math.isfinite, numbers)):
+        raise InputError(f"'{text}' is not R,G,B: give three numbers, such as 0.485,0.456,0.406, or one for all")
+    return numbers[0], numbers[1], numbers[2]

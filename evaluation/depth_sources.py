@@ -7,7 +7,6 @@ any size.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from PIL import Image
 
 from deeplens.console.errors import MissingError
 from deeplens.model.contract import VARIANTS
+from deeplens.model.shipped import Weights
 from deeplens.runtimes import open_runtime
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.options import DepthModelChoice
@@ -41,7 +41,7 @@ class Choice:
 
     variants: tuple[str, ...] | None = None
     runtime: str = "torch"
-    weights: Path | Literal["shipped", "initial"] = "shipped"
+    weights: Weights = "shipped"
     artifacts: Path | None = None
     model: DepthModelChoice | None = None
 

@@ -6,7 +6,6 @@ The error is `evaluation.depth_error`: the mean absolute error of [0, 1] after a
 to the true disparity, by least squares, one for each picture, where the truth is known.
 """
 
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -17,10 +16,10 @@ import typer
 
 from deeplens.console.errors import MissingError
 from deeplens.console.files import check_outputs, replacing
-from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget
 from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
+from deeplens.console.script import run_script
 from deeplens.evaluation.depth_error import depth_mae
 from deeplens.evaluation.depth_pairs import SETS, Pair, PairSet, open_pairs, smaller
 from deeplens.evaluation.depth_sources import IGNORANT, Choice, Source, open_sources, shown
@@ -186,6 +185,4 @@ def _plain(row: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -17,7 +17,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from deeplens.evaluation.baselines import BLURS, UPSAMPLERS, Blur, true_base, up
 from deeplens.evaluation.depth_error import depth_mae
 from deeplens.evaluation.metrics import depth_edge_band, scores
 from deeplens.evaluation.sets import PictureSet, blur_radius
+from deeplens.model.shipped import Weights
 from deeplens.runtimes import open_runtime
 from deeplens.runtimes.contract import Arrays, Runtime
 from deeplens.runtimes.depth_model import DepthModel
@@ -71,7 +71,7 @@ class Job:
 
     variants: tuple[str, ...] = ("edge",)
     runtime: str = "torch"
-    weights: Path | Literal["shipped", "initial"] = "shipped"
+    weights: Weights = "shipped"
     artifacts: Path | None = None
     depths: tuple[str, ...] = DEPTHS[:3]
     baselines: bool = True

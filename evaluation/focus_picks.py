@@ -9,7 +9,6 @@ background is the lower one, have a column of their own. Photos of the depth net
 """
 
 import csv
-import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -21,10 +20,10 @@ from PIL import Image
 
 from deeplens.console.errors import InputError, MissingError
 from deeplens.console.files import check_outputs, replacing
-from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget
 from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
+from deeplens.console.script import run_script
 from deeplens.evaluation.contact_sheet import as_grey, marked, sheet
 from deeplens.evaluation.depth_sources import Choice, open_sources, shown
 from deeplens.evaluation.summary import estimate, markdown_table
@@ -244,6 +243,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -22,7 +22,6 @@ import hashlib
 import io
 import json
 import shutil
-import sys
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -38,8 +37,8 @@ from scipy.ndimage import grey_dilation, grey_erosion
 
 from deeplens.console.errors import InputError, MissingError
 from deeplens.console.files import replacing
-from deeplens.console.guard import guarded
 from deeplens.console.report import console_for, table
+from deeplens.console.script import run_script
 from deeplens.evaluation.lens_scenes import SCENES, LensScene, surfaces
 from deeplens.evaluation.lens_textures import FOV, LONG, Textures, folder_textures, split_textures
 from deeplens.evaluation.metrics import depth_edge_band, psnr
@@ -320,6 +319,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -10,7 +10,6 @@ disparity is cut into `LAYERS` planes that face the camera. Each continues behin
 colours, as far as their blur can uncover it. The rest is `scenes.renderer.render_exact`, done faster.
 """
 
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +25,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt, grey_dilation, grey_erosion, maximum_filter
 
 from deeplens.console.errors import MissingError
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity
 from deeplens.runtimes.photo import read_photo, to_8_bit
 from deeplens.runtimes.portrait import embedded_map
@@ -291,6 +290,4 @@ def main(data: Annotated[Path, typer.Option(help="Folder that `make data` filled
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -9,7 +9,6 @@ picture agrees, where the best cost is clearly the least, and where enough neigh
 left is mostly right, and is no measurement.
 """
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
@@ -22,7 +21,7 @@ from scipy.ndimage import label, median_filter
 
 from deeplens.console.errors import MissingError
 from deeplens.console.files import replacing
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.runtimes.disparity import read_map
 from deeplens.runtimes.photo import read_photo, to_8_bit
 from deeplens.scenes.renderer import Array
@@ -207,6 +206,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

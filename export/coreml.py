@@ -6,12 +6,8 @@ does the same as `deeplens export coreml`. Runs on any machine with the `coreml`
 """
 
 import math
-import os
-import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -19,13 +15,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplens.console.errors import InputError, MissingError
-from deeplens.console.files import file_sha256
-from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget
 from deeplens.console.package import pip_install
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
+from deeplens.console.script import run_script
 from deeplens.export import coreml_report
 from deeplens.export import golden as golden_vectors
 from deeplens.export.coreml_check import compare
@@ -34,15 +29,16 @@ from deeplens.export.onnx_graph import FIXED_SHAPES, check_choice, checked_shape
 from deeplens.export.placement import UNITS
 from deeplens.export.precision_plan import Plan, planned_variants, plans_for
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.coreml.program import import_coremltools
 from deeplens.runtimes.options import PlanFile, weights_from
+from deeplens.runtimes.publish import publish
 from deeplens.runtimes.pyramid import geometry
 
 if TYPE_CHECKING:
     import torch
 
-    from deeplens.model.build import Weights
 
 PHOTO_SIZE = "2048x1536"
 """Width and height of the photo whose levels enumerated and multifunction packages hold unless told otherwise."""
@@ -98,39 +94,31 @@ def export_module(
 
     contract = CONTRACTS[network]
     recipe.check(contract)
-    manifest.read(out)  # refuses a file that is not a manifest before the work begins
     sha256 = weights_sha256(module)
     if recipe.plan is not None:
         recipe.plan.source.check_weights({network: sha256}, what=f"the precision plan of {recipe.plan.variant}")
     tools = {tool: version(tool) for tool in TOOLS}
     notes = {"variant": variant, "network": network, "precision": recipe.precision, "shapes": recipe.shapes}
     notes |= {"compute_units": recipe.compute_units, "weights": weights, "weights_sha256": sha256}
-    path = out / "coreml" / recipe.file_name(variant, contract)
-    staged = path.with_name(f".{path.stem}.{os.getpid()}.mlpackage")  # coremltools saves under no other suffix
     inputs, outputs = recipe.tensors(contract)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save(
-            module, contract, recipe, staged, notes={f"deeplens.{key}": value for key, value in (notes | tools).items()}
-        )
+    with publish(out, f"coreml/{recipe.file_name(variant, contract)}") as artefact:
+        described = {f"deeplens.{key}": value for key, value in (notes | tools).items()}
+        save(module, contract, recipe, artefact.file, notes=described)
         golden = golden_vectors.write(
             out / "coreml" / "golden", module, contract, variant=variant, size=recipe.sizes[0], sha256=sha256
         )
-        decibels = compare(staged, contract, recipe, golden_vectors.read(golden))
-        entry = manifest.Entry(
+        decibels = compare(artefact.file, contract, recipe, golden_vectors.read(golden))
+        entry = artefact.describe(
             network=network,
             variant=variant,
             runtime="coreml",
             precision=recipe.precision,
-            path=path.relative_to(out).as_posix(),
-            sha256=file_sha256(staged),
             weights_sha256=sha256,
             inputs=inputs,
             outputs=outputs,
             tools=tools,
             opset=None,
             dynamic=False,
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             more={
                 "target": recipe.target,
                 "shapes": recipe.shapes,
@@ -143,9 +131,6 @@ def export_module(
                 "agreement_db": None if math.isinf(decibels) else round(decibels, 1),
             },
         )
-        manifest.add(out, entry, staged=staged)
-    finally:
-        shutil.rmtree(staged, ignore_errors=True)
     return entry
 
 
@@ -220,10 +205,8 @@ def export_all(jobs: Sequence[Job], *, out: Path, report: Callable[[str], None])
     if not jobs:
         raise InputError("nothing to export: enumerated and multifunction shapes need --target iOS18 and several sizes")
     _import_libraries()
-    from deeplens.model import build
-
     for job in jobs:
-        build.weights_file(job.variant, job.network, job.weights)
+        weights_file(job.variant, job.network, job.weights)
     entries = []
     with progress_bar("Exporting to Core ML") as progress:
         for job in progress.each(jobs, lambda job: f"{job.variant} {job.network}, {job.recipe.shapes}"):
@@ -246,10 +229,8 @@ def _import_libraries() -> None:
 
 def _default_weights(variant: str, network: str) -> "Weights":
     """Shipped weights, or initial ones where none are shipped."""
-    from deeplens.model import build
-
     try:
-        build.weights_file(variant, network)
+        weights_file(variant, network)
     except MissingError:
         return "initial"
     return "shipped"
@@ -348,6 +329,4 @@ def command(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(command)

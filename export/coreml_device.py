@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import numpy as np
 import typer
 
-from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.console.guard import guarded
+from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.console.options import JsonTarget
 from deeplens.console.report import console_for, table, write_json
+from deeplens.console.script import run_script
 from deeplens.export import golden as golden_vectors
 from deeplens.export.coreml_package import recipe_of
 from deeplens.export.golden import GATES, Golden, agreement
@@ -218,7 +218,7 @@ async def prepared(place: str, *, team: str) -> "Device":
     except MissingError:
         raise
     except Exception as error:  # ValueError, and coremltools' own for what Xcode's tools report
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise MissingError(f"the {place} can't be used ({reason}): check Xcode, --team and developer mode") from error
 
 
@@ -301,6 +301,4 @@ def command(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(command)

@@ -5,20 +5,17 @@ A tensor can be kept in FP32 by its name.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 
 from deeplens.console.errors import MismatchError
-from deeplens.console.files import file_sha256
 from deeplens.export.fp16_check import LARGEST, check
 from deeplens.export.onnx_check import tensor_entries
 from deeplens.runtimes import manifest
+from deeplens.runtimes.publish import publish, published
 
 if TYPE_CHECKING:
     import onnx
@@ -144,31 +141,23 @@ def export(
     import onnx
 
     name = Path(entry.path).stem + ("_fp16io" if fp16_io else "_fp16") + ".onnx"
-    path = out / Path(entry.path).with_name(name)
+    path = Path(entry.path).with_name(name)
     made_from = {"made_from": entry.sha256}
-    for other in manifest.read(out):
-        if other.path == path.relative_to(out).as_posix() and made_from.items() <= other.more.items():
-            manifest.verify(out, other)
-            return other
-    model = onnx.load(manifest.verify(out, entry))
-    half = convert(model, fp16_io=fp16_io)
-    half.metadata_props.add(key="precision", value="fp16")
-    figures = check(model, half, network=entry.network, module=module)
-    staged = path.with_name(f".{name}.{uuid4().hex[:8]}.tmp")
-    try:
-        onnx.save(half, staged)
-        made = replace(
+    there = published(out, path, **made_from)
+    if there is not None:
+        return there
+    with publish(out, path) as artefact:
+        model = onnx.load(manifest.verify(out, entry))
+        half = convert(model, fp16_io=fp16_io)
+        half.metadata_props.add(key="precision", value="fp16")
+        figures = check(model, half, network=entry.network, module=module)
+        onnx.save(half, artefact.file)
+        made = artefact.describe(
             entry,
             precision="fp16",
-            path=path.relative_to(out).as_posix(),
-            sha256=file_sha256(staged),
             inputs=tensor_entries(half.graph.input),
             outputs=tensor_entries(half.graph.output),
             tools={**entry.tools, "onnx": version("onnx"), "onnxruntime": version("onnxruntime")},
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             more={**made_from, "fp16_check": figures},
         )
-        manifest.add(out, made, staged=staged)
-    finally:
-        staged.unlink(missing_ok=True)
     return made

@@ -5,7 +5,6 @@
 measures each tensor of the FP32 graphs on what the networks get from these photos. Status 5 where one leaves the range.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +14,9 @@ import numpy as np
 import typer
 from PIL import Image
 
-from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget
 from deeplens.console.report import console_for, table, write_json
+from deeplens.console.script import run_script
 from deeplens.export.fp16_check import LARGEST, Meter, Range, check_ranges
 from deeplens.model.contract import NETWORKS
 from deeplens.runtimes import manifest
@@ -110,6 +109,4 @@ def command(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(command)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplens.console.errors import MismatchError
+from deeplens.console.errors import MismatchError, one_line
 from deeplens.model.contract import ALIGNMENT, Contract
 from deeplens.runtimes.manifest import TensorEntry
 
@@ -63,7 +63,7 @@ def compare(
     except MismatchError:
         raise
     except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-        reason = " ".join(str(error).split())
+        reason = one_line(error)
         raise MismatchError(f"{contract.network}: the exported graph doesn't run ({reason})") from error
     return worst
 

@@ -8,13 +8,10 @@ does the same as `deeplens export onnx`. A network gets a file with free height 
 
 import json
 import logging
-import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,25 +19,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplens.console.errors import InputError, MissingError
-from deeplens.console.files import file_sha256
-from deeplens.console.guard import guarded
 from deeplens.console.package import pip_install
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
+from deeplens.console.script import run_script
 from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
 from deeplens.export.onnx_rewrite import rewrite
 from deeplens.export.precision_plan import plans_for
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, NETWORKS, VARIANTS, Contract
+from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.depth_model import PREFIX
-from deeplens.runtimes.options import PlanFile
+from deeplens.runtimes.options import PlanFile, weights_from
+from deeplens.runtimes.publish import publish
 from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
     import onnx
     import torch
 
-    from deeplens.model.build import Weights
 
 OPSET = 20
 """At least 18, where the exporter's own operations begin; 18 and 20 give the same operations for these networks."""
@@ -57,7 +54,7 @@ PRECISIONS = RUNTIMES["onnx"].precisions
 
 
 def export(
-    variant: str, network: str, *, out: Path, weights: "Weights" = "shipped", shape: tuple[int, int] | None = None
+    variant: str, network: str, *, out: Path, weights: Weights = "shipped", shape: tuple[int, int] | None = None
 ) -> manifest.Entry:
     """Export one network.
 
@@ -91,39 +88,28 @@ def export_module(
 
     contract = CONTRACTS[network]
     size = contract.fixed_size if shape is None else checked_shape(contract, shape)
-    manifest.read(out)  # refuses a file that is not a manifest before the work begins
     name = f"{variant}_{network}" + (f"_{shape[0]}x{shape[1]}" if shape else "") + ".onnx"
-    path = out / "onnx" / name
-    staged = path.with_name(f".{name}.{os.getpid()}.tmp")
-
     tools = {tool: version(tool) for tool in TOOLS}
-    model = rewrite(_simplified(_traced(module, contract, size)))
-    sha256 = weights_sha256(module)
-    _describe(model, {"network": network, "variant": variant, "weights_sha256": sha256, **tools}, contract)
-    check_structure(model, contract, size=size)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        onnx.save(model, staged)
-        onnx.checker.check_model(staged, full_check=True)
-        compare(staged, module, contract, sizes=CHECK_SIZES if size is None else (size,))
-        entry = manifest.Entry(
+    with publish(out, f"onnx/{name}") as artefact:
+        model = rewrite(_simplified(_traced(module, contract, size)))
+        sha256 = weights_sha256(module)
+        _describe(model, {"network": network, "variant": variant, "weights_sha256": sha256, **tools}, contract)
+        check_structure(model, contract, size=size)
+        onnx.save(model, artefact.file)
+        onnx.checker.check_model(artefact.file, full_check=True)
+        compare(artefact.file, module, contract, sizes=CHECK_SIZES if size is None else (size,))
+        entry = artefact.describe(
             network=network,
             variant=variant,
             runtime="onnx",
             precision="fp32",
-            path=path.relative_to(out).as_posix(),
-            sha256=file_sha256(staged),
             weights_sha256=sha256,
             inputs=tensor_entries(model.graph.input),
             outputs=tensor_entries(model.graph.output),
             tools=tools,
             opset=OPSET,
             dynamic=size is None,
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         )
-        manifest.add(out, entry, staged=staged)
-    finally:
-        staged.unlink(missing_ok=True)
     return entry
 
 
@@ -132,7 +118,7 @@ def export_all(
     variants: Sequence[str],
     networks: Sequence[str],
     out: Path,
-    weights: "Weights",
+    weights: Weights,
     shapes: Sequence[tuple[int, int]] = FIXED_SHAPES,
     report: Callable[[str], None],
 ) -> list[manifest.Entry]:
@@ -156,10 +142,8 @@ def export_all(
             fixed = () if contract.fixed_size else shapes
             jobs += [(variant, network, shape) for shape in (None, *(checked_shape(contract, each) for each in fixed))]
     _import_libraries()
-    from deeplens.model import build
-
     for variant, network, _ in jobs:
-        build.weights_file(variant, network, weights)  # all must be there before the first is exported
+        weights_file(variant, network, weights)  # all must be there before the first is exported
     entries = []
     with progress_bar("Exporting to ONNX") as progress:
         for variant, network, shape in progress.each(jobs, lambda job: f"{job[0]} {job[1]}"):
@@ -225,7 +209,7 @@ DEPTH_CONVENTION = {
 """What `--depth-model` reads in an artefact of ours, as in any other depth model: see `runtimes.depth_model`."""
 
 
-def check_choice(kind: str, name: str, choices: tuple[str, ...]) -> None:
+def check_choice(kind: str, name: str, choices: Collection[str]) -> None:
     """Raise InputError unless `name` is one of `choices`."""
     if name not in choices:
         raise InputError(f"unknown {kind} '{name}': choose {', '.join(choices)}")
@@ -270,12 +254,6 @@ def _quiet() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _weights_from(text: str) -> "Weights":
-    if text == "shipped":
-        return "shipped"
-    return "initial" if text == "initial" else Path(text)
-
-
 def command(
     variant: Annotated[
         list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: edge)")
@@ -314,7 +292,7 @@ def command(
         variants=variants,
         networks=network or NETWORKS,
         out=out,
-        weights=_weights_from(weights),
+        weights=weights_from(weights),
         shapes=[parse_size(each)[::-1] for each in size] if size else FIXED_SHAPES,
         report=typer.echo,
     )
@@ -325,7 +303,7 @@ def command(
 
     with progress_bar(f"Exporting in {precision.upper()}") as progress:
         for entry in progress.each(entries, lambda entry: Path(entry.path).stem):
-            module = build.load(entry.variant, entry.network, _weights_from(weights))
+            module = build.load(entry.variant, entry.network, weights_from(weights))
             if precision == "fp16":
                 made = fp16.export(entry, out=out, module=module)
             else:
@@ -334,6 +312,4 @@ def command(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(command)

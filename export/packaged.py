@@ -6,13 +6,13 @@ makes them anew beside the package, in `runtimes.folders.PACKAGED_FOLDER`; `make
 """
 
 import shutil
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from deeplens.console.guard import guarded
+from deeplens.console.files import locked_name
+from deeplens.console.script import run_script
 from deeplens.export import onnx_graph
 from deeplens.model.contract import NETWORKS
 from deeplens.runtimes.folders import PACKAGED_FOLDER
@@ -29,7 +29,7 @@ def make(folder: Path = PACKAGED_FOLDER) -> int:
         MissingError: PyTorch, the exporter or the weights are not there.
         MismatchError: a graph does not compute what PyTorch does.
     """
-    staged = folder.with_name(f".{folder.name}.part")
+    staged = locked_name(folder)
     shutil.rmtree(staged, ignore_errors=True)
     try:
         for network in NETWORKS:
@@ -52,6 +52,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.export.placement_checks import Operation, Shape
 from deeplens.export.placement_rules import CHIPS, RULES, VERDICTS, Rule, Verdict
 from deeplens.runtimes.coreml import program
@@ -191,7 +191,7 @@ def planned(package: Path, *, units: str = "all") -> dict[tuple[str, str], Devic
             compiled = compile_model(str(package), str(Path(folder) / "plan.mlmodelc"))
             plan = MLComputePlan.load_from_path(compiled, compute_units=allowed)
         except Exception as error:  # coremltools passes on whatever Core ML raised
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise MismatchError(
                 f"Core ML can't make a plan for {package} ({reason}): macOS 14.4 or later is needed"
             ) from error

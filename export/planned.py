@@ -1,17 +1,13 @@
 """A precision plan on an ONNX graph: Q/DQ nodes for its INT8 layers, casts for its FP16 ones."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
-from uuid import uuid4
 
 import numpy as np
 
 from deeplens.console.errors import MismatchError
-from deeplens.console.files import file_sha256
 from deeplens.export import fp16
 from deeplens.export.fp16_check import check_sizes, rounded, session
 from deeplens.export.int8 import quantise
@@ -20,6 +16,7 @@ from deeplens.export.onnx_check import random_inputs, tensor_entries
 from deeplens.export.precision_plan import PRECISIONS, Choice, Plan
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import manifest
+from deeplens.runtimes.publish import publish, published
 
 if TYPE_CHECKING:
     import onnx
@@ -92,28 +89,22 @@ def export(
     import onnx
 
     plan.source.check_weights({entry.network: entry.weights_sha256}, what=f"the precision plan of {plan.variant}")
-    name = f"{Path(entry.path).stem}_{kind}.onnx"
-    path = out / Path(entry.path).with_name(name)
+    path = Path(entry.path).with_name(f"{Path(entry.path).stem}_{kind}.onnx")
     made_from = {"made_from": entry.sha256, "plan": plan.digest(entry.network)}
-    for other in manifest.read(out):
-        if other.path == path.relative_to(out).as_posix() and made_from.items() <= other.more.items():
-            manifest.verify(out, other)
-            return other
-    model = follow(onnx.load(manifest.verify(out, entry)), entry.network, plan, kind=kind)
-    model.metadata_props.add(key="precision", value=kind)
-    difference = None if module is None else check(model, module, entry.network, plan, kind=kind)
-    staged = path.with_name(f".{name}.{uuid4().hex[:8]}.tmp")
-    try:
-        onnx.save(model, staged)
-        made = replace(
+    there = published(out, path, **made_from)
+    if there is not None:
+        return there
+    with publish(out, path) as artefact:
+        model = follow(onnx.load(manifest.verify(out, entry)), entry.network, plan, kind=kind)
+        model.metadata_props.add(key="precision", value=kind)
+        difference = None if module is None else check(model, module, entry.network, plan, kind=kind)
+        onnx.save(model, artefact.file)
+        made = artefact.describe(
             entry,
             precision=kind,
-            path=path.relative_to(out).as_posix(),
-            sha256=file_sha256(staged),
             inputs=tensor_entries(model.graph.input),
             outputs=tensor_entries(model.graph.output),
             tools={**entry.tools, "onnx": version("onnx")},
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             more={
                 **made_from,
                 "layers": {each: len(plan.with_precision(entry.network, each)) for each in PRECISIONS},
@@ -122,9 +113,6 @@ def export(
                 "difference": difference,
             },
         )
-        manifest.add(out, made, staged=staged)
-    finally:
-        staged.unlink(missing_ok=True)
     return made
 
 

@@ -185,7 +185,7 @@ def for_variant(variant: str, path: Path | None = None) -> Plan:
 def planned_variants(precision: str, path: Path | None) -> tuple[str, ...]:
     """The variants that artefacts of `precision` can be made of: all, or those that the plan or a shipped one is of."""
     if precision not in PLANNED:
-        return VARIANTS
+        return tuple(VARIANTS)
     if path is not None:
         return (read(path).variant,)
     return tuple(each for each in VARIANTS if (FOLDER / f"{each}.json").is_file())

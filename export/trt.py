@@ -7,24 +7,20 @@ capabilities that are asked for; with arguments left out for all three networks 
 """
 
 import shlex
-import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
-from uuid import uuid4
 
 import typer
 
 from deeplens.console.errors import MismatchError, MissingError
-from deeplens.console.files import file_sha256
-from deeplens.console.guard import guarded
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
+from deeplens.console.script import run_script
 from deeplens.export.onnx_graph import check_choice, checked_shape
 from deeplens.export.precision_plan import Plan, planned_variants, plans_for
 from deeplens.export.trt_build import Options, TimingCache, build
@@ -35,10 +31,11 @@ from deeplens.runtimes import manifest
 from deeplens.runtimes.cuda import JETSON_RELEASE, Cuda
 from deeplens.runtimes.engine_key import EngineKey, Machine, to_more
 from deeplens.runtimes.options import PlanFile
+from deeplens.runtimes.publish import publish
 from deeplens.runtimes.trt_api import TensorRt
 
 if TYPE_CHECKING:
-    from deeplens.model.build import Weights
+    from deeplens.model.shipped import Weights
 
 FOLDER = "trt"
 """Below the root of the artefacts."""
@@ -129,7 +126,7 @@ def export(
     """
     machine = where.key_machine(job.options)
     key = EngineKey(machine, source.sha256, job.options.profiles, job.options.flags)
-    path = out / FOLDER / f"{job.name}_{key.digest}.engine"
+    path = f"{FOLDER}/{job.name}_{key.digest}.engine"
     found = None if rebuild else _built(out, path)
     if found is not None:
         return found, False
@@ -137,23 +134,18 @@ def export(
     if where.api.has_timing_cache:
         name = f"timings_{machine.library}_{machine.version}_sm{machine.compute_capability.replace('.', '')}.cache"
         timings = TimingCache(timing_cache or out / FOLDER / name, machine)
-    start = perf_counter()
-    data = build(
-        where.api, manifest.verify(out, source).read_bytes(), CONTRACTS[job.network], job.options, timings=timings
-    )
-    seconds = perf_counter() - start
-    staged = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        staged.write_bytes(data)
-        entry = replace(
+    with publish(out, path) as artefact:
+        start = perf_counter()
+        data = build(
+            where.api, manifest.verify(out, source).read_bytes(), CONTRACTS[job.network], job.options, timings=timings
+        )
+        seconds = perf_counter() - start
+        artefact.file.write_bytes(data)
+        entry = artefact.describe(
             source,
             runtime="trt",
             precision=job.precision,
-            path=path.relative_to(out).as_posix(),
-            sha256=file_sha256(staged),
             tools={**source.tools, machine.library: machine.version},
-            created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
             more={
                 **to_more(key, command=command),
                 "target": job.target,
@@ -161,18 +153,15 @@ def export(
                 "seconds": round(seconds, 2),
             },
         )
-        manifest.add(out, entry, staged=staged)
-    finally:
-        staged.unlink(missing_ok=True)
     if timings is not None:
         timings.save()
     return entry, True
 
 
-def _built(out: Path, path: Path) -> manifest.Entry | None:
+def _built(out: Path, path: str) -> manifest.Entry | None:
     """The entry of the engine at `path`, whose name holds its key, if it is there and whole."""
     for entry in manifest.read(out):
-        if entry.runtime == "trt" and out / entry.path == path:
+        if entry.runtime == "trt" and entry.path == path:
             try:
                 manifest.verify(out, entry)
             except (MissingError, MismatchError):
@@ -346,6 +335,4 @@ def _again(context: typer.Context, target: str) -> str:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(command)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 from deeplens.console.errors import MismatchError, MissingError
 from deeplens.model.contract import CONTRACTS
+from deeplens.model.shipped import Weights, weights_file, weights_from
 from deeplens.runtimes import manifest
 
 if TYPE_CHECKING:
     import torch
 
     from deeplens.export.precision_plan import Plan
-    from deeplens.model.build import Weights
 
 
 def graph(
@@ -77,19 +77,14 @@ def chosen_weights(
     text: str | None, *, all_variants: bool, report: Callable[[str], None]
 ) -> "Callable[[str, str], Weights]":
     """What `--weights` means: untrained only where asked, or where all variants are built and none are shipped."""
-    from deeplens.export.onnx_graph import _weights_from
 
     def choose(variant: str, network: str) -> "Weights":
         if text is not None:
-            return _weights_from(text)
+            return weights_from(text)
         if not all_variants:
             return "shipped"
         try:
-            from deeplens.model import build
-
-            build.weights_file(variant, network)
-        except ImportError:
-            return "shipped"
+            weights_file(variant, network)
         except MissingError:
             report(f"note: there are no trained weights of {variant} {network}, so its engines get untrained ones")
             return "initial"

@@ -2,20 +2,19 @@
 
 import hashlib
 from pathlib import Path
-from typing import Literal
 
 import torch
 from torch import nn
 
-from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError
 from deeplens.model.contract import NETWORKS, VARIANTS
 from deeplens.model.depth import EdgeDepth, PaperDepth
 from deeplens.model.lens_blur import EdgeLensBlur, PaperLensBlur
+from deeplens.model.shipped import Weights, weights_file
 from deeplens.model.upsampler import EdgeUpsampler, PaperUpsampler
 
-Weights = Path | Literal["shipped", "initial"]
-
-SHIPPED = Path(__file__).parent / "weights"
+TRAINING_ONLY = "segmentation_head."
+"""Begins the names of the weights that only training needs."""
 
 _CLASSES: dict[tuple[str, str], type[nn.Module]] = {
     ("paper", "depth"): PaperDepth,
@@ -42,28 +41,6 @@ def build(variant: str, network: str) -> nn.Module:
         return _CLASSES[variant, network]().eval()
 
 
-def weights_file(variant: str, network: str, weights: Weights = "shipped") -> Path | None:
-    """Where the weights lie: None for initial weights.
-
-    Raises:
-        MissingError: no such file, or no weights are shipped for this network.
-    """
-    if weights == "initial":
-        return None
-    folder = SHIPPED if weights == "shipped" else Path(weights)
-    path = folder / f"{variant}_{network}.safetensors" if weights == "shipped" or folder.is_dir() else folder
-    if not path.is_file():
-        if weights == "shipped":
-            raise MissingError(
-                f"no trained weights are shipped for the {variant} {network} network: give your own with --weights, "
-                "or --weights initial for untrained ones (parity and benchmarks only)"
-            )
-        raise MissingError(
-            f"there are no weights at {path}: give a .safetensors file or a folder of VARIANT_NETWORK.safetensors"
-        )
-    return path
-
-
 def load(variant: str, network: str, weights: Weights = "shipped") -> nn.Module:
     """The network with trained weights, in evaluation mode.
 
@@ -79,6 +56,20 @@ def load(variant: str, network: str, weights: Weights = "shipped") -> nn.Module:
     path = weights_file(variant, network, weights)
     if path is None:
         return module
+    read_weights(module, path, what=f"the {variant} {network} network")
+    return module
+
+
+def read_weights(module: nn.Module, path: Path, *, what: str) -> None:
+    """Fill a module with the weights in a safetensors file. The training-only head may be missing there.
+
+    Args:
+        what: the module, for messages: "the … network".
+
+    Raises:
+        InputError: the file can't be read as safetensors.
+        MismatchError: its tensors are not this module's.
+    """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
@@ -94,22 +85,20 @@ def load(variant: str, network: str, weights: Weights = "shipped") -> nn.Module:
         for name in expected.keys() | state.keys()
         if name not in state or name not in expected or state[name].shape != expected[name].shape
     )
-    optional = {name for name in wrong if name.startswith("segmentation_head.") and name not in state}
+    optional = {name for name in wrong if name.startswith(TRAINING_ONLY) and name not in state}
     if set(wrong) - optional:
         first = sorted(set(wrong) - optional)[0]
         raise MismatchError(
-            f"{path} does not hold the weights of the {variant} {network} network: {len(wrong)} tensors differ, "
-            f"the first is {first}"
+            f"{path} does not hold the weights of {what}: {len(wrong)} tensors differ, the first is {first}"
         )
     module.load_state_dict(state, strict=not optional)
-    return module
 
 
 def weights_sha256(module: nn.Module) -> str:
     """SHA-256 over the sorted state dict: names, types, shapes and bytes. The training-only head is left out."""
     digest = hashlib.sha256()
     for name, tensor in sorted(module.state_dict().items()):
-        if not name.startswith("segmentation_head."):
+        if not name.startswith(TRAINING_ONLY):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
             digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -10,7 +10,10 @@ plane, positive nearer than it (section 3.2.2 of the paper). |signed_depth| = 1 
 radius of `R_MAX` pixels at the base size, whatever the level of the loop.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+
+from deeplens.model.discs import DISCS, lens_blur_reach
 
 ALIGNMENT = 8
 """Heights and widths that the lens blur and the step see are multiples of this (in low-resolution pixels)."""
@@ -28,7 +31,6 @@ DEPTH_SIZE = 320
 """Height and width of the depth network's input, in pixels."""
 
 NETWORKS = ("depth", "lens_blur", "upsample")
-VARIANTS = ("paper", "edge")
 
 
 @dataclass(frozen=True)
@@ -95,41 +97,56 @@ CONTRACTS: dict[str, Contract] = {
     ),
 }
 
-DEPTH_BY_LEVEL: dict[str, bool] = {"paper": False, "edge": True}
-"""Variant → what the step's signed depth is at level k of the loop (its low picture; the base is level 0). False: D̃, at
-each level the same, as in the paper. True: D̃ · 2^k, clipped to [-1, 1]: then R_MAX · |signed depth| is the radius of
-the circle of confusion in pixels of the step's own low picture, and the step knows how much detail its level can hold.
-"""
 
-HALO: dict[tuple[str, str], int] = {
-    ("paper", "lens_blur"): 36,
-    ("paper", "upsample"): 52,
-    ("edge", "lens_blur"): 52,
-    ("edge", "upsample"): 12,
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """What the harness has to know of a variant's networks.
+
+    Attributes:
+        halo: network → low-resolution pixels on each side that an output pixel can depend on, rounded up to a multiple
+            of half of `ALIGNMENT`: then windows of aligned size start at aligned places. Tiles that overlap by this
+            much give the same picture as the whole.
+        depth_by_level: what the step's signed depth is at level k of the loop (its low picture; the base is level 0).
+            False: D̃, at each level the same, as in the paper. True: D̃ · 2^k, clipped to [-1, 1]: then
+            R_MAX · |signed depth| is the radius of the circle of confusion in pixels of the step's own low picture, and
+            the step knows how much detail its level can hold.
+        finer_base: whether the loop may begin at level 1, where the circle of confusion is nowhere wider than the lens
+            blur reaches there: |D̃| ≤ 1/2 at every base pixel. The lens blur then sees level 1's picture and 2 · D̃,
+            clipped to [-1, 1], and computes what else the first step would have to guess. It costs the lens blur four
+            times, the first step not at all.
+        sharp_bound: how far the trained networks may be from the photo, in [0, 1], where the signed depth is 0 and
+            nothing blurred reaches in; 99.9 % of the numbers are within a tenth of it. The harness takes the photo's
+            own pixels there, which are right, and saves the run. None: the variant changes what is in focus.
+        soft_radius: radius of the circle of confusion, in pixels of the step's low picture, from which on the step
+            takes none of the photo's detail: what it gives is the blurred picture upsampled, by weights that hardly
+            matter where that is smooth. The harness takes the bilinear picture there and saves the run. None: not
+            known of the variant.
+        soft_bound: how far the step with trained weights may be from the bilinear picture there, in [0, 1]; 99.9 % of
+            the numbers are within half of it. None where `soft_radius` is None.
+    """
+
+    halo: Mapping[str, int]
+    depth_by_level: bool = False
+    finer_base: bool = False
+    sharp_bound: float | None = None
+    soft_radius: float | None = None
+    soft_bound: float | None = None
+
+
+def _rounded_up(reach: int) -> int:
+    half = ALIGNMENT // 2
+    return -(-reach // half) * half
+
+
+VARIANTS: dict[str, Variant] = {
+    "paper": Variant(halo={"lens_blur": 36, "upsample": 52}),
+    "edge": Variant(
+        halo={"lens_blur": _rounded_up(lens_blur_reach(DISCS)), "upsample": 12},
+        depth_by_level=True,
+        finer_base=True,
+        sharp_bound=0.02,
+        soft_radius=4.5,
+        soft_bound=0.02,
+    ),
 }
-"""(variant, network) → low-resolution pixels on each side that an output pixel can depend on, rounded up to a multiple
-of half of `ALIGNMENT`: then windows of aligned size start at aligned places. Tiles that overlap by this much give the
-same picture as the whole."""
-
-FINER_BASE: dict[str, bool] = {"paper": False, "edge": True}
-"""Variant → whether the loop may begin at level 1, where the circle of confusion is nowhere wider than the lens blur
-reaches there: |D̃| ≤ 1/2 at every base pixel. The lens blur then sees level 1's picture and 2 · D̃, clipped to [-1, 1],
-and computes what else the first step would have to guess. It costs the lens blur four times, the first step not at all.
-"""
-
-SHARP_IN_FOCUS: dict[str, bool] = {"paper": False, "edge": True}
-"""Variant → whether its trained networks give the photo back where the signed depth is 0 and nothing blurred reaches
-in: within `SHARP_BOUND`, 99.9 % of the numbers within a tenth of it. The harness then takes the photo's own pixels,
-which are right, and saves the run."""
-
-SHARP_BOUND = 0.02
-"""How far the networks of a variant with `SHARP_IN_FOCUS` may be from the photo there, in [0, 1]."""
-
-SOFT_RADIUS: dict[str, float | None] = {"paper": None, "edge": 4.5}
-"""Variant → radius of the circle of confusion, in pixels of the step's low picture, from which on the step takes none
-of the photo's detail: what it gives is the blurred picture upsampled, by weights that hardly matter where that is
-smooth. With trained weights it is within `SOFT_BOUND` of the bilinear picture, 99.9 % of the numbers within half of it;
-the harness takes that and saves the run. None: not known of the variant."""
-
-SOFT_BOUND = 0.02
-"""How far the step of a variant with a `SOFT_RADIUS` may be from the bilinear picture there, in [0, 1]."""
+"""Name → what is to be known of it."""

@@ -4,11 +4,14 @@ Both variants compute L_i = Σ_j K_j · F_ij with kernels K ≥ 0 that sum to 1 
 the three colours i. They differ in what the features are.
 """
 
+from itertools import accumulate, pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplens.model.contract import R_MAX
+from deeplens.model.discs import DISCS, Disc, check
 from deeplens.model.layers import (
     Bottleneck,
     ConvBNReLU,
@@ -60,9 +63,9 @@ class EdgeLensBlur(nn.Module):
 
     The signed depth is first refined: each pixel takes a convex combination of its neighbours' values, with weights
     predicted from the picture, so that a depth edge can move to the picture's edge. Its signed radius then sorts every
-    pixel softly into the bins `CENTRES`; each bin's pixels are blurred by the disc of that bin, colour (in approximate
-    linear light, x²) and coverage M alike, and so are two unions of all that is not nearer than the focal plane, which
-    stand for what a blurred foreground hides. The predicted kernels weigh these features,
+    pixel softly into the bins of the table `discs`; each bin's pixels are blurred by the disc of that bin, colour (in
+    approximate linear light, x²) and coverage M alike, and so are unions of all that is not nearer than the focal
+    plane, which stand for what a blurred foreground hides. The predicted kernels weigh these features,
 
         L² = Σ_j k_j · blur(m_j · I²) / Σ_j k_j · M_j,
 
@@ -73,12 +76,6 @@ class EdgeLensBlur(nn.Module):
 
     Input: picture (N, 3, h, w) in [0, 1], signed_depth (N, 1, h, w) in [-1, 1]. Output: (N, 3, h, w) in [0, 1].
     """
-
-    CENTRES = (0.0, -1.0, 1.0, -2.0, 2.0, -3.0, 3.0, -4.5, 4.5, -6.0, 6.0, -8.0, 8.0)
-    """Signed radii of the bins, in base pixels; positive is nearer than the focal plane. Pairs share a disc."""
-
-    GROUPS = ((0, 1, False), (1, 2, False), (3, 2, False), (5, 2, True), (7, 2, False), (9, 2, False), (11, 2, True))
-    """The features, by disc: (first bin, bins, with the union of all that is not nearer than the focal plane)."""
 
     TAPS = (-3, -1, 0, 1, 3)
     """Offsets, in pixels along each axis, of the neighbours whose signed depth a pixel may take."""
@@ -105,9 +102,12 @@ class EdgeLensBlur(nn.Module):
     total: Tensor
     near: Tensor
 
-    def __init__(self, width: int = 48) -> None:
+    def __init__(self, width: int = 48, *, discs: tuple[Disc, ...] = DISCS) -> None:
         super().__init__()
-        taps, features = len(self.TAPS) ** 2, sum(bins + union for _, bins, union in self.GROUPS)
+        check(discs)
+        self.discs = discs
+        self.centres = [centre for disc in discs for centre in disc.centres]
+        taps, features = len(self.TAPS) ** 2, sum(disc.features for disc in discs)
         self.stem = FoldedConv(4, 32)
         self.down = nn.Conv2d(32, width, 3, stride=2, padding=1)
         self.context = nn.Sequential(ResidualBlock(width), ResidualBlock(width, dilation=2), nn.Conv2d(width, 32, 1))
@@ -126,9 +126,9 @@ class EdgeLensBlur(nn.Module):
         self._register_occlusion()
 
     def _register_bins(self) -> None:
-        order = sorted(self.CENTRES)
+        order = sorted(self.centres)
         rise, rise_at, fall, fall_at = [], [], [], []
-        for centre in self.CENTRES:
+        for centre in self.centres:
             place = order.index(centre)
             # m_j = relu(min(rise, fall)): a hat between the neighbouring centres; the outermost bins stay at 1 outside.
             up = 1 / (centre - order[place - 1]) if place else 0.0
@@ -142,39 +142,30 @@ class EdgeLensBlur(nn.Module):
         self.register_buffer("fall", -R_MAX * torch.tensor(fall).view(-1, 1, 1, 1), persistent=False)
         self.register_buffer("rise_at", torch.tensor(rise_at), persistent=False)
         self.register_buffer("fall_at", torch.tensor(fall_at), persistent=False)
-        behind = torch.tensor([float(centre <= 0) for centre in self.CENTRES])
+        behind = torch.tensor([float(centre <= 0) for centre in self.centres])
         self.register_buffer("behind", behind.view(1, -1, 1, 1), persistent=False)
         self.register_buffer("taps", one_hot_taps(self.TAPS), persistent=False)
 
     def _register_discs(self) -> None:
         # Learned, from the disc's area in each pixel: what averaging, halving and upsampling do is learned with it.
-        self.disc1 = nn.Parameter(disc_kernel(1.0, 3))
-        self.disc2 = nn.Parameter(disc_kernel(2.0, 5))
-        self.disc3 = nn.Parameter(disc_kernel(3.0, 7))
-        self.disc4 = nn.Parameter(disc_kernel(2.25, 7))
-        self.disc6 = nn.Parameter(disc_kernel(3.0, 7))
-        # A disc of radius 4 at half size is 9 wide; 7 ∘ 3 keeps kernels within the Neural Engine's 7.
-        self.disc8_inner = nn.Parameter(disc_kernel(3.3, 7))
-        self.disc8_outer = nn.Parameter(disc_kernel(1.0, 3))
+        for disc in self.discs:
+            for name, (radius, side) in disc.kernels.items():
+                self.register_parameter(name, nn.Parameter(disc_kernel(radius, side)))
         # total sums the weighed stack of features into light (3) and coverage (1);
         # near sums the coverage of what is nearer than the focal plane.
         total, near = [], []
-        for first, bins, union in self.GROUPS:
+        for disc in self.discs:
             for value in range(4):
-                for feature in range(bins + union):
+                for depth in _depths(disc):
                     total.append([float(value == row) for row in range(4)])
-                    near.append(float(value == 3 and feature < bins and self.CENTRES[first + feature] > 0))
+                    near.append(float(value == 3 and depth is not None and depth > 0))
         self.register_buffer("total", torch.tensor(total).T.reshape(4, -1, 1, 1), persistent=False)
         self.register_buffer("near", torch.tensor(near).view(1, -1, 1, 1), persistent=False)
 
     def _register_occlusion(self) -> None:
         # Weights, 15×15, that turn the features' coverage into what is left of each behind nearer ones: a bin
         # loses what all nearer bins cover, a union stands in only where the bins it unites leave a gap.
-        depths = [
-            self.CENTRES[first + k] if k < bins else None
-            for first, bins, union in self.GROUPS
-            for k in range(bins + union)
-        ]
+        depths = [depth for disc in self.discs for depth in _depths(disc)]
         hides = [
             [float(other is not None and (depth is None or other > depth)) for other in depths] for depth in depths
         ]
@@ -210,25 +201,27 @@ class EdgeLensBlur(nn.Module):
     def _features(self, light: Tensor, bins: Tensor) -> list[Tensor]:
         """Blurred features, one tensor a group: (N, 4·f, h, w), red, green, blue light and coverage of f features."""
         union = (bins * self.behind).sum(1, keepdim=True)
-        layers = []
-        for first, count, with_union in self.GROUPS:
-            mask = bins[:, first : first + count]
-            mask = torch.cat((mask, union), 1) if with_union else mask
+        layers, first = [], 0
+        for disc in self.discs:
+            mask = bins[:, first : first + len(disc.centres)]
+            first += len(disc.centres)
+            mask = torch.cat((mask, union), 1) if disc.union else mask
             layers.append(torch.cat([*(light[:, c : c + 1] * mask for c in range(3)), mask], 1))
-        sharp, r1, r2, r3, *wide = layers
-        half = F.avg_pool2d(torch.cat(wide, 1), 2)
-        r4, r6 = _spread(half[:, :8], self.disc4), _spread(half[:, 8:16], self.disc6)
-        r8 = _spread(_spread(half[:, 16:], self.disc8_inner), self.disc8_outer)
-        blurred = upsample_2x(torch.cat((r4, r6, r8), 1))
-        return [
-            sharp,
-            _spread(r1, self.disc1),
-            _spread(r2, self.disc2),
-            _spread(r3, self.disc3),
-            blurred[:, :8],
-            blurred[:, 8:16],
-            blurred[:, 16:],
-        ]
+        wide = [index for index, disc in enumerate(self.discs) if disc.at_half_size]
+        half = F.avg_pool2d(torch.cat([layers[index] for index in wide], 1), 2)
+        ends = list(accumulate((layers[index].shape[1] for index in wide), initial=0))
+        parts = [half[:, start:end] for start, end in pairwise(ends)]
+        spread = [self._blurred(part, self.discs[index]) for part, index in zip(parts, wide, strict=True)]
+        blurred = upsample_2x(torch.cat(spread, 1))
+        narrow = len(self.discs) - len(wide)
+        fine = [self._blurred(layer, disc) for layer, disc in zip(layers[:narrow], self.discs, strict=False)]
+        return [*fine, *(blurred[:, start:end] for start, end in pairwise(ends))]
+
+    def _blurred(self, layers: Tensor, disc: Disc) -> Tensor:
+        """The layers through all kernels of a disc."""
+        for name in disc.kernels:
+            layers = _spread(layers, self.get_parameter(name))
+        return layers
 
     def forward(self, picture: Tensor, signed_depth: Tensor) -> Tensor:
         context = self._encode(picture, signed_depth)
@@ -244,10 +237,10 @@ class EdgeLensBlur(nn.Module):
         # What a foreground hides can show only where that foreground is blurred.
         near = F.conv2d(stack, self.near)
         weights, start = [], 0
-        for _, count, with_union in self.GROUPS:
-            weight = kernels[:, start : start + count]
-            start += count
-            if with_union:
+        for disc in self.discs:
+            weight = kernels[:, start : start + len(disc.centres)]
+            start += len(disc.centres)
+            if disc.union:
                 weight = torch.cat((weight, kernels[:, start : start + 1] * near), 1)
                 start += 1
             weights += [weight] * 4
@@ -257,6 +250,11 @@ class EdgeLensBlur(nn.Module):
         root = torch.sqrt(mixed + 1e-6) / self.LIGHT_SCALE**0.5
         bend = self.LIGHT_BEND
         return 2 * root / (1 - bend + torch.sqrt((1 - bend) ** 2 + 4 * bend * root))
+
+
+def _depths(disc: Disc) -> tuple[float | None, ...]:
+    """Signed radius of each feature of a disc; None: the union of several."""
+    return (*disc.centres, None) if disc.union else disc.centres
 
 
 def _spread(layers: Tensor, disc: Tensor) -> Tensor:

@@ -1,7 +1,11 @@
-"""The weights that come with the package, and their cards. Imports no torch."""
+"""Where weights are: those that come with the package, their cards, and what a person may give instead.
+
+Imports no torch.
+"""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from deeplens.console.errors import MismatchError, MissingError
 from deeplens.console.files import file_sha256
@@ -9,6 +13,50 @@ from deeplens.model.contract import NETWORKS
 
 WEIGHTS = Path(__file__).parent / "weights"
 """Where the weights lie that come with the package."""
+
+Weights = Path | Literal["shipped", "initial"]
+"""Which weights: those that come with the package, untrained ones (always the same), a safetensors file, or a folder of
+VARIANT_NETWORK.safetensors."""
+
+
+def weights_from(text: str) -> Weights:
+    """What `--weights` names: one of the two words, or a path that is there.
+
+    Raises:
+        MissingError: neither.
+    """
+    if text == "shipped":
+        return "shipped"
+    if text == "initial":
+        return "initial"
+    path = Path(text)
+    if not path.exists():
+        raise MissingError(
+            f"there are no weights at {text}: give 'shipped', 'initial', a safetensors file or a folder of such files"
+        )
+    return path
+
+
+def weights_file(variant: str, network: str, weights: Weights = "shipped") -> Path | None:
+    """The file of a network's weights; None for initial weights.
+
+    Raises:
+        MissingError: no such file, or no weights are shipped for this network.
+    """
+    if weights == "initial":
+        return None
+    folder = WEIGHTS if weights == "shipped" else Path(weights)
+    path = folder / f"{variant}_{network}.safetensors" if weights == "shipped" or folder.is_dir() else folder
+    if not path.is_file():
+        if weights == "shipped":
+            raise MissingError(
+                f"no trained weights are shipped for the {variant} {network} network: give your own with --weights, "
+                "or --weights initial for untrained ones (parity and benchmarks only)"
+            )
+        raise MissingError(
+            f"there are no weights at {path}: give a .safetensors file or a folder of VARIANT_NETWORK.safetensors"
+        )
+    return path
 
 
 def has_weights(variant: str) -> bool:

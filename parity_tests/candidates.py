@@ -12,7 +12,7 @@ from deeplens.parity_tests.produce import Opener, artefact_opener
 from deeplens.runtimes import RUNTIMES
 
 if TYPE_CHECKING:
-    from deeplens.model.build import Weights
+    from deeplens.model.shipped import Weights
     from deeplens.runtimes.coreml.executor import Mode
 
 REFERENCE = "torch"

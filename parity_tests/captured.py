@@ -14,7 +14,7 @@ from deeplens.runtimes.wrapped import WrappedRuntime, WrappedSession, with_fixed
 if TYPE_CHECKING:
     import torch
 
-    from deeplens.model.build import Weights
+    from deeplens.model.shipped import Weights
 
 TRACE_SIZE = (64, 96)
 """Low-resolution size at which a graph with free sizes is traced."""

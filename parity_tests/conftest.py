@@ -11,6 +11,7 @@ from PIL import Image
 from deeplens.console.errors import MissingError
 from deeplens.export.onnx_graph import export
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.model.shipped import weights_file
 from deeplens.parity_tests.cases import Case, Plan, photo_cases, random_cases
 from deeplens.parity_tests.outputs import Outputs
 from deeplens.parity_tests.produce import produce, torch_opener
@@ -62,15 +63,14 @@ def lively_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def weights(lively_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What is shipped where it is, for the rest lively ones."""
-    from deeplens.model import build
 
     folder = tmp_path_factory.mktemp("weights")
     for variant in VARIANTS:
         for network in NETWORKS:
             try:
-                path = build.weights_file(variant, network)
+                path = weights_file(variant, network)
             except MissingError:
-                path = build.weights_file(variant, network, lively_weights)
+                path = weights_file(variant, network, lively_weights)
             assert path is not None
             (folder / f"{variant}_{network}.safetensors").symlink_to(path)
     return folder

@@ -8,7 +8,6 @@ says nothing about a `.mlpackage`, nor about the Neural Engine.
 """
 
 import asyncio
-import sys
 import tempfile
 import warnings
 from collections.abc import Iterator
@@ -20,21 +19,22 @@ import numpy as np
 import typer
 
 from deeplens.console.errors import MismatchError, MissingError
-from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget
 from deeplens.console.package import pip_install
 from deeplens.console.report import console_for, table, write_json
+from deeplens.console.script import run_script
 from deeplens.export.onnx_graph import check_choice
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.model.shipped import Weights
 from deeplens.parity_tests.cases import plausible_inputs
 from deeplens.parity_tests.compare import NETWORK, Measured, measure
 from deeplens.runtimes.contract import Arrays
-from deeplens.runtimes.options import Weights, weights_from
+from deeplens.runtimes.options import Weights as WeightsOption
+from deeplens.runtimes.options import weights_from
 
 if TYPE_CHECKING:
     import torch
 
-    from deeplens.model import build
 
 SIZE = (48, 64)
 """Low-resolution height and width at which networks with free sizes are compared: the CPU kernels are slow."""
@@ -68,7 +68,7 @@ class Opinion:
 
 
 def opinion(
-    variant: str, network: str, *, precision: str = "fp32", weights: "build.Weights" = "shipped", seed: int = 0
+    variant: str, network: str, *, precision: str = "fp32", weights: Weights = "shipped", seed: int = 0
 ) -> Opinion:
     """Convert a network, run it on random inputs in the contract's ranges, and compare.
 
@@ -174,7 +174,7 @@ def command(
         ),
     ] = None,
     precision: Annotated[str, typer.Option(metavar="PRECISION", help="Precision: fp32 or fp16.")] = "fp32",
-    weights: Weights = "shipped",
+    weights: WeightsOption = "shipped",
     json: JsonTarget = None,
 ) -> None:
     """Compare Apple's Core AI with PyTorch. Exit status 5 if a network differs."""
@@ -200,6 +200,4 @@ def _row(each: Opinion) -> Iterator[Any]:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(prog_name="python -m deeplens.parity_tests.coreai", standalone_mode=False)))
+    run_script(command)

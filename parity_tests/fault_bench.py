@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-    from deeplens.model.build import Weights
+    from deeplens.model.shipped import Weights
 
 SIZE = (48, 72)
 """Low-resolution size at which graphs of free sizes run."""

@@ -6,7 +6,6 @@ Status 5 unless all are caught and `DUE` of them located. Weights are lively one
 every layer shows, unless others are given.
 """
 
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,9 +15,9 @@ from typing import Annotated
 import typer
 
 from deeplens.console.errors import MismatchError
-from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget
 from deeplens.console.report import console_for, table, write_json
+from deeplens.console.script import run_script
 from deeplens.parity_tests.fault_bench import Bench, Found
 from deeplens.parity_tests.planted import FAULTS, Fault
 from deeplens.runtimes.options import weights_from
@@ -93,6 +92,4 @@ def command(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(prog_name="python -m deeplens.parity_tests.faults", standalone_mode=False)))
+    run_script(command)

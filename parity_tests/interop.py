@@ -1,12 +1,11 @@
 """The ONNX artefacts under others' engines: OpenVINO, and the evaluator of the ONNX project, which is its definition.
 
-They share the look-up in the manifest, the check of the hash and the contract with `runtimes.ort`. They are checks of
-the graphs, not runtimes of the product.
+The evaluator shares the look-up in the manifest, the check of the hash and the contract with `runtimes.ort`. Both are
+checks of the graphs, not runtimes of the product.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from io import BytesIO
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal
@@ -16,6 +15,7 @@ import numpy as np
 from deeplens.console.errors import MissingError
 from deeplens.console.package import pip_install
 from deeplens.runtimes.ort import OnnxRuntime
+from deeplens.runtimes.ov import OpenVinoRuntime
 
 
 @dataclass(frozen=True)
@@ -49,32 +49,6 @@ class Engine:
         assert list(names) == list(self.outputs)
         with self.lock:
             return [np.array(each) for each in self.compute(feed)]
-
-
-class OpenVinoRuntime(OnnxRuntime):
-    """OpenVINO on the CPU, in FP32 (its default may be BF16 where the processor has that)."""
-
-    name = "openvino"
-
-    def _engine(self, graph: Path | bytes, *, threads: int) -> Engine:
-        try:
-            import openvino
-        except ImportError as error:
-            raise MissingError(f"OpenVINO can't be imported ({error}): {pip_install('interop')}") from error
-        core = openvino.Core()
-        core.set_property("CPU", {"INFERENCE_NUM_THREADS": threads})
-        compiled = core.compile_model(
-            core.read_model(BytesIO(graph) if isinstance(graph, bytes) else graph),
-            "CPU",
-            {"INFERENCE_PRECISION_HINT": "f32"},
-        )
-        outputs = [each.get_any_name() for each in compiled.outputs]
-
-        def compute(feed: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-            found = compiled(dict(feed))
-            return [found[name] for name in outputs]
-
-        return Engine([each.get_any_name() for each in compiled.inputs], outputs, compute)
 
 
 class ReferenceEvaluatorRuntime(OnnxRuntime):
@@ -122,7 +96,7 @@ def interop_runtime(
     artifacts: Path | None,
     precision: str,
     shapes: Literal["dynamic"] | tuple[int, int],
-) -> OnnxRuntime:
+) -> OnnxRuntime | OpenVinoRuntime:
     """One of the two by its name, "openvino" or "onnx-reference"; see `runtimes.ort.OnnxRuntime`."""
-    kind = OpenVinoRuntime if name == "openvino" else ReferenceEvaluatorRuntime
+    kind: type[OnnxRuntime | OpenVinoRuntime] = OpenVinoRuntime if name == "openvino" else ReferenceEvaluatorRuntime
     return kind(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)

@@ -8,7 +8,6 @@ step of 8 bits. Status 5 where a photo fails.
 """
 
 import math
-import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ import numpy as np
 import typer
 
 from deeplens.console.errors import InputError, MismatchError
-from deeplens.console.guard import guarded
 from deeplens.console.options import JsonTarget
 from deeplens.console.report import console_for, table, write_json
+from deeplens.console.script import run_script
 from deeplens.parity_tests.cases import Graph, resized
 from deeplens.parity_tests.compare import MORE, PSNR
 from deeplens.parity_tests.metrics import Shares, max_abs, pixel_shares, psnr
@@ -168,6 +167,4 @@ def _plain(row: PhotoRow) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(command)

@@ -7,15 +7,14 @@
 With `--trt` in place of `--onnxrt` it does the same on a GPU. Needs Polygraphy (the extra `interop`).
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deeplens.console.errors import MissingError
-from deeplens.console.guard import guarded
 from deeplens.console.package import pip_install
+from deeplens.console.script import run_script
 from deeplens.export import golden
 
 
@@ -53,6 +52,4 @@ def command(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(command)
-    sys.exit(guarded(lambda: app(prog_name="python -m deeplens.parity_tests.polygraphy_files", standalone_mode=False)))
+    run_script(command)

@@ -13,7 +13,7 @@ from deeplens.runtimes.harness import Harness, focal_disparity_at
 from deeplens.runtimes.wrapped import with_fixed_size
 
 if TYPE_CHECKING:
-    from deeplens.model.build import Weights
+    from deeplens.model.shipped import Weights
     from deeplens.runtimes.coreml.executor import Mode
 
 Opener = Callable[[Graph], Runtime]

@@ -26,7 +26,7 @@ from deeplens.parity_tests.metrics import max_abs
 from deeplens.parity_tests.produce import TorchKind, produce, torch_opener
 
 if TYPE_CHECKING:
-    from deeplens.model.build import Weights
+    from deeplens.model.shipped import Weights
 
 SIZE = (64, 64)
 """Low-resolution height and width, but for the network that has one size."""

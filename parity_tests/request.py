@@ -14,7 +14,7 @@ from deeplens.parity_tests.cases import PLANS, Plan, resized
 from deeplens.runtimes.photo import read_photo, to_8_bit
 
 if TYPE_CHECKING:
-    from deeplens.model.build import Weights
+    from deeplens.model.shipped import Weights
 
 Say = Callable[[str], None]
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from deeplens.console.errors import InputError, MismatchError
-from deeplens.model import build
-from deeplens.model.contract import ALIGNMENT, DEPTH_SIZE, HALO, NETWORKS, VARIANTS
+from deeplens.model.contract import ALIGNMENT, DEPTH_SIZE, NETWORKS, VARIANTS
+from deeplens.model.shipped import weights_file
 from deeplens.parity_tests.cases import PLANS, LoopCase, case_sha256, made_depth, reduced
 from deeplens.parity_tests.collection import Collection, read, write
 from deeplens.parity_tests.conftest import SMALL
@@ -28,7 +28,7 @@ def _windows(variant: str, fixed: tuple[int, int], long_side: int | None, height
     levels = geometry(*reduced(height, width, long_side))
     for level in range(levels.steps + 1):
         network = "upsample" if level else "lens_blur"
-        plan(*levels.padded(max(0, level - 1)), halo=HALO[variant, network], tile=None, fixed_size=fixed)
+        plan(*levels.padded(max(0, level - 1)), halo=VARIANTS[variant].halo[network], tile=None, fixed_size=fixed)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -64,7 +64,7 @@ def test_levels_of_a_small_photo_are_whole_windows(variant: str) -> None:
 def _weights(folder: Path, source: Path, *networks: str) -> Path:
     folder.mkdir()
     for network in networks:
-        file = build.weights_file("edge", network, source)
+        file = weights_file("edge", network, source)
         assert file is not None
         save_file(load_file(file), folder / f"edge_{network}.safetensors")
     return folder

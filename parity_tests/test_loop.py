@@ -62,7 +62,7 @@ def test_nothing_else_is_in_the_table(request: pytest.FixtureRequest, variant: s
 
 @pytest.mark.parametrize("graph", ["dynamic", "fixed"])
 def test_a_loop_that_begins_at_level_1(weights: Path, artifacts: Artifacts, graph: str) -> None:
-    """At f/2.8 the lens blur works at level 1 (`model.contract.FINER_BASE`): at once, or in windows of a fixed size."""
+    """At f/2.8 the lens blur works at level 1 (`Variant.finer_base`): at once, or in windows of a fixed size."""
     pixels = np.asarray(Image.open(PHOTO).convert("RGB"))[:768, :1024]
     disparity = np.linspace(0, 1, 320, dtype=np.float32)[:, None].repeat(320, 1)
     shapes: Literal["dynamic"] | tuple[int, int] = "dynamic" if graph == "dynamic" else PLANS["edge"].fixed_size

@@ -7,7 +7,6 @@ given again at any time. `python -m deeplens.research.findings` makes tables and
 """
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -25,9 +24,9 @@ from torch.utils.data import Dataset, default_collate
 
 from deeplens.console.errors import InputError
 from deeplens.console.files import replacing
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.evaluation.metrics import depth_edge_band, scores
-from deeplens.model.build import load
+from deeplens.model.build import load, read_weights
 from deeplens.model.lens_blur import EdgeLensBlur, PaperLensBlur
 from deeplens.model.upsampler import EdgeUpsampler, PaperUpsampler
 from deeplens.research.arms import ARMS, EDGE, Arm
@@ -37,7 +36,7 @@ from deeplens.runtimes.harness import Harness
 from deeplens.scenes.planes import TEST_SEED, SceneConfig
 from deeplens.scenes.sources import shipped
 from deeplens.scenes.stream import DEPTHS, Sample, StoredScenes, write_scenes
-from deeplens.training.direct import DirectWithLoss, load_weights
+from deeplens.training.direct import DirectWithLoss
 from deeplens.training.fit import Machine, fit
 from deeplens.training.fit_blur import BlurAndStep, step_inputs
 from deeplens.training.known_start import start_step
@@ -178,7 +177,8 @@ def upsampling(arm: Arm, run: Path, *, test: Path) -> Scores:
     module = ArmTask(arm, train=test, test=test).module().eval()
     assert isinstance(module, BlurAndStep)
     for network in ("lens_blur", "upsample"):
-        load_weights(getattr(module, network), run / f"{arm.variant}_{network}.safetensors")
+        path = run / f"{arm.variant}_{network}.safetensors"
+        read_weights(getattr(module, network), path, what=f"the {network} network of this arm")
 
     def doubled(sample: Sample, *, source: str, name: str) -> Tensor:
         low, high = pyramid(sample["picture"], 1)
@@ -309,6 +309,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -5,7 +5,6 @@ $ python -m deeplens.research.figures [--out docs/images/renderers.jpg]
 Made from the photos in samples/ and drawn outlines, so that it needs no data.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,7 @@ import numpy as np
 import typer
 from PIL import Image, ImageDraw
 
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.runtimes.photo import write_photo
 from deeplens.scenes.renderer import Array, Plane, linear_to_srgb, render_exact, render_layered, srgb_to_linear
 from deeplens.scenes.sources import load_background
@@ -84,6 +83,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -5,7 +5,6 @@ $ python -m deeplens.research.findings [--runs runs/ablations] [--out docs/findi
 Writes the document and, beside it, images/findings_*.png. Runs that are not finished are left out and named.
 """
 
-import sys
 import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from scipy.stats import t as student
 
 from deeplens.console.errors import MissingError
 from deeplens.console.files import replacing
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.research.ablations import EDGE_BAND, SEEDS, TEST_COUNT, TRAIN_COUNT, TRAIN_SCENES, jobs, read_results
 from deeplens.research.arms import ARMS
 from deeplens.research.findings_data import FINDINGS, METRICS, Finding, Results, Table
@@ -286,6 +285,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

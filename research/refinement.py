@@ -7,7 +7,6 @@ Two disparities of the depth network's size, 320×320, that are off in the way s
 photo with the filters of `evaluation.baselines.upsampling`. Compared is the picture, on scenes of the lens set.
 """
 
-import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from itertools import chain
@@ -19,8 +18,8 @@ import typer
 from numpy.typing import NDArray
 from PIL import Image
 
-from deeplens.console.guard import guarded
 from deeplens.console.report import console_for, table
+from deeplens.console.script import run_script
 from deeplens.evaluation.baselines.upsampling import guided_filter, joint_bilateral
 from deeplens.evaluation.evaluate import CLICK
 from deeplens.evaluation.lens_truth import lens_truth
@@ -130,6 +129,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

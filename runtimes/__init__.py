@@ -2,8 +2,9 @@
 
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+from deeplens.model.shipped import Weights
 from deeplens.runtimes.choice import AUTO, resolved
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.spec import RUNTIMES, RuntimeSpec
@@ -16,7 +17,7 @@ def open_runtime(
     *,
     variant: str = "edge",
     artifacts: Path | None = None,
-    weights: Path | Literal["shipped", "initial"] = "shipped",
+    weights: Weights = "shipped",
     threads: int | None = None,
     precision: str | None = None,
 ) -> Runtime:

@@ -1,12 +1,11 @@
 """Which runtime `--runtime auto` means on this machine: what is installed and has something to run."""
 
 from pathlib import Path
-from typing import Literal
 
 from deeplens.console.errors import InputError, MissingError
 from deeplens.console.package import pip_install
 from deeplens.model.contract import VARIANTS
-from deeplens.model.shipped import has_weights
+from deeplens.model.shipped import Weights, has_weights
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.spec import RUNTIMES
 
@@ -21,7 +20,7 @@ def resolved(
     *,
     variant: str,
     artifacts: Path | None = None,
-    weights: Path | Literal["shipped", "initial"] = "shipped",
+    weights: Weights = "shipped",
     precision: str | None = None,
 ) -> tuple[str, str]:
     """The runtime and the precision that are meant: "auto" and None take what this machine has.
@@ -49,7 +48,7 @@ def chosen_runtime(
     *,
     variant: str,
     artifacts: Path | None = None,
-    weights: Path | Literal["shipped", "initial"] = "shipped",
+    weights: Weights = "shipped",
     precision: str | None = None,
 ) -> str:
     """The name of the first runtime that is installed, is made for this machine and has what it runs.

@@ -10,7 +10,6 @@ What a model takes and gives is written in its metadata (`metadata_props`), or t
   known: nothing could tell a wrong guess.
 """
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +17,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deeplens.console.errors import InputError
+from deeplens.console.errors import InputError, one_line
 from deeplens.console.machine import core_count
-from deeplens.console.parsing import parse_size
+from deeplens.console.parsing import parse_size, parse_three
 from deeplens.runtimes.disparity import normalise_disparity
 from deeplens.runtimes.image_file import check_file
 from deeplens.runtimes.ort import import_onnxruntime
@@ -61,7 +60,8 @@ class Convention:
         for value, allowed in ((channels, CHANNELS), (output, OUTPUTS)):
             if value is not None and value not in allowed:
                 raise InputError(f"unknown value '{value}' for the depth model: choose {' or '.join(allowed)}")
-        found = cls(_size(size), _three(mean), _three(std), channels, output)
+        subtracted, divisor = (None if each is None else parse_three(each) for each in (mean, std))
+        found = cls(_size(size), subtracted, divisor, channels, output)
         if found.std is not None and 0.0 in found.std:
             raise InputError("the depth model's std must not contain 0, because pixels are divided by it")
         return found
@@ -97,7 +97,7 @@ class DepthModel:
         try:
             self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-            raise InputError(f"{path} is not an ONNX model that can be loaded: {_one_line(error)}") from error
+            raise InputError(f"{path} is not an ONNX model that can be loaded: {one_line(error)}") from error
         self.path = path
         self._input = self._only(self._session.get_inputs(), "inputs")
         self._only(self._session.get_outputs(), "outputs")
@@ -122,7 +122,7 @@ class DepthModel:
         try:
             (raw,) = self._session.run(None, {self._input.name: self._fed(np.asarray(small))})
         except Exception as error:
-            raise InputError(f"{self.path} fails on a picture of {height}x{width}: {_one_line(error)}") from error
+            raise InputError(f"{self.path} fails on a picture of {height}x{width}: {one_line(error)}") from error
         values = self._map(np.asarray(raw))
         if self._convention.output == "depth":
             if values.min() <= 0:
@@ -219,22 +219,3 @@ def _size(text: str | None) -> tuple[int, int] | None:
     if not (2 <= width <= LONGEST and 2 <= height <= LONGEST):
         raise InputError(f"the depth model's input size must be from 2x2 to {LONGEST}x{LONGEST}, not {text}")
     return height, width
-
-
-def _three(text: str | None) -> tuple[float, float, float] | None:
-    if text is None:
-        return None
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    numbers = 3 * numbers if len(numbers) == 1 else numbers
-    if len(numbers) != 3 or not all(math.isfinite(number) for number in numbers):
-        raise InputError(
-            f"the depth model's mean or std '{text}' must be one number or three, such as 0.485,0.456,0.406"
-        )
-    return numbers[0], numbers[1], numbers[2]
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())

@@ -14,7 +14,7 @@ import numpy as np
 from PIL import Image
 
 from deeplens.console.errors import InputError
-from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, HALO, MIN_SIZE
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, VARIANTS
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity
 from deeplens.runtimes.photo import to_8_bit
@@ -59,7 +59,7 @@ class Harness:
         Raises:
             InputError: `tile` is not such a number.
         """
-        halo = max(HALO[runtime.variant, network] for network in ("lens_blur", "upsample"))
+        halo = max(VARIANTS[runtime.variant].halo.values())
         smallest = max(MIN_SIZE, 2 * halo + ALIGNMENT)
         if tile is not None and (tile < smallest or tile % ALIGNMENT):
             raise InputError(
@@ -134,8 +134,8 @@ class Harness:
             observe: called as observe(level, network, arrays) after the lens blur (level 0) and after each step (level
                 1 … n) with the network's inputs and its unclipped output at that level, whole and padded, by the names
                 of the contract. They must not be changed. Only for an observer the last level is held whole,
-                tiles are run where nothing is blurred or everything very much (`model.contract.SHARP_IN_FOCUS`,
-                `SOFT_RADIUS`), and the loop begins at the base whatever the blur (`FINER_BASE`).
+                tiles are run where nothing is blurred or everything very much (`model.contract.Variant`,
+                `sharp_bound` and `soft_radius`), and the loop begins at the base whatever the blur (`finer_base`).
             progress: called with the share done after each tile, up to 1.0.
 
         Returns:

@@ -10,8 +10,7 @@ from pathlib import Path
 
 from PIL import Image, UnidentifiedImageError
 
-from deeplens.console.errors import InputError
-from deeplens.console.files import one_line
+from deeplens.console.errors import InputError, one_line
 from deeplens.runtimes.heic import is_heic, register
 
 MAX_PIXELS = 200_000_000

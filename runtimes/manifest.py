@@ -6,7 +6,6 @@ up here and verifies the hash before it loads. This file imports neither torch n
 
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -14,8 +13,8 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.console.files import file_sha256
+from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
+from deeplens.console.files import file_sha256, locked_name, remove, staged
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes.spec import RUNTIMES, has_library
@@ -109,11 +108,11 @@ def read(folder: Path) -> list[Entry]:
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, KeyError, RecursionError) as error:
-        what = f"{error} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+        what = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
         raise InputError(f"{path} is not a manifest of artefacts ({what}): delete it and export again") from error
 
 
-def add(folder: Path, entry: Entry, *, staged: Path | None = None) -> None:
+def add(folder: Path, entry: Entry, *, made: Path | None = None) -> None:
     """Write `entry` into the manifest, in place of one with the same network, variant, runtime, precision and path.
 
     Exports that run at the same time wait for each other: a lock that the system releases when its holder dies.
@@ -121,8 +120,9 @@ def add(folder: Path, entry: Entry, *, staged: Path | None = None) -> None:
     Args:
         folder: the root of the artefacts; made when missing.
         entry: what to add.
-        staged: the finished file or folder under a temporary name in its final folder. It is moved to `entry.path`
+        made: the finished file or folder under a temporary name in its final folder. It is moved to `entry.path`
             under the lock, so that of two exports of one artefact the file and the entry come from the same one.
+            `runtimes.publish` makes and removes it.
 
     Raises:
         InputError: the manifest that is there is not one; it is left as it is.
@@ -133,8 +133,8 @@ def add(folder: Path, entry: Entry, *, staged: Path | None = None) -> None:
         others = [other for other in read(folder) if other.key != entry.key]
         entries = sorted([*others, entry], key=lambda each: each.key)
         text = json.dumps({"artifacts": [_entry_to(each) for each in entries]}, indent=2) + "\n"
-        with _in_place(staged, folder / entry.path):
-            _write(folder / FILE_NAME, text)
+        with _in_place(made, folder / entry.path), staged(folder / FILE_NAME, locked=True) as file:
+            file.write_text(text, encoding="utf-8")
 
 
 def find(
@@ -283,45 +283,27 @@ def _locked(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _in_place(staged: Path | None, path: Path) -> Iterator[None]:
-    """Move `staged` to `path` around the body, which writes the entry; the caller holds the lock.
+def _in_place(made: Path | None, path: Path) -> Iterator[None]:
+    """Move `made` to `path` around the body, which writes the entry; the caller holds the lock.
 
     A folder can't replace another in one step: the old one steps aside, and back if the body fails. Killed in between,
     nothing is at `path`, or the old manifest stands beside the new folder: either way `verify` refuses.
     """
-    if staged is None or not (staged.is_dir() or path.is_dir()):
-        if staged is not None:
-            os.replace(staged, path)
+    if made is None or not (made.is_dir() or path.is_dir()):
+        if made is not None:
+            os.replace(made, path)
         yield
         return
-    aside = path.with_name(f".{path.name}.old")
-    _remove(aside)  # of one that was killed
+    aside = locked_name(path)
+    remove(aside)  # of one that was killed
     if path.exists():
         os.replace(path, aside)
     try:
-        os.replace(staged, path)
+        os.replace(made, path)
         yield
     except BaseException:
         if aside.exists():
-            _remove(path)
+            remove(path)
             os.replace(aside, path)
         raise
-    _remove(aside)
-
-
-def _remove(path: Path) -> None:
-    """Delete a file or a folder, if it is there."""
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _write(path: Path, text: str) -> None:
-    """Write under a temporary name in the same folder, then move into place. The caller holds the lock."""
-    staged = path.with_name(f".{path.name}.tmp")
-    try:
-        staged.write_text(text, encoding="utf-8")
-        os.replace(staged, path)
-    finally:
-        staged.unlink(missing_ok=True)
+    remove(aside)

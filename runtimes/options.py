@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeplens.console.errors import InputError, MissingError
+from deeplens.console.errors import InputError
 from deeplens.model.contract import VARIANTS
+from deeplens.model.shipped import weights_from as weights_from  # what `--weights` names
 from deeplens.runtimes import AUTO, RUNTIMES
 
 if TYPE_CHECKING:
@@ -57,24 +58,6 @@ PlanFile = Annotated[
         help="Precision plan; used with precision int8 or mixed.",
     ),
 ]
-
-
-def weights_from(text: str) -> Path | Literal["shipped", "initial"]:
-    """What `--weights` names, as `model.build.load` takes it: one of the two words, or a path that is there.
-
-    Raises:
-        MissingError: neither.
-    """
-    if text == "shipped":
-        return "shipped"
-    if text == "initial":
-        return "initial"
-    path = Path(text)
-    if not path.exists():
-        raise MissingError(
-            f"there are no weights at {text}: give 'shipped', 'initial', a safetensors file or a folder of such files"
-        )
-    return path
 
 
 DepthModelFile = Annotated[

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, Contract
@@ -169,7 +169,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         except MissingError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
-            reason = " ".join(str(error).split())
+            reason = one_line(error)
             raise MismatchError(
                 f"ONNX Runtime {self._ort.__version__} can't load {path} ({reason}): rebuild it with `{rebuild}`"
             ) from error

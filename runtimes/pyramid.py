@@ -245,7 +245,7 @@ def signed_depth_levels(
         focal_disparity: d_f, in [0, 1].
         aperture: α, in [0, 1].
         focus_range: w, in [0, 1]: the width in disparity of what is sharp, d_f in its middle; 0: a plane.
-        by_level: times 2^k at level k, clipped to [-1, 1]: see `model.contract.DEPTH_BY_LEVEL`.
+        by_level: times 2^k at level k, clipped to [-1, 1]: see `model.contract.Variant`.
 
     Returns:
         (1, 1, *levels.padded(k)), float32, in [-1, 1], base first. The finest is D's, padded by

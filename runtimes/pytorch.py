@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -10,6 +9,7 @@ import numpy as np
 from deeplens.console.errors import InputError, MissingError
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.model.shipped import Weights
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class TorchRuntime(OpensOnce[TorchSession]):
         self,
         *,
         variant: str = "edge",
-        weights: Path | Literal["shipped", "initial"] = "shipped",
+        weights: Weights = "shipped",
         threads: int | None = None,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:

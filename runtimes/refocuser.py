@@ -12,7 +12,7 @@ from threading import Lock
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError
-from deeplens.model.contract import CONTRACTS, DEPTH_BY_LEVEL, FINER_BASE, HALO, R_MAX, SHARP_IN_FOCUS, SOFT_RADIUS
+from deeplens.model.contract import CONTRACTS, R_MAX, VARIANTS, Variant
 from deeplens.runtimes.contract import Arrays, Runtime, Session
 from deeplens.runtimes.pyramid import (
     Geometry,
@@ -91,7 +91,7 @@ class Refocuser:
             focal_disparity=focal_disparity,
             aperture=aperture,
             focus_range=focus_range,
-            by_level=DEPTH_BY_LEVEL[self._runtime.variant],
+            by_level=self._variant.depth_by_level,
         )
         first = 1 if observe is None and self._reaches(depths[0]) else 0
         report = _Share(levels, first, progress)
@@ -121,9 +121,13 @@ class Refocuser:
                 quantise(whole.array[:, :, : levels.height, : levels.width], result)
         return result
 
+    @property
+    def _variant(self) -> Variant:
+        return VARIANTS[self._runtime.variant]
+
     def _reaches(self, base_depth: np.ndarray) -> bool:
-        """Whether the lens blur can begin at level 1: see `model.contract.FINER_BASE`."""
-        return FINER_BASE[self._runtime.variant] and self._levels.steps > 0 and float(np.abs(base_depth).max()) <= 0.5
+        """Whether the lens blur can begin at level 1: see `model.contract.Variant`."""
+        return self._variant.finer_base and self._levels.steps > 0 and float(np.abs(base_depth).max()) <= 0.5
 
     def _run(
         self,
@@ -145,16 +149,16 @@ class Refocuser:
         session = self._runtime.open(network)
         contract = session.describe()
         output = contract.outputs[0]
-        variant, count = self._runtime.variant, session.lanes
-        windows = partial(plan, *size, halo=HALO[variant, network], fixed_size=contract.fixed_size, lanes=count)
+        count = session.lanes
+        windows = partial(plan, *size, halo=self._variant.halo[network], fixed_size=contract.fixed_size, lanes=count)
         tiles = windows(tile=self._tile)
         if self._tile and network == "lens_blur" and size != self._levels.padded(0):
             # One that begins at level 1 sees twice as much at once, where it can: its halo is large beside a tile.
             wider = windows(tile=2 * self._tile)
             tiles = wider if session.takes((wider.height, wider.width)) else tiles
         sharp = sources[contract.inputs[0].name]  # what the output is where nothing is blurred
-        soft = SOFT_RADIUS[variant] if skip and network == "upsample" else None
-        skip = skip and SHARP_IN_FOCUS[variant]
+        soft = self._variant.soft_radius if skip and network == "upsample" else None
+        skip = skip and self._variant.sharp_bound is not None
 
         def run(rows: Span, columns: Span) -> None:
             kept = rows.keep(output.scale), columns.keep(output.scale)

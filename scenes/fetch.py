@@ -10,7 +10,6 @@ furniture come only when asked for by name. The files keep their own licences: s
 
 import argparse
 import hashlib
-import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from deeplens.console.errors import DeepLensError, InputError, MismatchError, MissingError
+from deeplens.console.files import staged
 from deeplens.console.guard import guarded
 from deeplens.scenes.sources import TABLE, Entry, read_table
 
@@ -168,14 +168,8 @@ def _store(entry: Entry, content: bytes | None, target: Path, *, source: str) ->
     if digest != entry.sha256:
         raise MismatchError(f"{entry.file} in {source} has SHA-256 {digest}, expected {entry.sha256}; {hint}")
     target.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.", suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(temporary).chmod(0o644)
-        os.replace(temporary, target)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+    with staged(target) as temporary:
+        temporary.write_bytes(content)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

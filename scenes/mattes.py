@@ -5,7 +5,6 @@ $ python -m deeplens.scenes.mattes [--data data]
 writes data/teacher/mattes/{photo}.png for all photos of train and val
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deeplens.console.errors import MissingError
-from deeplens.console.guard import guarded
+from deeplens.console.files import staged
+from deeplens.console.script import run_script
 from deeplens.runtimes.ort import import_onnxruntime
 from deeplens.scenes.sources import load_background, shipped
 
@@ -73,9 +73,8 @@ def make_mattes(root: Path) -> int:
                 continue
             matte = teacher(load_background(photo))
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            Image.fromarray(np.rint(matte * 255).astype(np.uint8)).save(temporary, "PNG")
-            temporary.replace(path)
+            with staged(path) as temporary:
+                Image.fromarray(np.rint(matte * 255).astype(np.uint8)).save(temporary, "PNG")
     return count
 
 
@@ -85,6 +84,4 @@ def main(data: Annotated[Path, typer.Option(help="Folder that `make data` filled
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -16,8 +16,6 @@ Reading (`load_room`, `room_files`) needs numpy alone.
 """
 
 import json
-import os
-import sys
 import tempfile
 import time
 import zipfile
@@ -31,7 +29,8 @@ import typer
 from numpy.typing import NDArray
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.console.guard import guarded
+from deeplens.console.files import staged
+from deeplens.console.script import run_script
 from deeplens.model.contract import DEPTH_SIZE
 from deeplens.scenes.colour import linear_to_srgb
 from deeplens.scenes.furniture import Model, models_of
@@ -204,20 +203,15 @@ def _generator(seed: int, split: str, *numbers: int) -> np.random.Generator:
 
 def _save(path: Path, picture: NDArray[np.uint8], depth: Array, about: dict[str, object]) -> None:
     disparity, near, far = quantised(depth)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as stream:
-            np.savez_compressed(
-                stream,
-                picture=picture,
-                disparity=disparity,
-                near=np.float32(near),
-                far=np.float32(far),
-                about=np.array(json.dumps(about)),
-            )
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with staged(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(
+            stream,
+            picture=picture,
+            disparity=disparity,
+            near=np.float32(near),
+            far=np.float32(far),
+            about=np.array(json.dumps(about)),
+        )
 
 
 def main(
@@ -233,6 +227,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -6,7 +6,6 @@ Batch b holds scenes b·batch … b·batch + batch − 1 of the seed; every four
 step, so that the step sees more levels. Where a run stands is one number, and any process can make any batch.
 """
 
-import sys
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated
@@ -19,7 +18,7 @@ from torch.utils.data import Dataset
 
 from deeplens.console.errors import InputError, MissingError
 from deeplens.console.files import replacing
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.scenes.planes import TEST_CONFIG, TEST_SCENES, TEST_SEED, Scene, SceneConfig, make_scene
 from deeplens.scenes.renderer import Array
 from deeplens.scenes.sources import Sources, shipped
@@ -173,6 +172,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

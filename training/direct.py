@@ -7,7 +7,6 @@ no features, no kernels and no loop. The focal plane and the aperture enter thro
 confusion, in pixels: the network has no base size that would give a signed depth its meaning.
 """
 
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -16,8 +15,7 @@ import torch
 import typer
 from torch import Tensor, nn
 
-from deeplens.console.errors import InputError
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.model.contract import R_MAX
 from deeplens.model.layers import ConvBNReLU, upsample_2x
 from deeplens.scenes.planes import SceneConfig
@@ -130,21 +128,6 @@ class DirectTask:
         return {name: round(sum(values) / len(values), 3) for name, values in scores.items()}
 
 
-def load_weights(network: nn.Module, path: Path) -> None:
-    """Load a safetensors file into `network`, in place.
-
-    Raises:
-        InputError: it can't be read, or holds other tensors than this network's.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        network.load_state_dict(load_file(path))
-    except (SafetensorError, OSError, RuntimeError) as error:
-        raise InputError(f"{path} does not hold the weights of this network: train the network again") from error
-
-
 def main(
     steps: Annotated[int, typer.Option(min=1, help="Total number of optimiser steps.")] = DirectConfig.steps,
     batch: Annotated[int, typer.Option(min=1, help="Scenes in each step.")] = DirectConfig.batch,
@@ -163,6 +146,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -21,6 +21,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from deeplens.console.errors import InputError, MismatchError
+from deeplens.console.files import locked_name, staged
 from deeplens.model.layers import FrozenNorm
 from deeplens.scenes.stream import Sample
 
@@ -196,7 +197,7 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
                     metrics.write(json.dumps(line | task.validate(average)) + "\n")
             due = fabric.broadcast(time.monotonic() - saved > machine.checkpoint_seconds)
             if due or done == stop:
-                temporary = checkpoint.with_suffix(".tmp")
+                temporary = locked_name(checkpoint)  # the same for all processes
                 fabric.save(temporary, state)
                 if fabric.is_global_zero:
                     temporary.replace(checkpoint)
@@ -204,9 +205,8 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
     if fabric.is_global_zero:
         for network, part in task.networks(average).items():
             weights = {name: tensor.contiguous() for name, tensor in part.state_dict().items()}
-            temporary = out / f"{config.variant}_{network}.tmp"
-            save_file(weights, temporary)
-            temporary.replace(out / f"{config.variant}_{network}.safetensors")
+            with staged(out / f"{config.variant}_{network}.safetensors") as temporary:
+                save_file(weights, temporary)
     fabric.barrier()
 
 
@@ -275,9 +275,8 @@ def _forget_after(metrics: Path, step: int) -> None:
     """Drop the lines of steps that a killed run had done but not saved: they will be done, and written, again."""
     if metrics.exists():
         lines = metrics.read_text().splitlines(keepends=True)
-        temporary = metrics.with_suffix(".tmp")
-        temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
-        temporary.replace(metrics)
+        with staged(metrics) as temporary:
+            temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
 
 
 @torch.no_grad()

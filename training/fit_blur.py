@@ -3,7 +3,6 @@
 $ python -m deeplens.training.fit_blur --variant edge --out runs/edge_blur [--resume]
 """
 
-import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +14,11 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from deeplens.console.errors import InputError
-from deeplens.console.guard import guarded
-from deeplens.model.build import Weights, load
-from deeplens.model.contract import DEPTH_BY_LEVEL
+from deeplens.console.script import run_script
+from deeplens.model.build import load
+from deeplens.model.contract import VARIANTS
 from deeplens.model.lens_blur import PaperLensBlur
+from deeplens.model.shipped import Weights
 from deeplens.model.upsampler import PaperUpsampler
 from deeplens.scenes.planes import SceneConfig, make_scene
 from deeplens.scenes.sources import Sources, folder, shipped
@@ -131,7 +131,11 @@ class BlurTask:
                 start_step(upsample, step_inputs(first))
         kind = StepAlone if stays else BlurAndStep
         return kind(
-            lens_blur, upsample, beta=config.beta, loss=LOSSES[config.loss], by_level=DEPTH_BY_LEVEL[config.variant]
+            lens_blur,
+            upsample,
+            beta=config.beta,
+            loss=LOSSES[config.loss],
+            by_level=VARIANTS[config.variant].depth_by_level,
         )
 
     def dataset(self) -> SceneStream:
@@ -243,6 +247,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -19,10 +19,11 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset
 
 from deeplens.console.errors import MismatchError, MissingError
-from deeplens.console.guard import guarded
-from deeplens.model.build import Weights, load
+from deeplens.console.script import run_script
+from deeplens.model.build import load
 from deeplens.model.contract import DEPTH_SIZE
 from deeplens.model.depth import EdgeDepth, PaperDepth
+from deeplens.model.shipped import Weights
 from deeplens.scenes.renderer import Array
 from deeplens.scenes.rooms import load_room, room_files
 from deeplens.scenes.sources import Sources, shipped
@@ -328,6 +329,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

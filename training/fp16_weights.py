@@ -12,7 +12,6 @@ Several files of one name, each from a fit that began where another ended, are a
 is often better on unseen pictures than any of them (Wortsman et al. 2022, "Model soups").
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +23,7 @@ from torch import nn
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.console.files import replacing
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.export.fp16_check import LARGEST
 from deeplens.model.build import load
 from deeplens.model.contract import NETWORKS, VARIANTS
@@ -119,6 +118,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

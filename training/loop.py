@@ -36,7 +36,7 @@ def run_loop(
     Args:
         pictures: the photo at all levels, base first, (N, 3, h·2^k, w·2^k) in [0, 1].
         signed_depth: (N, 1, h·2^n, w·2^n) at the full size, in [-1, 1]; averaged down to each level.
-        by_level: what the steps get is in units of their level: see `model.contract.DEPTH_BY_LEVEL`.
+        by_level: what the steps get is in units of their level: see `model.contract.Variant`.
     """
     depths = [signed_depth]
     for _ in pictures[1:]:

@@ -7,8 +7,9 @@ import torch
 
 from deeplens.console.errors import MissingError
 from deeplens.evaluation.baselines import Blur
+from deeplens.model.build import read_weights
 from deeplens.runtimes.pyramid import pad_to, quantise
-from deeplens.training.direct import ALIGNMENT, RADIUS_UNIT, DirectUNet, load_weights
+from deeplens.training.direct import ALIGNMENT, RADIUS_UNIT, DirectUNet
 
 
 def direct_blur(weights: Path) -> Blur:
@@ -21,13 +22,14 @@ def direct_blur(weights: Path) -> Blur:
 
     Raises:
         MissingError: no such file.
-        InputError: it can't be read, or holds other weights.
+        InputError: it can't be read.
+        MismatchError: it holds other weights.
     """
     path = weights / "direct_unet.safetensors" if weights.is_dir() else weights
     if not path.is_file():
         raise MissingError(f"no weights at {path}: train them with python -m deeplens.training.direct")
     network = DirectUNet().eval().requires_grad_(False)
-    load_weights(network, path)
+    read_weights(network, path, what="the U-Net of direct regression")
     network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # its stub knows none
 
     def blur(photo: np.ndarray, disparity: np.ndarray, *, focal: float, aperture: float, radius: float) -> np.ndarray:

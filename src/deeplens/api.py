@@ -6,12 +6,12 @@ What `deeplens.__all__` lists is public. Everything else in this package is inte
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import numpy as np
 from PIL import Image
 
 from deeplens.console.errors import InputError
+from deeplens.model.shipped import Weights
 from deeplens.runtimes import AUTO, open_runtime, resolved
 from deeplens.runtimes.focus import Focus
 from deeplens.runtimes.given_depth import Depth, given_disparity
@@ -21,7 +21,6 @@ from deeplens.runtimes.tiling import TILE
 
 Point = tuple[float, float]
 PhotoLike = str | Path | Image.Image | np.ndarray | Photo
-Weights = Path | Literal["shipped", "initial"]
 
 
 def refocus(

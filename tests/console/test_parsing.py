@@ -1,9 +1,12 @@
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplens.console.errors import InputError
-from deeplens.console.parsing import parse_point, parse_size
+from deeplens.console.parsing import parse_point, parse_size, parse_three
+from tests.conftest import ROOT
 
 
 @given(st.integers(1, 10**6), st.integers(1, 10**6), st.sampled_from("x×"))
@@ -26,3 +29,23 @@ def test_a_point(x: float, y: float) -> None:
 def test_no_point(text: str) -> None:
     with pytest.raises(InputError, match="0 to 1"):
         parse_point(text)
+
+
+def test_three_numbers_or_one_for_all() -> None:
+    assert parse_three("0.1,0.2,0.3") == (0.1, 0.2, 0.3)
+    assert parse_three("0.5") == (0.5, 0.5, 0.5)
+
+
+@pytest.mark.parametrize("text", ["", "1,2", "1,2,3,4", "a", "1,nan,2", "inf"])
+def test_no_three_numbers(text: str) -> None:
+    with pytest.raises(InputError, match="is not R,G,B"):
+        parse_three(text)
+
+
+def test_nothing_else_parses_points_sizes_or_numbers() -> None:
+    """A pattern of a size, or a split at a comma or an x that makes numbers, stands in `console.parsing` alone."""
+    own = re.compile(r"""\[x×\]|split\("[x×]"\)|partition\("[x×,]"\)|float\(\w+\) for \w+ in \w+\.split""")
+    files = [path for path in ROOT.glob("*/**/*.py") if path.relative_to(ROOT).parts[0] != "tests"]
+    assert len(files) > 200
+    found = {str(path.relative_to(ROOT)) for path in files if own.search(path.read_text(encoding="utf-8"))}
+    assert found == {"console/parsing.py"}

@@ -276,7 +276,7 @@ def test_the_command_renders_only_what_is_missing(
     of_samples(tmp_path, "leaves", seed=1)  # another noise: what was there is not of this set
     assert path.read_bytes() != first
     assert [name for name, _ in lens_truth(tmp_path)] == [f"leaves/{ONE}"]
-    assert not list(tmp_path.rglob("*.part"))
+    assert not list(tmp_path.rglob(".part-*"))
 
     capsys.readouterr()
     monkeypatch.setattr("deeplens.evaluation.lens_truth.RAYS", (1.0, 2.0, 1.0))  # so is what other rays made

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.export import onnx_check, onnx_graph
-from deeplens.model import build
+from deeplens.model import build, shipped
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import manifest
 from tests.conftest import ROOT
@@ -203,7 +203,7 @@ def test_what_cannot_be_exported_is_said_before_the_work(tmp_path: Path, monkeyp
     ):
         with pytest.raises(InputError, match=message):
             onnx_graph.export(variant, network, out=tmp_path, weights="initial", shape=shape)
-    monkeypatch.setattr(build, "SHIPPED", tmp_path / "none")
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path / "none")
     with pytest.raises(MissingError, match="--weights initial"):
         onnx_graph.export("edge", "lens_blur", out=tmp_path)
     (tmp_path / "weights").mkdir()

@@ -8,9 +8,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.model import build as building
-from deeplens.model.build import build, load, weights_file, weights_sha256
+from deeplens.model import shipped
+from deeplens.model.build import build, load, weights_sha256
 from deeplens.model.contract import NETWORKS, VARIANTS
+from deeplens.model.shipped import weights_file, weights_from
+from tests.conftest import ROOT
 from tests.support.tiny import random_inputs
 
 
@@ -62,8 +64,27 @@ def test_load_from_a_file_and_from_a_folder(tmp_path: Path, step: nn.Module) -> 
     assert weights_file("edge", "upsample", "initial") is None
 
 
+def test_what_a_person_types_for_weights(tmp_path: Path) -> None:
+    assert weights_from("shipped") == "shipped"
+    assert weights_from("initial") == "initial"
+    assert weights_from(str(tmp_path)) == tmp_path
+    with pytest.raises(
+        MissingError, match="there are no weights at trained: give 'shipped', 'initial', a safetensors file"
+    ):
+        weights_from("trained")
+
+
+def test_one_place_reads_weights() -> None:
+    """Files of weights are read, and options that name them parsed, in one place."""
+    rooms = [path for path in ROOT.glob("*/**/*.py") if path.relative_to(ROOT).parts[0] not in ("src", "tests")]
+    readers = [str(path.relative_to(ROOT)) for path in rooms if "load_file(" in path.read_text(encoding="utf-8")]
+    assert [each for each in readers if not Path(each).name.startswith("test_")] == ["model/build.py"]
+    parsers = [str(path.relative_to(ROOT)) for path in rooms if '== "shipped"' in path.read_text(encoding="utf-8")]
+    assert sorted(parsers) == ["model/shipped.py"]
+
+
 def test_what_is_not_there_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(building, "SHIPPED", tmp_path)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
     with pytest.raises(MissingError, match=r"no trained weights are shipped for the paper depth network: .*--weights"):
         load("paper", "depth")
     with pytest.raises(MissingError, match=r"no weights at .*absent\.safetensors: give a \.safetensors file"):

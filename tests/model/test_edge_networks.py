@@ -37,12 +37,12 @@ def edge_blur() -> EdgeLensBlur:
 
 def test_membership_is_a_hat_around_each_centre() -> None:
     blur = edge_blur()
-    centres = sorted(blur.CENTRES)
+    centres = sorted(blur.centres)
     middles = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
     radii = np.unique(np.concatenate([centres, middles, np.linspace(-1.2 * R_MAX, 1.2 * R_MAX, 101)]))
     signed_depth = torch.tensor(radii / R_MAX, dtype=torch.float32).view(1, 1, 1, -1)
     found = blur.membership(signed_depth)[0, :, 0].numpy()
-    for index, centre in enumerate(blur.CENTRES):
+    for index, centre in enumerate(blur.centres):
         hat = np.interp(radii, centres, [float(each == centre) for each in centres])
         np.testing.assert_allclose(found[index], hat, atol=2e-6)
     np.testing.assert_allclose(found.sum(0), 1, atol=2e-6)
@@ -131,7 +131,7 @@ def test_learned_discs_only_ever_average() -> None:
     for name, disc in blur.named_parameters():
         if name.startswith("disc"):
             disc.copy_(torch.randn_like(disc))
-    for radius in blur.CENTRES:
+    for radius in blur.centres:
         picture = torch.full((1, 3, 64, 64), 0.7)
         picture[:, :, :, 32:] = 0.2
         found = blur(picture, torch.full((1, 1, 64, 64), radius / R_MAX))

@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from deeplens.console.errors import MissingError
-from deeplens.model.build import build, load, weights_file
+from deeplens.model.build import build, load
 from deeplens.model.contract import CONTRACTS, NETWORKS
 from deeplens.model.cost import cost
+from deeplens.model.shipped import weights_file
 from tests.conftest import ROOT
 from tests.support.tiny import random_inputs
 

@@ -14,7 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deeplens.console.errors import InputError, MismatchError
-from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, HALO
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, VARIANTS
 from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.harness import Harness, aperture_from_f_number
 from deeplens.runtimes.pyramid import geometry
@@ -301,7 +301,7 @@ def test_options_out_of_range_are_refused(name: str, value: float) -> None:
         Harness(FakeRuntime()).refocus(photo(9, 9), depth_map(), **options)
 
 
-SMALLEST = 2 * max(HALO["edge", "lens_blur"], HALO["edge", "upsample"]) + ALIGNMENT
+SMALLEST = 2 * max(VARIANTS["edge"].halo.values()) + ALIGNMENT
 
 
 @pytest.mark.parametrize("tile", [0, -256, SMALLEST - ALIGNMENT, SMALLEST + 4])

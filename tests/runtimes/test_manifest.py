@@ -53,7 +53,7 @@ TENSORS = st.lists(
 ENTRIES = st.builds(
     Entry,
     network=st.sampled_from(NETWORKS),
-    variant=st.sampled_from(VARIANTS),
+    variant=st.sampled_from(list(VARIANTS)),
     runtime=st.sampled_from(["onnx", "trt", "coreml"]),
     precision=st.text(),
     path=st.lists(NAMES, min_size=1, max_size=3).map("/".join),
@@ -100,7 +100,7 @@ def test_the_same_artefact_is_replaced_and_others_stay(tmp_path: Path) -> None:
 def test_a_staged_file_takes_its_place_with_its_entry(tmp_path: Path) -> None:
     staged = tmp_path / ".a.tmp"
     staged.write_bytes(b"artefact")
-    manifest.add(tmp_path, make_entry(path="a.onnx"), staged=staged)
+    manifest.add(tmp_path, make_entry(path="a.onnx"), made=staged)
     assert (tmp_path / "a.onnx").read_bytes() == b"artefact"
     assert {path.name for path in tmp_path.iterdir()} == {"a.onnx", manifest.FILE_NAME, manifest.LOCK_NAME}
 

@@ -58,14 +58,14 @@ def test_verify_accepts_the_folder_and_no_other(tmp_path: Path) -> None:
 
 
 def staged_folder(root: Path, text: str) -> tuple[Path, Entry]:
-    staged = make_folder(root / ".a.tmp.mlpackage", **{"Data/weights/weight.bin": text})
+    staged = make_folder(root / ".part-new.mlpackage", **{"Data/weights/weight.bin": text})
     return staged, replace(make_entry(path="a.mlpackage"), sha256=file_sha256(staged))
 
 
 def test_a_staged_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
     for text in ("old", "new"):
         staged, entry = staged_folder(tmp_path, text)
-        manifest.add(tmp_path, entry, staged=staged)
+        manifest.add(tmp_path, entry, made=staged)
         assert manifest.verify(tmp_path, manifest.read(tmp_path)[0]) == tmp_path / "a.mlpackage"
     assert (tmp_path / "a.mlpackage" / "Data" / "weights" / "weight.bin").read_text() == "new"
     assert {path.name for path in tmp_path.iterdir()} == {"a.mlpackage", manifest.FILE_NAME, manifest.LOCK_NAME}
@@ -76,18 +76,18 @@ def test_a_failed_replacement_leaves_the_old_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
     staged, old = staged_folder(tmp_path, "old")
-    manifest.add(tmp_path, old, staged=staged)
+    manifest.add(tmp_path, old, made=staged)
     staged, new = staged_folder(tmp_path, "new")
     original = os.replace
 
     def failing(source: Path, target: Path) -> None:
-        if source == (staged if fault == "replace" else tmp_path / f".{manifest.FILE_NAME}.tmp"):
+        if (source == staged) if fault == "replace" else (target == tmp_path / manifest.FILE_NAME):
             raise OSError("disk full")
         original(source, target)
 
     monkeypatch.setattr(os, "replace", failing)
     with pytest.raises(OSError, match="disk full"):
-        manifest.add(tmp_path, new, staged=staged)
+        manifest.add(tmp_path, new, made=staged)
     assert manifest.read(tmp_path) == [old]
     assert manifest.verify(tmp_path, old) == tmp_path / "a.mlpackage"
 
@@ -105,14 +105,14 @@ def replace(source, target):
     count += 1
     original(source, target)
 os.replace = replace
-manifest.add(folder, entry, staged=folder / ".a.tmp.mlpackage")
+manifest.add(folder, entry, made=folder / ".part-new.mlpackage")
 """
 
 
 @pytest.mark.parametrize("die_at", [0, 1, 2, 3])
 def test_killed_at_any_step_nothing_wrong_is_accepted_and_the_next_export_heals(tmp_path: Path, die_at: int) -> None:
     staged, old = staged_folder(tmp_path, "old")
-    manifest.add(tmp_path, old, staged=staged)
+    manifest.add(tmp_path, old, made=staged)
     staged, new = staged_folder(tmp_path, "new")
     manifest.add(tmp_path / "new", new)
     command = [sys.executable, "-c", REPLACE_AND_DIE, str(tmp_path), str(die_at)]
@@ -125,6 +125,6 @@ def test_killed_at_any_step_nothing_wrong_is_accepted_and_the_next_export_heals(
         with pytest.raises(MissingError if die_at == 1 else MismatchError, match="deeplens export"):
             manifest.verify(tmp_path, entry)
     staged, _ = staged_folder(tmp_path, "new")
-    manifest.add(tmp_path, new, staged=staged)
+    manifest.add(tmp_path, new, made=staged)
     manifest.verify(tmp_path, new)
-    assert not list(tmp_path.glob(".a*"))
+    assert not list(tmp_path.glob(".part-*"))

@@ -10,13 +10,9 @@ import pytest
 
 from deeplens.console.errors import MismatchError
 from deeplens.model.contract import (
-    DEPTH_BY_LEVEL,
     DEPTH_SIZE,
     R_MAX,
-    SHARP_BOUND,
-    SHARP_IN_FOCUS,
-    SOFT_BOUND,
-    SOFT_RADIUS,
+    VARIANTS,
     Contract,
 )
 from deeplens.runtimes import open_runtime
@@ -28,6 +24,12 @@ from deeplens.runtimes.tiling import plan
 from tests.conftest import ROOT
 from tests.support.device import needs_torch
 from tests.support.fake_runtime import OPEN, FakeRuntime, FakeSession, depth_map, photo, small_halos
+
+EDGE = VARIANTS["edge"]
+assert EDGE.sharp_bound is not None
+assert EDGE.soft_radius is not None
+assert EDGE.soft_bound is not None
+SHARP_BOUND, SOFT_RADIUS, SOFT_BOUND = EDGE.sharp_bound, EDGE.soft_radius, EDGE.soft_bound
 
 
 class LaneSession(FakeSession):
@@ -141,7 +143,7 @@ class TestSharp:
     def test_not_of_a_variant_that_changes_what_is_in_focus(self) -> None:
         runtime = FakeRuntime()
         runtime.variant = "paper"
-        assert not SHARP_IN_FOCUS["paper"]
+        assert VARIANTS["paper"].sharp_bound is None
         Harness(runtime, tile=None).refocus(photo(300, 400), flat(), **OPEN)
         assert len(runtime.runs) == 2
 
@@ -209,8 +211,9 @@ class TestSoft:
     def test_it_begins_where_the_steps_gates_are_closed(self) -> None:
         from deeplens.model.upsampler import EdgeUpsampler
 
-        assert {"paper": None, "edge": EdgeUpsampler.CLOSING[1]} == SOFT_RADIUS
-        assert DEPTH_BY_LEVEL["edge"], "else the radius is not in pixels of the level"
+        assert VARIANTS["paper"].soft_radius is None
+        assert EdgeUpsampler.CLOSING[1] == SOFT_RADIUS
+        assert VARIANTS["edge"].depth_by_level, "else the radius is not in pixels of the level"
 
     def test_not_of_a_variant_of_which_nothing_is_known(self) -> None:
         runtime = FakeRuntime()
@@ -228,7 +231,7 @@ class TestSoft:
 
         def observe(level: int, _network: str, arrays: Arrays) -> None:
             if level:
-                assert (np.abs(arrays["signed_depth"]).min() * R_MAX >= (SOFT_RADIUS["edge"] or 0)) == within
+                assert (np.abs(arrays["signed_depth"]).min() * R_MAX >= SOFT_RADIUS) == within
                 errors = np.abs(arrays["blurred_high"] - doubled(arrays["blurred"]))
                 bounds.extend((float(errors.max()), 2 * float(np.quantile(errors, 0.999))))
 

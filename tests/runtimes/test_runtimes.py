@@ -200,7 +200,7 @@ def copy_of(exported: Path, folder: Path) -> tuple[manifest.Entry, Path]:
     staged = folder / "staged"
     (folder / "onnx").mkdir()
     staged.write_bytes((exported / entry.path).read_bytes())
-    manifest.add(folder, entry, staged=staged)
+    manifest.add(folder, entry, made=staged)
     return entry, folder / entry.path
 
 

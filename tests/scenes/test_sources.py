@@ -251,7 +251,7 @@ def test_folder_of_the_user(tmp_path: Path) -> None:
     Image.fromarray(picture()).save(photos / "deeper" / "B.JPG")
     Image.fromarray(picture()).save(photos / "a.png")
     (photos / "notes.txt").write_text("not a picture")
-    (photos / ".a.png.part").write_text("hidden")
+    (photos / ".part-a.png").write_text("hidden")
     Image.fromarray(picture(channels=4)).save(cutouts / "c.png")
     sources = folder(photos, cutouts)
     assert sources.backgrounds == (photos / "a.png", photos / "deeper" / "B.JPG")

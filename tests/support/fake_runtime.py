@@ -12,17 +12,15 @@ from deeplens.model.contract import (
     ALIGNMENT,
     CONTRACTS,
     DEPTH_SIZE,
-    FINER_BASE,
-    HALO,
     MIN_SIZE,
     R_MAX,
-    SOFT_RADIUS,
+    VARIANTS,
     Contract,
 )
 from deeplens.runtimes.contract import Arrays, Runtime, Session
 from deeplens.runtimes.pyramid import doubled
 
-SOFT = SOFT_RADIUS["edge"] or 0.0
+SOFT = VARIANTS["edge"].soft_radius or 0.0
 
 
 def cross(values: np.ndarray, reach: int) -> np.ndarray:
@@ -40,7 +38,7 @@ def double(values: np.ndarray) -> np.ndarray:
 
 class FakeSession(Session):
     """Networks of a known halo that give the photo back where the signed depth is zero; the step gives its blurred
-    picture, bilinearly doubled, where the circle of confusion has `SOFT_RADIUS` pixels."""
+    picture, bilinearly doubled, where the circle of confusion has `Variant.soft_radius` pixels."""
 
     def __init__(self, runtime: "FakeRuntime", contract: Contract) -> None:
         self.runtime = runtime
@@ -99,7 +97,7 @@ class FakeRuntime(Runtime):
         dtype: type = np.float32,
         gain: float = 1.0,
     ) -> None:
-        self.reach = reach or {network: HALO["edge", network] for network in ("lens_blur", "upsample")}
+        self.reach = reach or dict(VARIANTS["edge"].halo)
         self.fixed_size = fixed_size
         self.dtype = dtype
         self.gain = gain
@@ -134,16 +132,20 @@ def depth_map(height: int = DEPTH_SIZE, width: int = DEPTH_SIZE) -> np.ndarray:
     return (0.8 * coarse + 0.2 * fine)[:, :, 0].astype(np.float32)
 
 
+def with_edge(**changed: Any) -> Any:
+    """The variant edge with other attributes of `model.contract.Variant`."""
+    return patch.dict(VARIANTS, edge=replace(VARIANTS["edge"], **changed))
+
+
 def from_the_base() -> Any:
     """The loop begins at the base, however little is blurred."""
-    return patch.dict(FINER_BASE, edge=False)
+    return with_edge(finer_base=False)
 
 
 @contextmanager
 def small_halos(lens_blur: int = 16, upsample: int = 8) -> Iterator[None]:
     """Halos for small tiles, and a loop that begins at the base."""
-    halos = {("edge", "lens_blur"): lens_blur, ("edge", "upsample"): upsample}
-    with patch.dict(HALO, halos), from_the_base():
+    with with_edge(halo={"lens_blur": lens_blur, "upsample": upsample}, finer_base=False):
         yield
 
 

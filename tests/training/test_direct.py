@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.flop_counter import FlopCounterMode
 
-from deeplens.console.errors import InputError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.evaluation.baselines import Blur
 from deeplens.evaluation.baselines.direct import direct_blur
 from deeplens.model.cost import cost
@@ -110,8 +110,8 @@ def test_wrong_weights_are_refused(tmp_path: Path) -> None:
         direct_blur(tmp_path)
     path = tmp_path / "direct_unet.safetensors"
     save_file({"x": torch.zeros(1)}, path)
-    with pytest.raises(InputError, match="does not hold the weights of this network"):
+    with pytest.raises(MismatchError, match="does not hold the weights of the U-Net of direct regression"):
         direct_blur(path)
     path.write_bytes(b"nothing")
-    with pytest.raises(InputError, match="does not hold the weights of this network"):
+    with pytest.raises(InputError, match="can't be read as safetensors"):
         direct_blur(path)

@@ -154,7 +154,7 @@ def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path: Path, breaks_at: int
     fit(task, out=tmp_path / "parts", machine=ALONE, resume=True)
     assert task.samples.asked == list(range(8, 24))
     assert_same_run(tmp_path / "whole", tmp_path / "parts")
-    assert not list((tmp_path / "parts").glob("*.tmp"))
+    assert not list((tmp_path / "parts").glob(".part-*"))
 
 
 def test_a_checkpoint_comes_when_it_is_due_and_not_before(tmp_path: Path) -> None:

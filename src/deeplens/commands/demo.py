@@ -3,17 +3,16 @@
 python -m deeplens.commands.demo PHOTO --focus X,Y … --f-number N … -o FOLDER
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from deeplens.console.errors import InputError
-from deeplens.console.guard import guarded
 from deeplens.console.options import Threads
 from deeplens.console.parsing import parse_point
 from deeplens.console.progress import Stopwatch, progress_bar
+from deeplens.console.script import run_script
 from deeplens.evaluation.contact_sheet import as_grey, marked, sheet
 from deeplens.runtimes import open_runtime
 from deeplens.runtimes.disparity import focal_disparity_at, write_disparity
@@ -81,6 +80,4 @@ def demo(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(demo)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(demo)

@@ -3,13 +3,14 @@
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from deeplens.commands.folder_jobs import Job
 from deeplens.console.errors import InputError
 from deeplens.model.contract import NETWORKS
+from deeplens.model.shipped import Weights
 from deeplens.runtimes.options import DepthModelChoice
 from deeplens.runtimes.photo import Photo
 
@@ -27,7 +28,7 @@ class Look:
     variant: str
     precision: str
     artifacts: Path | None
-    weights: Path | Literal["shipped", "initial"]
+    weights: Weights
     tile: int | None
     threads: int | None
     depth_model: DepthModelChoice | None = None

@@ -58,7 +58,7 @@ def golden(
     if check is None:
         made = release.make(
             out,
-            variants=variant or VARIANTS,
+            variants=variant or tuple(VARIANTS),
             weights=weights_from(weights),
             report=lambda line: typer.echo(line, err=json is not None),
         )
