@@ -147,6 +147,18 @@ def read(path: Path) -> Golden:
         raise InputError(f"{path} does not describe golden vectors ({error!r}): {REBUILD}") from error
 
 
+def variant_of(path: Path) -> str:
+    """The variant whose vectors a JSON file describes.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["variant"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise InputError(f"{path} does not describe golden vectors ({error!r}): {REBUILD}") from error
+
+
 def array_sha256(array: np.ndarray) -> str:
     """Of the values as little-endian float32 in C order."""
     return hashlib.sha256(np.ascontiguousarray(array, "<f4").tobytes()).hexdigest()

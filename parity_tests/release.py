@@ -6,7 +6,7 @@ own rounding.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -111,17 +111,31 @@ def _made(folder: Path, variant: str, network: str, weights: "Weights") -> Path:
 
 
 def check(
-    folder: Path, candidate: Candidate, *, artifacts: Path | None, weights: "Weights" = "shipped"
+    folder: Path,
+    candidate: Candidate,
+    *,
+    variants: Collection[str] | None = None,
+    artifacts: Path | None,
+    weights: "Weights" = "shipped",
 ) -> list[Checked]:
     """Run a runtime on each of the vectors in a folder.
+
+    Args:
+        variants: those whose vectors are checked; None: all that are in the folder.
 
     Raises:
         MissingError: there are none.
         InputError, MismatchError: from `export.golden.read`.
     """
     paths = sorted(folder.glob("*.json"))
+    if variants is not None:
+        paths = [path for path in paths if golden.variant_of(path) in variants]
     if not paths:
-        raise MissingError(f"there are no golden vectors in {folder}: make them with `deeplens golden --out {folder}`")
+        asked = "".join(f"--variant {each} " for each in variants or ())
+        kind = f" of {' and '.join(variants)}" if variants else ""
+        raise MissingError(
+            f"there are no golden vectors{kind} in {folder}: make them with `deeplens golden {asked}--out {folder}`"
+        )
     with progress_bar(f"Checking {candidate.label}") as progress:
         return [_checked(path, candidate, artifacts, weights) for path in progress.each(paths, lambda path: path.stem)]
 
