@@ -23,11 +23,12 @@ from deeplens.console.report import console_for, table, write_json
 from deeplens.console.script import run_script
 from deeplens.export import coreml_report
 from deeplens.export import golden as golden_vectors
+from deeplens.export.chosen import chosen_networks, chosen_variants
 from deeplens.export.coreml_check import compare
 from deeplens.export.coreml_package import IMAGES, PRECISIONS, SHAPES, TARGETS, Recipe, save
 from deeplens.export.onnx_graph import FIXED_SHAPES, check_choice, checked_shape
 from deeplens.export.placement import UNITS
-from deeplens.export.precision_plan import Plan, planned_variants, plans_for
+from deeplens.export.precision_plan import Plan, plans_for
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
@@ -217,28 +218,19 @@ def export_all(jobs: Sequence[Job], *, out: Path, report: Callable[[str], None])
 
 
 def _import_libraries() -> None:
-    """All that an export needs; MissingError names the extra."""
-    import_coremltools()
+    """All that an export needs; MissingError names the extra. PyTorch first: coremltools looks for it."""
     try:
         import sklearn
         import torch
     except ImportError as error:
         raise MissingError(f"Core ML export needs another library ({error}): {pip_install('coreml')}") from error
     del sklearn, torch
-
-
-def _default_weights(variant: str, network: str) -> "Weights":
-    """Shipped weights, or initial ones where none are shipped."""
-    try:
-        weights_file(variant, network)
-    except MissingError:
-        return "initial"
-    return "shipped"
+    import_coremltools()
 
 
 def command(
     variant: Annotated[
-        list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: both)")
+        list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: edge)")
     ] = None,
     network: Annotated[
         list[str] | None, typer.Option(help="Network: depth, lens_blur, upsample; may be repeated.")
@@ -247,9 +239,8 @@ def command(
         Path, typer.Option(help="Output folder of the artefacts and their manifest.")
     ] = manifest.DEFAULT_FOLDER,
     weights: Annotated[
-        str | None,
-        typer.Option(help="Weights: shipped, initial (untrained), a safetensors file or a folder. (default: shipped)"),
-    ] = None,
+        str, typer.Option(help="Weights: shipped, initial (untrained), a safetensors file or a folder.")
+    ] = "shipped",
     precision: Annotated[
         list[str] | None, typer.Option(help=f"Precision: {', '.join(PRECISIONS)}; may be repeated. (default: fp16)")
     ] = None,
@@ -285,6 +276,8 @@ def command(
     """Export the networks to Core ML; print size and operations of each package."""
 
     for kind, given, known in (
+        ("variant", variant, VARIANTS),
+        ("network", network, NETWORKS),
         ("shapes", shapes, SHAPES),
         ("target", target, TARGETS),
         ("precision", precision, PRECISIONS),
@@ -293,15 +286,14 @@ def command(
             check_choice(kind, each, known)
     check_choice("compute units", compute_units, tuple(UNITS))
     width, height = parse_size(photo)
-    by_default = variant is None and weights is None
     planned = "mixed" if "mixed" in (precision or ()) else ""
-    variants = variant or planned_variants(planned, plan)
+    variants = chosen_variants(variant, planned, plan)
     plans = plans_for(variants, planned, plan)
+    source = weights_from(weights)
+    chosen = chosen_networks(variants, network, source, report=lambda line: typer.echo(line, err=True))
     jobs: list[Job] = []
-    for each in variants:
-        check_choice("variant", each, VARIANTS)
-        for name in network or NETWORKS:
-            check_choice("network", name, NETWORKS)
+    for each, networks in chosen.items():
+        for name in networks:
             asked = recipes(
                 name,
                 shapes=shapes or SHAPES,
@@ -313,13 +305,7 @@ def command(
                 compute_units=UNITS[compute_units],
                 plan=plans.get(each),
             )
-            source = _default_weights(each, name) if by_default else weights_from(weights or "shipped")
             jobs += [Job(each, name, source, recipe) for recipe in asked]
-    for each, name in dict.fromkeys(
-        (job.variant, job.network) for job in jobs if by_default and job.weights == "initial"
-    ):
-        note = f"note: no trained weights are shipped for {each} {name}: its packages hold initial ones"
-        typer.echo(note, err=True)
     console = console_for(json)
     entries = export_all(jobs, out=out, report=lambda line: typer.echo(line, err=json is not None))
     with progress_bar("Counting operations") as progress:

@@ -6,7 +6,7 @@ import numpy as np
 
 from deeplens.console.errors import MismatchError
 from deeplens.export.coreml_package import IMAGES, Recipe
-from deeplens.export.golden import GATES, Golden, agreement
+from deeplens.export.golden import Golden, agreement
 from deeplens.model.contract import Contract
 
 TOLERANCE = 1e-5
@@ -17,7 +17,7 @@ def compare(package: Path, contract: Contract, recipe: Recipe, golden: Golden) -
     """Run the first function of a package on the golden inputs: in float32, or with FP16 values and float32 sums.
 
     An FP32 package must be within `TOLERANCE`, which catches a wrong graph or weight; an FP16 one must reach its gate
-    in `GATES`; of compressed weights the loss is told.
+    in the golden vectors; of compressed weights the loss is told.
 
     Returns:
         the agreement with PyTorch's float32 output, in dB (`golden.agreement`).
@@ -42,9 +42,9 @@ def compare(package: Path, contract: Contract, recipe: Recipe, golden: Golden) -
             raise MismatchError(
                 f"{contract.network}: package and PyTorch differ by {share:.2g} of the spread (at most {TOLERANCE:g})"
             )
-    elif decibels < GATES.get(recipe.precision, -np.inf):
+    elif decibels < golden.least.get(recipe.precision, -np.inf):
         raise MismatchError(
-            f"{contract.network}: package and PyTorch agree to only {decibels:.1f} dB (at least "
-            f"{GATES[recipe.precision]:g} needed): use --precision fp32"
+            f"{contract.network}: package and PyTorch agree to only {decibels:.2f} dB (at least "
+            f"{golden.least[recipe.precision]:.2f} needed): use --precision fp32"
         )
     return decibels

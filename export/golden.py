@@ -7,6 +7,7 @@ reads into an array at once. Inputs are not stored, so that a release's vectors 
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.files import file_sha256, replacing
 from deeplens.console.package import VERSION
 from deeplens.export.golden_inputs import GENERATOR, SEED, golden_inputs
+from deeplens.export.own_rounding import FLOORS, in_fp16, least_agreement
 from deeplens.model.contract import CONTRACTS, Contract
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ FORMAT = 1
 REBUILD = "export the package again, or run `deeplens golden`"
 """What helps."""
 
-GATES = {"fp32": 70.0, "fp16": 50.0}
+GATES = {"fp32": 70.0, "fp16": FLOORS["fp16"]}
 """Precision → smallest agreement with PyTorch in dB that Apple asks of a port (`agreement`). Compressed weights have
 none: their loss is reported."""
 
@@ -41,6 +43,7 @@ class Golden:
 
     Attributes:
         tolerance: precision → largest |difference| from the outputs; empty where none was measured.
+        least: way of rounding ("fp32", "fp16", "fp16 sums") → smallest agreement with the outputs, in dB.
     """
 
     inputs: dict[str, np.ndarray]
@@ -50,6 +53,7 @@ class Golden:
     variant: str
     size: tuple[int, int]
     tolerance: dict[str, float]
+    least: dict[str, float]
 
 
 def write(
@@ -78,6 +82,11 @@ def write(
     with torch.inference_mode():
         results = module(*(torch.from_numpy(array) for array in inputs.values()))
     outputs = {contract.outputs[0].name: results.numpy()}
+    try:
+        own = agreement(in_fp16(module, inputs), results.numpy())
+    except MismatchError:  # PyTorch itself overflows in FP16
+        own = math.inf
+    least = {name: round(limit, 2) for name, limit in least_agreement(own).items()}
 
     folder.mkdir(parents=True, exist_ok=True)
     stem = f"{variant}_{contract.network}_{size[0]}x{size[1]}"
@@ -103,7 +112,7 @@ def write(
         "inputs": [described(name, array, **made) for name, array in inputs.items()],
         "outputs": items,
         "largest_difference": dict(tolerance),
-        "smallest_agreement_db": GATES,
+        "smallest_agreement_db": {"fp32": GATES["fp32"], **least},
     }
     path = folder / f"{stem}.json"
     with replacing(path) as file:
@@ -126,12 +135,27 @@ def read(path: Path) -> Golden:
         height, width = text["size"]
         inputs = _inputs(path, text["network"], (height, width), text["inputs"])
         outputs = {item["name"]: _array(path.parent, item) for item in text["outputs"]}
-        limits = {str(name): float(limit) for name, limit in text["largest_difference"].items()}
+        limits, least = (
+            {str(name): float(limit) for name, limit in text[key].items()}
+            for key in ("largest_difference", "smallest_agreement_db")
+        )
         where = (str(text["weights_sha256"]), str(text["network"]), str(text["variant"]), (height, width))
-        return Golden(inputs, outputs, *where, limits)
+        return Golden(inputs, outputs, *where, limits, least)
     except FileNotFoundError as error:
         raise MissingError(f"golden vectors are missing ({error.filename}): {REBUILD}") from error
     except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"{path} does not describe golden vectors ({error!r}): {REBUILD}") from error
+
+
+def variant_of(path: Path) -> str:
+    """The variant whose vectors a JSON file describes.
+
+    Raises:
+        InputError: it is no such file.
+    """
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["variant"])
+    except (ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} does not describe golden vectors ({error!r}): {REBUILD}") from error
 
 

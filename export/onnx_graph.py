@@ -23,6 +23,7 @@ from deeplens.console.package import pip_install
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
+from deeplens.export.chosen import chosen_networks, chosen_variants
 from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
 from deeplens.export.onnx_rewrite import rewrite
 from deeplens.export.precision_plan import plans_for
@@ -286,16 +287,25 @@ def command(
     of it.
     """
     check_choice("precision", precision, PRECISIONS)
-    variants = variant or ["edge"]
+    for kind, names, choices in (("variant", variant, VARIANTS), ("network", network, NETWORKS)):
+        for name in names or ():
+            check_choice(kind, name, choices)
+    variants = chosen_variants(variant, precision, plan)
     plans = plans_for(variants, precision, plan)
-    entries = export_all(
-        variants=variants,
-        networks=network or NETWORKS,
-        out=out,
-        weights=weights_from(weights),
-        shapes=[parse_size(each)[::-1] for each in size] if size else FIXED_SHAPES,
-        report=typer.echo,
-    )
+    trained = weights_from(weights)
+    chosen = chosen_networks(variants, network, trained, report=lambda line: typer.echo(line, err=True))
+    entries = [
+        entry
+        for each, networks in chosen.items()
+        for entry in export_all(
+            variants=[each],
+            networks=networks,
+            out=out,
+            weights=trained,
+            shapes=[parse_size(one)[::-1] for one in size] if size else FIXED_SHAPES,
+            report=typer.echo,
+        )
+    ]
     if precision == "fp32":
         return
     from deeplens.export import fp16, planned

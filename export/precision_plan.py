@@ -13,7 +13,6 @@ from typing import Any
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.files import replacing
-from deeplens.model.contract import VARIANTS
 
 FORMAT = 1
 
@@ -180,15 +179,6 @@ def for_variant(variant: str, path: Path | None = None) -> Plan:
     if plan.variant != variant:
         raise MismatchError(f"{path} is a plan for {plan.variant}, not for {variant}")
     return plan
-
-
-def planned_variants(precision: str, path: Path | None) -> tuple[str, ...]:
-    """The variants that artefacts of `precision` can be made of: all, or those that the plan or a shipped one is of."""
-    if precision not in PLANNED:
-        return tuple(VARIANTS)
-    if path is not None:
-        return (read(path).variant,)
-    return tuple(each for each in VARIANTS if (FOLDER / f"{each}.json").is_file())
 
 
 def plans_for(variants: Sequence[str], precision: str, path: Path | None) -> dict[str, Plan]:

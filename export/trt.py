@@ -3,7 +3,7 @@
     python export/trt.py [--target T] [--precision P] [--photo WxH] [--dry-run] …
 
 does the same as `deeplens export trt`. Without a GPU it builds ahead of time, with TensorRT for RTX, for the compute
-capabilities that are asked for; with arguments left out for all three networks of both variants.
+capabilities that are asked for; with arguments left out for all three networks of `edge`.
 """
 
 import shlex
@@ -21,16 +21,17 @@ from deeplens.console.errors import MismatchError, MissingError
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
+from deeplens.export.chosen import chosen_networks, chosen_variants
 from deeplens.export.onnx_graph import check_choice, checked_shape
-from deeplens.export.precision_plan import Plan, planned_variants, plans_for
+from deeplens.export.precision_plan import Plan, plans_for
 from deeplens.export.trt_build import Options, TimingCache, build
-from deeplens.export.trt_graph import chosen_weights, graph
+from deeplens.export.trt_graph import graph
 from deeplens.export.trt_plan import TARGETS, Job, jobs
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.cuda import JETSON_RELEASE, Cuda
 from deeplens.runtimes.engine_key import EngineKey, Machine, to_more
-from deeplens.runtimes.options import PlanFile
+from deeplens.runtimes.options import PlanFile, weights_from
 from deeplens.runtimes.publish import publish
 from deeplens.runtimes.trt_api import TensorRt
 
@@ -175,7 +176,7 @@ def export_all(
     where: Place,
     *,
     out: Path,
-    weights: "Callable[[str, str], Weights]",
+    weights: "Weights",
     command: str,
     timing_cache: Path | None = None,
     fp16_io: bool = False,
@@ -186,7 +187,7 @@ def export_all(
     """Build all engines of a plan; the first that fails stops it.
 
     Args:
-        weights: variant, network → as in `model.build.load`.
+        weights: as in `model.build.load`.
         plans: variant → what int8 and mixed follow.
         report: gets a line for each engine.
     """
@@ -197,7 +198,7 @@ def export_all(
             pair = (job.variant, job.network)
             if pair not in sources:
                 sources[pair] = graph(
-                    *pair, job.precision, out=out, weights=weights(*pair), fp16_io=fp16_io, plan=plans.get(job.variant)
+                    *pair, job.precision, out=out, weights=weights, fp16_io=fp16_io, plan=plans.get(job.variant)
                 )
             entry, new = export(
                 job, where, sources[pair], out=out, command=command, timing_cache=timing_cache, rebuild=rebuild
@@ -211,7 +212,7 @@ def export_all(
 def command(
     context: typer.Context,
     variant: Annotated[
-        list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: both)")
+        list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: edge)")
     ] = None,
     network: Annotated[
         list[str] | None, typer.Option(help="Network: depth, lens_blur, upsample; may be repeated.")
@@ -258,8 +259,8 @@ def command(
     ] = None,
     fp16_io: Annotated[bool, typer.Option("--fp16-io", help="Use FP16 for inputs and outputs too.")] = False,
     weights: Annotated[
-        str | None, typer.Option(help="Weights: shipped, initial (untrained), a file or a folder.")
-    ] = None,
+        str, typer.Option(help="Weights: shipped, initial (untrained), a file or a folder.")
+    ] = "shipped",
     out: Annotated[
         Path, typer.Option(help="Output folder of the artefacts and their manifest.")
     ] = manifest.DEFAULT_FOLDER,
@@ -271,7 +272,9 @@ def command(
         for name in names or ():
             check_choice(kind, name, choices)
     chosen = target or default_target()
-    variants = variant or planned_variants(precision, plan)
+    variants = chosen_variants(variant, precision, plan)
+    given = weights_from(weights)
+    exported = chosen_networks(variants, network, given, report=lambda line: typer.echo(line, err=True))
     planned = jobs(
         variants=variants,
         networks=network or NETWORKS,
@@ -287,6 +290,7 @@ def command(
         refit=refit,
         dla_core=dla_core,
     )
+    planned = [job for job in planned if job.network in exported[job.variant]]
     line = _again(context, chosen)
     plans = plans_for(variants, precision, plan)
     if dry_run:
@@ -305,7 +309,7 @@ def command(
             planned,
             where,
             out=out,
-            weights=chosen_weights(weights, all_variants=variant is None, report=typer.echo),
+            weights=given,
             command=line,
             timing_cache=timing_cache,
             fp16_io=fp16_io,

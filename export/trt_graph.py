@@ -1,12 +1,11 @@
 """What a TensorRT engine is built from: the ONNX graph in the precision that is asked for, made where it is missing."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplens.console.errors import MismatchError, MissingError
 from deeplens.model.contract import CONTRACTS
-from deeplens.model.shipped import Weights, weights_file, weights_from
+from deeplens.model.shipped import Weights
 from deeplens.runtimes import manifest
 
 if TYPE_CHECKING:
@@ -71,23 +70,3 @@ def fp32(
     except (MissingError, MismatchError):
         pass  # none, or of another state of the project: made anew
     return module, onnx_graph.export_module(module, variant=variant, network=network, out=out)
-
-
-def chosen_weights(
-    text: str | None, *, all_variants: bool, report: Callable[[str], None]
-) -> "Callable[[str, str], Weights]":
-    """What `--weights` means: untrained only where asked, or where all variants are built and none are shipped."""
-
-    def choose(variant: str, network: str) -> "Weights":
-        if text is not None:
-            return weights_from(text)
-        if not all_variants:
-            return "shipped"
-        try:
-            weights_file(variant, network)
-        except MissingError:
-            report(f"note: there are no trained weights of {variant} {network}, so its engines get untrained ones")
-            return "initial"
-        return "shipped"
-
-    return choose

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeplens.model.contract import Contract
+from deeplens.model.half import round_weights
 from deeplens.parity_tests.captured import captured
 from deeplens.parity_tests.cases import Size
-from deeplens.parity_tests.half import round_weights
 from deeplens.runtimes.contract import Arrays
 
 if TYPE_CHECKING:

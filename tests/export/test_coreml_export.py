@@ -283,7 +283,9 @@ def test_any_language_can_read_the_golden_vectors(exported: Exported) -> None:
     path = exported.folder / exported.entries[HALF].more["golden"]
     text = json.loads(path.read_text())
     assert (text["network"], text["variant"], text["size"]) == ("upsample", "edge", [32, 32])
-    assert text["smallest_agreement_db"] == {"fp32": 70.0, "fp16": 50.0}
+    least = text["smallest_agreement_db"]
+    assert least.keys() == {"fp32", "fp16", "fp16 sums"}
+    assert (least["fp32"], least["fp16"] >= 50, 40 <= least["fp16 sums"] <= least["fp16"]) == (70.0, True, True)
     values = {}
     for item, numbers in zip(text["inputs"], step_inputs(text["inputs"][0]["seed"], *text["size"]), strict=True):
         data = struct.pack(f"<{len(numbers)}f", *numbers)

@@ -9,6 +9,7 @@ import typer
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.options import JsonTarget
 from deeplens.console.report import console_for, table, write_json
+from deeplens.export.chosen import VARIANT
 from deeplens.model.contract import VARIANTS
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS, candidates
 from deeplens.runtimes.options import Artifacts, Weights, weights_from
@@ -27,7 +28,8 @@ def golden(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="VARIANT", help="Variant of the networks: edge or paper; may be repeated. [default: both]"
+            metavar="VARIANT",
+            help="Variant of the networks: edge or paper; may be repeated. [default: edge; --check: all in DIR]",
         ),
     ] = None,
     runtime: Annotated[
@@ -58,7 +60,7 @@ def golden(
     if check is None:
         made = release.make(
             out,
-            variants=variant or tuple(VARIANTS),
+            variants=variant or [VARIANT],
             weights=weights_from(weights),
             report=lambda line: typer.echo(line, err=json is not None),
         )
@@ -69,7 +71,9 @@ def golden(
     found = [
         each
         for candidate in candidates(runtime or COMPARED, precision)
-        for each in release.check(check, candidate, artifacts=artifacts, weights=weights_from(weights))
+        for each in release.check(
+            check, candidate, variants=variant, artifacts=artifacts, weights=weights_from(weights)
+        )
     ]
     console_for(json).print(table(f"Golden vectors of {check}", release.COLUMNS, [each.row() for each in found]))
     failed = [each for each in found if each.status == "failed"]
