@@ -8,6 +8,7 @@ does the same as `deeplens export coreml`. Runs on any machine with the `coreml`
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -218,13 +219,12 @@ def export_all(jobs: Sequence[Job], *, out: Path, report: Callable[[str], None])
 
 
 def _import_libraries() -> None:
-    """All that an export needs; MissingError names the extra. PyTorch first: coremltools looks for it."""
+    """All that an export needs; MissingError names the extra. PyTorch first: the others look for it."""
     try:
-        import sklearn
-        import torch
+        for library in ("torch", "sklearn"):
+            import_module(library)
     except ImportError as error:
         raise MissingError(f"Core ML export needs another library ({error}): {pip_install('coreml')}") from error
-    del sklearn, torch
     import_coremltools()
 
 

@@ -34,7 +34,7 @@ def test_the_plan_of_a_target() -> None:
     ("change", "message"),
     [
         ({"target": "tpu"}, "unknown target 'tpu': choose desktop, jetson-orin, jetson-thor, rtx"),
-        ({"precision": "fp8"}, "unknown precision 'fp8': choose fp16, fp32, int8"),
+        ({"precision": "fp8"}, "unknown precision 'fp8': choose fp16, fp32, int8, mixed"),
         ({"target": "desktop", "compute_capabilities": ["8.9"]}, "--compute-capability works with --target rtx only"),
         ({"dla_core": 0}, "--dla-core works with --target jetson-orin only"),
         ({"target": "jetson-orin", "dla_core": 0, "precision": "fp32"}, "the accelerator has no FP32"),
