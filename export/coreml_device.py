@@ -115,37 +115,62 @@ def selected(
     return entries
 
 
-async def check(
-    folder: Path, entry: manifest.Entry, *, units: str, device: "Device | None", seconds: float, runs: int
-) -> Result:
+@dataclass(frozen=True)
+class Place:
+    """Where Core ML runs: this Mac, or a device that is connected to it.
+
+    Attributes:
+        name: for reports.
+        device: a prepared device; None: this Mac.
+    """
+
+    name: str
+    device: "Device | None" = None
+
+    @property
+    def takes_images(self) -> bool:
+        """Whether packages with image inputs can be run: coremltools sends arrays only to a device."""
+        return self.device is None
+
+    def model(self, package: Path, *, function: str | None, units: str) -> "MLModelAsyncWrapper":
+        """coremltools' wrapper of a package, not loaded yet.
+
+        Args:
+            function: of a package with several; None: its only one.
+            units: one of `export.placement.UNITS`.
+        """
+        ct = import_coremltools()
+        from coremltools.models.ml_program.experimental.async_wrapper import MLModelAsyncWrapper
+
+        return MLModelAsyncWrapper.from_spec_or_path(
+            spec_or_path=str(package),
+            weights_dir=str(package / "Data" / "com.apple.CoreML" / "weights"),
+            compute_units=ct.ComputeUnit[UNITS[units]],
+            function_name=function,
+            device=self.device,
+        )
+
+
+async def check(folder: Path, entry: manifest.Entry, *, units: str, place: Place, seconds: float, runs: int) -> Result:
     """Run one package: its golden vectors, its compute plan, its latency.
 
     Args:
         folder: of the artefacts.
         units: one of `export.placement.UNITS`.
-        device: a prepared device; None: this Mac.
+        place: where it runs.
         seconds, runs: predictions are timed for at least so long and so often.
 
     Raises:
         MissingError, MismatchError: the package or its vectors are not there, or not what they should be; Core ML
             refuses the package, or its output is of another shape or not finite.
     """
-    ct = import_coremltools()
-    from coremltools.models.ml_program.experimental.async_wrapper import MLModelAsyncWrapper
-
     path = manifest.verify(folder, entry)
     golden = golden_vectors.read(folder / entry.more["golden"])
     if golden.weights_sha256 != entry.weights_sha256:
         raise MismatchError(f"the golden vectors beside {path} belong to other weights: export the package again")
     recipe = recipe_of(entry)
     function = next(iter(recipe.functions))
-    model = MLModelAsyncWrapper.from_spec_or_path(
-        spec_or_path=str(path),
-        weights_dir=str(path / "Data" / "com.apple.CoreML" / "weights"),
-        compute_units=ct.ComputeUnit[UNITS[units]],
-        function_name=function if recipe.shapes == "multifunction" else None,
-        device=device,
-    )
+    model = place.model(path, function=function if recipe.shapes == "multifunction" else None, units=units)
     try:
         await model.load()
         name, expected = next(iter(golden.outputs.items()))
@@ -223,25 +248,32 @@ async def prepared(place: str, *, team: str) -> "Device":
 
 
 async def check_all(
-    folder: Path, entries: Sequence[manifest.Entry], *, place: str, team: str, units: str, seconds: float, runs: int
-) -> tuple[str, list[Result]]:
-    """Run every package in turn; see `check`.
+    folder: Path, entries: Sequence[manifest.Entry], *, place: Place, units: str, seconds: float, runs: int
+) -> list[Result]:
+    """Run every package that `place` takes in turn; see `check`."""
+    return [
+        await check(folder, entry, units=units, place=place, seconds=seconds, runs=runs)
+        for entry in entries
+        if place.takes_images or not entry.more["images"]
+    ]
 
-    Returns:
-        what they ran on, and what they did.
+
+async def opened(on: str, *, team: str, folder: Path) -> Place:
+    """The place that `--on` names, one of `PLACES`, ready to run packages.
+
+    Args:
+        team: as in `prepared`.
+        folder: of the artefacts, for the message.
+
+    Raises:
+        MissingError: this is no Mac; else as `prepared`.
     """
-    device = None if place == "mac" else await prepared(place, team=team)
-    name = platform.platform() if device is None else f"{device.name}, {device.os_version} ({device.os_build_number})"
-    results = []
-    for entry in entries:
-        if device is not None and entry.more["images"]:
-            continue  # coremltools sends arrays only
-        results.append(await check(folder, entry, units=units, device=device, seconds=seconds, runs=runs))
-    return name, results
-
-
-def _on_macos() -> bool:
-    return sys.platform == "darwin"
+    if sys.platform != "darwin":
+        raise MissingError(f"Core ML runs on macOS only: copy {folder} to a Mac and run `deeplens device` there")
+    if on == "mac":
+        return Place(platform.platform())
+    device = await prepared(on, team=team)
+    return Place(f"{device.name}, {device.os_version} ({device.os_build_number})", device)
 
 
 def command(
@@ -279,11 +311,14 @@ def command(
         raise InputError(f"unknown compute units '{compute_units}': choose {', '.join(UNITS)}")
     folder = artifacts or manifest.DEFAULT_FOLDER
     entries = selected(folder, variants=variant or (), networks=network or (), precisions=precision or ())
-    if not _on_macos():
-        raise MissingError(f"Core ML runs on macOS only: copy {folder} to a Mac and run `deeplens device` there")
-    name, results = asyncio.run(
-        check_all(folder, entries, place=on, team=team, units=compute_units, seconds=seconds, runs=runs)
-    )
+
+    async def checked() -> tuple[str, list[Result]]:
+        place = await opened(on, team=team, folder=folder)
+        return place.name, await check_all(
+            folder, entries, place=place, units=compute_units, seconds=seconds, runs=runs
+        )
+
+    name, results = asyncio.run(checked())
     title = f"Core ML on {name}, compute units: {compute_units}"
     console_for(json).print(table(title, COLUMNS, [result.row() for result in results]))
     failed = [result.package for result in results if not result.passed]

@@ -17,7 +17,7 @@ from deeplens.runtimes.photo import write_photo
 from deeplens.scenes.renderer import Array, Plane, linear_to_srgb, render_exact, render_layered, srgb_to_linear
 from deeplens.scenes.sources import load_background
 
-SAMPLES = Path(__file__).parents[1] / "samples"
+SAMPLES = Path(__file__).resolve().parents[1] / "samples"
 SIZE, MARGIN, RADIUS, FOCAL = 320, 26, 24.0, 0.05
 GAIN = 8
 """How much the differences are stretched."""

@@ -35,7 +35,9 @@ def test_agrees_with_scipys_spline(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "curve", [lambda x: x, lambda x: 1 - x, lambda x: 3 * x + 7, lambda x: np.abs(x - 0.5)], ids=str
+    "curve",
+    [lambda x: x, lambda x: 1 - x, lambda x: 3 * x + 7, lambda x: np.abs(x - 0.5)],
+    ids=["same", "reversed", "stretched", "bent"],
 )
 def test_scale_offset_and_bends_at_the_knots_do_not_count(curve: object) -> None:
     prediction = normalised(smooth_map(0))

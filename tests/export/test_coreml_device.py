@@ -1,13 +1,13 @@
 """`deeplens device`, as far as it goes without Core ML: coremltools' own classes, a stand-in where Core ML would be.
 
-The stand-in runs packages by the executor. What is real: the manifest, the golden vectors, coremltools' wrappers of
-local and remote models, its search for devices (on a stand-in of Xcode's `devicectl`).
+The stand-in runs packages by the executor. What is real: the manifest, the golden vectors, the making of coremltools'
+wrappers of local and remote models, its search for devices (on a stand-in of Xcode's `devicectl`).
 """
 
 import asyncio
 import json
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +24,7 @@ from coremltools.models.ml_program.experimental.remote_device import (
 
 from deeplens.console.errors import MismatchError, MissingError
 from deeplens.export import coreml, coreml_device
-from deeplens.export.coreml_device import Latency, check_all, prepared, selected
+from deeplens.export.coreml_device import Latency, Place, check_all, prepared, selected
 from deeplens.export.coreml_package import Recipe
 from deeplens.runtimes import manifest
 from deeplens.runtimes.coreml.executor import Executor
@@ -46,20 +46,24 @@ class MLCPUComputeDevice:
 
 @dataclass
 class StandIn:
-    """Core ML as coremltools' wrappers see it.
+    """A package on Core ML, as coremltools' wrappers show it: the executor runs it.
 
     Attributes:
         shift: added to every output; None: Core ML refuses the package.
+        has_plan: whether this system makes compute plans.
     """
 
-    path: str = ""
+    path: Path = Path()
     shift: float | None = 0.0
+    has_plan: bool = True
     load_duration_in_nano_seconds: int = 5_000_000
     last_predict_duration_in_nano_seconds: int = 0
     runs: int = 0
 
-    def predict(self, inputs: dict[str, Any], state: object = None) -> dict[str, np.ndarray]:
-        assert state is None
+    async def load(self) -> None:
+        assert self.path.is_dir()
+
+    async def predict(self, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
         if self.shift is None:
             raise RuntimeError("Error compiling\nmodel")
         self.runs += 1
@@ -68,8 +72,13 @@ class StandIn:
         for name, value in inputs.items():
             array = np.asarray(value)
             arrays[name] = array.transpose(2, 0, 1)[None] if array.ndim == 3 else array
-        outputs = Executor(load(Path(self.path)), mode="fp16").run(arrays)
+        outputs = Executor(load(self.path), mode="fp16").run(arrays)
         return {name: value + self.shift for name, value in outputs.items()}
+
+    async def retrieve_compute_plan(self) -> SimpleNamespace:
+        if not self.has_plan:
+            raise ValueError("unavailable")
+        return self.plan()
 
     def plan(self) -> SimpleNamespace:
         devices = [MLNeuralEngineComputeDevice(), MLNeuralEngineComputeDevice(), MLCPUComputeDevice(), None]
@@ -95,32 +104,40 @@ def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@dataclass(frozen=True)
+class StandInPlace(Place):
+    """A place whose Core ML is a stand-in."""
+
+    core_ml: StandIn = field(default_factory=StandIn)
+
+    def model(self, package: Path, *, function: str | None, units: str) -> Any:
+        assert (function, units) == (None, "all")
+        self.core_ml.path = package
+        return self.core_ml
+
+
 @pytest.fixture
 def core_ml(monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    """Put the stand-in where coremltools would call Core ML on this machine."""
+    """What `deeplens device` finds on "this Mac"."""
     model = StandIn()
 
-    async def loaded(self: async_wrapper.LocalMLModelAsyncWrapper) -> None:
-        model.path = str(self.spec_or_path)
-        self._model = model
+    async def opened(on: str, **_: object) -> Place:
+        assert on == "mac"
+        return StandInPlace("a Mac", core_ml=model)
 
-    async def plan(_: async_wrapper.LocalMLModelAsyncWrapper) -> SimpleNamespace:
-        return model.plan()
-
-    monkeypatch.setattr(async_wrapper.LocalMLModelAsyncWrapper, "load", loaded)
-    monkeypatch.setattr(async_wrapper.LocalMLModelAsyncWrapper, "retrieve_compute_plan", plan)
-    monkeypatch.setattr(coreml_device, "_on_macos", lambda: True)
+    monkeypatch.setattr(coreml_device, "opened", opened)
     monkeypatch.setattr(coreml_device, "WARM_UP", 0.0)
     return model
 
 
-def run(folder: Path, *, place: str = "mac") -> tuple[str, list[coreml_device.Result]]:
+def run(folder: Path, core_ml: StandIn, device: Device | None = None) -> list[coreml_device.Result]:
     entries = selected(folder, variants=["edge"], networks=["lens_blur"], precisions=())
-    return asyncio.run(check_all(folder, entries, place=place, team="", units="all", seconds=0.0, runs=3))
+    place = StandInPlace("here", device, core_ml)
+    return asyncio.run(check_all(folder, entries, place=place, units="all", seconds=0.0, runs=3))
 
 
 def test_what_a_package_does_is_told(packages: Path, core_ml: StandIn) -> None:
-    _, (plain, image) = run(packages)
+    plain, image = run(packages, core_ml)
     assert (plain.gate, image.gate) == (50.0, 70.0)
     assert 50 < plain.agreement < 120
     assert image.agreement > 100
@@ -153,13 +170,14 @@ def test_the_command_tells_it_too(packages: Path, core_ml: StandIn, deeplens: Co
 def test_what_core_ml_refuses(packages: Path, core_ml: StandIn) -> None:
     core_ml.shift = None
     with pytest.raises(MismatchError, match=r"Core ML refuses .*Error compiling model"):
-        run(packages)
+        run(packages, core_ml)
 
 
 def test_vectors_of_other_weights_are_refused(packages: Path, core_ml: StandIn) -> None:
     entry = replace(manifest.read(packages)[0], weights_sha256="other")
+    place = StandInPlace("here", core_ml=core_ml)
     with pytest.raises(MismatchError, match="belong to other weights"):
-        asyncio.run(coreml_device.check(packages, entry, units="all", device=None, seconds=0.0, runs=1))
+        asyncio.run(coreml_device.check(packages, entry, units="all", place=place, seconds=0.0, runs=1))
     assert core_ml.runs == 0
 
 
@@ -169,42 +187,24 @@ PHONE = Device(
 )  # fmt: skip
 
 
-def test_a_phone_runs_what_takes_arrays(packages: Path, core_ml: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Through coremltools' wrapper of a remote model; the phone's side of it is the stand-in."""
-    compiled: list[str] = []
-
-    async def prepare(self: Device, **_: Any) -> Device:
-        return self
-
-    async def on_device(*, device: Device, **_: Any) -> Any:
-        assert device == PHONE
-        core_ml.path = compiled[-1]
-
-        async def predict(inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-            assert all(isinstance(array, np.ndarray) and array.dtype == np.float16 for array in inputs.values())
-            result = core_ml.predict(inputs)
-            service.last_predict_duration_in_nano_seconds = core_ml.last_predict_duration_in_nano_seconds
-            return result
-
-        service = SimpleNamespace(
-            predict=predict, load_duration_in_nano_seconds=7_000_000, last_predict_duration_in_nano_seconds=0
-        )
-        return service
-
-    async def no_plan(_: async_wrapper.RemoteMLModelAsyncWrapper) -> None:
-        raise ValueError("unavailable")
-
-    monkeypatch.setattr(Device, "get_devices", lambda: [PHONE])
-    monkeypatch.setattr(Device, "prepare_for_model_debugging", prepare)
-    monkeypatch.setattr(async_wrapper, "compile_model", lambda model, **_: compiled.append(model))
-    monkeypatch.setattr(async_wrapper._RemoteMLModelService, "load_on_device", on_device)
-    monkeypatch.setattr(async_wrapper.RemoteMLModelAsyncWrapper, "retrieve_compute_plan", no_plan)
-    name, results = run(packages, place="iphone")
-    assert name == "Phone, 18.1 (22B83)"
-    (plain,) = results  # the package with an image input stays at home
+def test_a_phone_runs_what_takes_arrays(packages: Path, core_ml: StandIn) -> None:
+    core_ml.has_plan = False
+    (plain,) = run(packages, core_ml, PHONE)  # the package with an image input stays at home
     assert plain.passed
-    assert (plain.load, dict(plain.preferred)) == (7.0, {})
+    assert (plain.load, dict(plain.preferred)) == (5.0, {})
     assert "–" in plain.row()
+
+
+@pytest.mark.parametrize("device", [None, PHONE], ids=["mac", "phone"])
+def test_coremltools_gets_the_package(packages: Path, device: Device | None) -> None:
+    """Its own wrappers, as far as they go before Core ML is asked."""
+    package = packages / manifest.read(packages)[0].path
+    model = Place("here", device).model(package, function=None, units="cpu-and-ne")
+    kind = async_wrapper.LocalMLModelAsyncWrapper if device is None else async_wrapper.RemoteMLModelAsyncWrapper
+    assert isinstance(model, kind)
+    assert (Path(model.spec_or_path), model.compute_units.name, model.function_name) == (package, "CPU_AND_NE", None)
+    assert Path(model.weights_dir).is_dir()
+    assert getattr(model, "device", None) == device
 
 
 @pytest.fixture(autouse=True)

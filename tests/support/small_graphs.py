@@ -17,18 +17,25 @@ if TYPE_CHECKING:
 
 
 def add_graphs(
-    folder: Path, *, networks: Sequence[str] = tuple(CONTRACTS), size: tuple[int, int] | None = None
+    folder: Path,
+    *,
+    networks: Sequence[str] = tuple(CONTRACTS),
+    size: tuple[int, int] | None = None,
+    precision: str = "fp32",
+    off: float = 0.0,
 ) -> None:
     """Write the graphs to `folder`/onnx and their entries to its manifest.
 
     Args:
         size: low-resolution (height, width) of the graphs; None: free sizes, or the network's only one.
+        precision: that the manifest names; the graphs are float32 all the same.
+        off: added to every value of 1 − |signed_depth|, as an error.
     """
     from onnx import TensorProto, helper
 
     node = helper.make_node
     twice = helper.make_tensor("twice", TensorProto.FLOAT, [4], [1.0, 1.0, 2.0, 2.0])
-    one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])
+    one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0 + off])
     channels = helper.make_tensor("channels", TensorProto.INT64, [1], [1])
     share = [node("Abs", ["signed_depth"], ["distance"]), node("Sub", ["one", "distance"], ["share"])]
     graphs = {
@@ -44,7 +51,7 @@ def add_graphs(
         ),
     }
     for network in networks:
-        _add(folder, network, *graphs[network], CONTRACTS[network].fixed_size or size)
+        _add(folder, network, *graphs[network], CONTRACTS[network].fixed_size or size, precision)
 
 
 def _add(
@@ -53,6 +60,7 @@ def _add(
     nodes: "Sequence[onnx.NodeProto]",
     constants: "Sequence[onnx.TensorProto]",
     size: tuple[int, int] | None,
+    precision: str,
 ) -> None:
     import onnx
     from onnx import TensorProto, helper
@@ -75,7 +83,8 @@ def _add(
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
     onnx.checker.check_model(model, full_check=True)
     name = f"edge_{network}" if size in (None, contract.fixed_size) else f"edge_{network}_{size[0]}x{size[1]}"
-    path = folder / "onnx" / f"{name}.onnx"
+    suffix = "" if precision == "fp32" else f"_{precision}"
+    path = folder / "onnx" / f"{name}{suffix}.onnx"
     path.parent.mkdir(exist_ok=True)
     onnx.save(model, path)
     manifest.add(
@@ -84,7 +93,7 @@ def _add(
             network=network,
             variant="edge",
             runtime="onnx",
-            precision="fp32",
+            precision=precision,
             path=path.relative_to(folder).as_posix(),
             sha256=file_sha256(path),
             weights_sha256="0" * 64,
