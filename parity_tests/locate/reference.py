@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeplens.model.contract import Contract
-from deeplens.model.half import round_weights
 from deeplens.parity_tests.captured import captured
 from deeplens.parity_tests.cases import Size
 from deeplens.runtimes.contract import Arrays
@@ -206,6 +205,8 @@ def _rounding(
     if precision == "fp32":
         interpret(graph.double(), inputs, contract, compare)
     else:
+        from deeplens.model.half import round_weights
+
         round_weights(graph)
         interpret(graph, inputs, contract, compare, half=True)
     return rounding
