@@ -102,8 +102,12 @@ def cut_shirt(
     if jacket and rng.random() < 0.7:
         gap = np.interp(z, [body.waist - below, body.waist, body.neck], rng.uniform(0.02, 0.10, 3) * k)
         field = np.where(~arms & (y < 0.0 * k) & (z < body.neck + 0.05 * k), np.minimum(field, np.abs(x) - gap), field)
-    hem = np.where(arms, np.clip(body.arm / max(end, 1e-3), 0, 1), np.clip((body.neck - z) / (body.neck - body.waist), 0, 1))
-    away, loose = (0.016, float(rng.uniform(0.006, 0.02))) if jacket else (0.006, float(rng.choice([0.002, 0.008, 0.018])))
+    hem = np.where(
+        arms, np.clip(body.arm / max(end, 1e-3), 0, 1), np.clip((body.neck - z) / (body.neck - body.waist), 0, 1)
+    )
+    away, loose = (
+        (0.016, float(rng.uniform(0.006, 0.02))) if jacket else (0.006, float(rng.choice([0.002, 0.008, 0.018])))
+    )
     return Cut("jacket" if jacket else "shirt", "helper-tights", field.astype(np.float32), away * k, loose * k, hem**2)
 
 
@@ -145,16 +149,22 @@ def sew(rig: Rig, shape: Shape, posed: Posed, cut: Cut, under: Array, rng: np.ra
     if cut.source == "helper-skirt":
         middle = posed.joints[rig.bone("root")]
         level = (points - middle) * (1, 1, 0)
-        swing = 1.0 + 2.2 * cut.loose * hem + 0.05 * hem * np.sin(rng.integers(6, 13) * np.arctan2(level[:, 1:2], level[:, :1]))
+        swing = (
+            1.0
+            + 2.2 * cut.loose * hem
+            + 0.05 * hem * np.sin(rng.integers(6, 13) * np.arctan2(level[:, 1:2], level[:, :1]))
+        )
         points = points + level * (swing - 1)
     for _ in range(2):
         points = pushed_out(points, under, by=0.8 * cut.away)
-        points = smoothed(points, faces, rounds=1, share=0.3)
+        points = smoothed(points, faces, rounds=2, share=0.4)
     points = pushed_out(points, under, by=0.6 * cut.away)
     return Part(cut.name, points.astype(np.float32), faces, _spread(rest))
 
 
-def shoes(rig: Rig, shape: Shape, body: Measures, turns: dict[str, Array], rng: np.random.Generator) -> tuple[Part, Array]:
+def shoes(
+    rig: Rig, shape: Shape, body: Measures, turns: dict[str, Array], rng: np.random.Generator
+) -> tuple[Part, Array]:
     """Both shoes, and the field of what they cover."""
     k = body.scale
     ankle = float(np.mean([shape.heads[rig.bone(f"foot.{side}")][2] for side in "LR"]))
@@ -223,7 +233,12 @@ def _finer(means: csr_array, faces: Faces) -> tuple[csr_array, Faces]:
     one, two, three = (place.reshape(3, -1) + means.shape[0]).astype(np.int64)
     a, b, c = faces.T
     more = (means[unique[:, 0]] + means[unique[:, 1]]) * 0.5
-    parts: Sequence[tuple[NDArray[np.int64], ...]] = ((a, one, three), (one, b, two), (three, two, c), (one, two, three))
+    parts: Sequence[tuple[NDArray[np.int64], ...]] = (
+        (a, one, three),
+        (one, b, two),
+        (three, two, c),
+        (one, two, three),
+    )
     return csr_array(vstack([means, more])), np.concatenate([np.stack(part, 1) for part in parts])
 
 

@@ -28,10 +28,27 @@ TRIES = 12
 """Poses that are tried before arms may reach into the body."""
 
 MEN = ("shaved", "buzz", "short", "short", "short", "back", "spiky", "fringe", "curly", "afro", "long", "wavy", "bun")
-WOMEN = ("short", "fringe", "bob", "bob", "long", "long", "long", "wavy", "wavy", "curly", "afro", "bun", "tail", "tail")
+WOMEN = (
+    "short",
+    "fringe",
+    "bob",
+    "bob",
+    "long",
+    "long",
+    "long",
+    "wavy",
+    "wavy",
+    "curly",
+    "afro",
+    "bun",
+    "tail",
+    "tail",
+)
 
 
-def dressed(rig: Rig, phenotype: dict[str, float], rng: np.random.Generator) -> tuple[list[Part | Locks], dict[str, Any]]:
+def dressed(
+    rig: Rig, phenotype: dict[str, float], rng: np.random.Generator
+) -> tuple[list[Part | Locks], dict[str, Any]]:
     """All parts of a person with these values of anny's, and what is told of it (`people.save_person`)."""
     female, age = phenotype["gender"] > 0.5, phenotype["age"]
     shape = rig.shape(phenotype, _expression(rng))
@@ -69,8 +86,19 @@ def dressed(rig: Rig, phenotype: dict[str, float], rng: np.random.Generator) -> 
         roots = np.where(local_up > 0.42, -0.01, scalp).astype(np.float32)
     else:
         roots = scalp
-    tint = skin_tint(rig, shape, head, scalp, rng, stubble=0.0 if female or age < 0.6 else float(rng.choice([0, 0.3, 0.6])))
-    parts.append(cut_part("skin", posed.vertices, _shown(skin_faces, covered, 0.02 * body.scale), np.ones(len(scalp)), shape.vertices, tint))
+    tint = skin_tint(
+        rig, shape, head, scalp, rng, stubble=0.0 if female or age < 0.6 else float(rng.choice([0, 0.3, 0.6]))
+    )
+    parts.append(
+        cut_part(
+            "skin",
+            posed.vertices,
+            _shown(skin_faces, covered, 0.02 * body.scale),
+            np.ones(len(scalp)),
+            shape.vertices,
+            tint,
+        )
+    )
     parts.append(eyes(rig, shape, head, rng))
     parts.append(brows(shape, rig, head, rng))
     if style is not None:
@@ -82,7 +110,9 @@ def dressed(rig: Rig, phenotype: dict[str, float], rng: np.random.Generator) -> 
         parts.append(beard(rig, shape, posed, head, under, rng))
     if rng.random() < (0.08 if age < CHILD else 0.22):
         parts.append(glasses(head, rng))
-    pelvis = (rig.weight("pelvis", "upperleg01", "root") > 0.5) & (posed.vertices[:, 1] > posed.joints[rig.bone("root")][1] - 0.04)
+    pelvis = (rig.weight("pelvis", "upperleg01", "root") > 0.5) & (
+        posed.vertices[:, 1] > posed.joints[rig.bone("root")][1] - 0.04
+    )
     pelvis[13380:] = False
     seat = float(posed.vertices[pelvis, 2].min()) - 0.006 if pose.stance == "sit" else None
     look = posed.turns[rig.bone("head")] @ np.array([0.0, -1.0, 0.0])
@@ -125,7 +155,11 @@ def _wardrobe(rig: Rig, shape: Shape, body: Any, rng: np.random.Generator, *, fe
     cuts.append(cut_shirt(rig, shape, body, rng, sleeve=sleeve, below=below, jacket=False))
     if rng.random() < (0.2 if child else 0.33):
         below = float(rng.choice([0.05, 0.2, 0.6])) * k
-        cuts.append(cut_shirt(rig, shape, body, rng, sleeve=float(rng.choice([1.0, 1.95], p=[0.1, 0.9])), below=below, jacket=True))
+        cuts.append(
+            cut_shirt(
+                rig, shape, body, rng, sleeve=float(rng.choice([1.0, 1.95], p=[0.1, 0.9])), below=below, jacket=True
+            )
+        )
     return cuts
 
 
@@ -145,7 +179,12 @@ def _expression(rng: np.random.Generator) -> dict[str, float]:
     face["eyeBlinkLeft"] = face["eyeBlinkRight"] = blink
     if rng.random() < 0.55:
         smile = float(rng.uniform(0.1, 0.8))
-        face |= {"mouthSmileLeft": smile, "mouthSmileRight": smile, "cheekSquintLeft": 0.4 * smile, "cheekSquintRight": 0.4 * smile}
+        face |= {
+            "mouthSmileLeft": smile,
+            "mouthSmileRight": smile,
+            "cheekSquintLeft": 0.4 * smile,
+            "cheekSquintRight": 0.4 * smile,
+        }
     elif rng.random() < 0.3:
         face["jawOpen"] = float(rng.uniform(0.05, 0.35))
     if rng.random() < 0.3:

@@ -48,7 +48,10 @@ def skin_tint(rig: Rig, shape: Shape, head: Head, field: Array, rng: np.random.G
     fingers = rig.weight("finger")
     red = face * np.clip(0.7 * cheeks + 0.6 * nose + 0.5 * (rig.masks["ears"] > 0.5), 0, 1) + 0.4 * fingers
     jaw = face & (up < -0.5) & (back < 0.8)
-    shade = 0.75 * np.clip(field / 0.01, 0, 1) + stubble * smoothed(jaw[:, None].astype(np.float32), rig.faces["body"], rounds=2)[:, 0]
+    shade = (
+        0.75 * np.clip(field / 0.01, 0, 1)
+        + stubble * smoothed(jaw[:, None].astype(np.float32), rig.faces["body"], rounds=2)[:, 0]
+    )
     blotch = smoothed(rng.normal(0, 1, (len(red), 1)), rig.faces["body"], rounds=6)[:, 0]
     lips = rig.masks["lips"] * face
     return np.clip(np.stack([lips, red + 0.25 * blotch, np.where(lips > 0.3, 0, shade)], 1), 0, 1).astype(np.float32)
@@ -70,7 +73,9 @@ def glasses(head: Head, rng: np.random.Generator) -> Locks:
         lines.append(np.linspace(hinge, ear, STEPS))
     lines.append(np.linspace((-0.285 + wide, -0.235, 0.02), (0.285 - wide, -0.235, 0.02), STEPS))
     placed = head.place((head.eyes + np.array(lines) * k).astype(np.float32))
-    return Locks("glasses", placed, np.full(placed.shape[:2], float(rng.choice([0.0008, 0.0016, 0.0024])) * k / 0.11, np.float32))
+    return Locks(
+        "glasses", placed, np.full(placed.shape[:2], float(rng.choice([0.0008, 0.0016, 0.0024])) * k / 0.11, np.float32)
+    )
 
 
 def hat(rig: Rig, shape: Shape, posed: Posed, head: Head, kind: str, rng: np.random.Generator) -> list[Part]:
@@ -97,11 +102,20 @@ def hat(rig: Rig, shape: Shape, posed: Posed, head: Head, kind: str, rng: np.ran
     rings = []
     for share in (0.0, 0.5, 1.0):
         radius = 1.0 + wide * share * (head.unit / 0.11) / half[:2].mean()
-        drop = 0.012 * share**2 * (2 if kind == "cap" else rng.uniform(-1, 1.5)) + (0.02 * share * np.cos(angle) ** 2 if kind == "cap" else 0)
-        rings.append(np.stack([half[0] * np.cos(angle) * radius, half[1] * np.sin(angle) * radius, level_at - drop], 1) + middle)
+        drop = 0.012 * share**2 * (2 if kind == "cap" else rng.uniform(-1, 1.5)) + (
+            0.02 * share * np.cos(angle) ** 2 if kind == "cap" else 0
+        )
+        rings.append(
+            np.stack([half[0] * np.cos(angle) * radius, half[1] * np.sin(angle) * radius, level_at - drop], 1) + middle
+        )
     brim = np.concatenate(rings).astype(np.float32)
     here = np.arange(48)
-    quads = [np.stack([row * 48 + here, row * 48 + (here + 1) % 48, (row + 1) * 48 + (here + 1) % 48, (row + 1) * 48 + here], 1) for row in (0, 1)]
+    quads = [
+        np.stack(
+            [row * 48 + here, row * 48 + (here + 1) % 48, (row + 1) * 48 + (here + 1) % 48, (row + 1) * 48 + here], 1
+        )
+        for row in (0, 1)
+    ]
     kept = np.concatenate(quads)
     if kind == "cap":
         kept = kept[(ahead[kept % 48] > 0.15).all(1)]

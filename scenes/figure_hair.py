@@ -49,13 +49,13 @@ STYLES = (
     Style("fringe", 0.075, 0.013, 1700, 0.3, 0.16, (0.25, -0.5, -0.1)),
     Style("bob", 0.19, 0.016, 2500, 0.25, 0.25, (0.8, 0.25, -0.1), radius=0.0016),
     Style("long", 0.40, 0.016, 2900, 0.2, 0.28, (0.8, 0.3, -0.1), radius=0.0017),
-    Style("wavy", 0.33, 0.018, 2600, 0.3, 0.24, (0.8, 0.2, 0), curl=0.011, turns=3.0, stray=0.4, radius=0.0016),
-    Style("curly", 0.20, 0.022, 2200, 0.7, 0.16, (0.4, 0, 0.1), curl=0.012, turns=5.0, stray=0.6, radius=0.0015),
+    Style("wavy", 0.33, 0.018, 2600, 0.3, 0.24, (0.8, 0.2, 0), curl=0.011, turns=2.4, stray=0.4, radius=0.0016),
+    Style("curly", 0.20, 0.022, 2200, 0.7, 0.16, (0.4, 0, 0.1), curl=0.012, turns=3.2, stray=0.6, radius=0.0015),
     Style("afro", 0.055, 0.040, 2600, 1.6, 0.0, (0, 0.1, 0.1), curl=0.008, turns=2.5, stray=0.6, radius=0.0014),
     Style("bun", 0.10, 0.014, 1200, 0.1, 0.0, (0, 1.0, 0.25), stray=0.2, gathered="bun"),
     Style("tail", 0.10, 0.013, 1200, 0.1, 0.0, (0, 1.0, 0.2), stray=0.2, gathered="tail"),
 )
-STEPS = 12
+STEPS = 15
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,9 @@ def locks(
     part = float(rng.choice([0.0, 0.25, -0.25]))
     sides = np.tanh(6 * (aside - part))
     forward = np.where(back < 0.5, 1.0, 0.4) if style.name == "fringe" else 1.0
-    comb = np.stack([style.comb[0] * sides, style.comb[1] * forward * np.ones_like(aside), np.full_like(aside, style.comb[2])], 1)
+    comb = np.stack(
+        [style.comb[0] * sides, style.comb[1] * forward * np.ones_like(aside), np.full_like(aside, style.comb[2])], 1
+    )
     if style.gathered:
         goal = np.array([0.0, 1.75, float(rng.choice([0.1, 0.5, 0.9]))])
         comb = goal - np.stack([aside, back, up], 1)
@@ -139,14 +141,16 @@ def locks(
     if style.gathered:
         distance = np.linalg.norm(goal - np.stack([aside, back, up], 1), axis=1, keepdims=True) * head.unit
         long = np.maximum(distance, 0.01)
-    points = _grown(roots + out * (0.5 * style.cap * scale), way, long, style, under)
+    knot = head.place(head.eyes + goal * head.unit) if style.gathered else None
+    points = _grown(roots + out * (0.5 * style.cap * scale), way, long, style, under, knot)
     lines = _curled(points, style, scale, rng)
     if style.name not in ("fringe", "beard"):  # hardly any lock hangs over the face
         aside, back, up = head.local(((lines.reshape(-1, 3) - head.joint) @ head.turn + head.pivot))
         over = (back < 0.25) & (np.abs(aside) < 0.6) & (up < 0.35) & (up > -1.4)
         lines = lines[~over.reshape(lines.shape[:2]).any(1) | (rng.random(len(lines)) < 0.03)]
     if style.gathered:
-        extra = _gathered(head.place(head.eyes + goal * head.unit), style, scale, under, rng)
+        assert knot is not None
+        extra = _gathered(knot, style, scale, under, rng)
         lines = np.concatenate([lines, extra])
     taper = np.linspace(1.0, 0.25, STEPS) ** 0.7
     radii = style.radius * scale * rng.uniform(0.6, 1.3, (len(lines), 1)) * taper
@@ -163,7 +167,9 @@ def beard(rig: Rig, shape: Shape, posed: Posed, head: Head, under: Array, rng: n
     upper = -0.52 - 0.1 * (np.abs(aside) < 0.3) + 0.25 * np.clip(np.abs(aside) - 0.45, 0, 0.5)
     inside = (up > lower) & (up < upper) & (np.abs(aside) < width) & (back < 0.85) & ~lips
     field = np.where(inside & (rig.weight("head") > 0.5), 0.01, -0.01).astype(np.float32)
-    style = Style("beard", float(rng.choice([0.006, 0.015, 0.04])), 0.0, 900, 0.7, 0.12, (0, 0, -0.6), stray=0.4, radius=0.0009)
+    style = Style(
+        "beard", float(rng.choice([0.006, 0.015, 0.04])), 0.0, 900, 0.7, 0.12, (0, 0, -0.6), stray=0.4, radius=0.0009
+    )
     return locks(rig, posed, head, field, style, under, rng, scale=1.0, name="beard")
 
 
@@ -213,13 +219,16 @@ def _roots(rig: Rig, posed: Posed, field: Array, count: int, rng: np.random.Gene
     return (corners[chosen] * shares).sum(1), normal / np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-6)
 
 
-def _grown(start: Array, way: Array, long: Array, style: Style, under: Array) -> NDArray[np.float64]:
-    """Lines that go their way, bend down and stay outside: (locks, STEPS, 3)."""
+def _grown(
+    start: Array, way: Array, long: Array, style: Style, under: Array, knot: Array | None = None
+) -> NDArray[np.float64]:
+    """Lines that go their way, or to a knot, bend down and stay outside: (locks, STEPS, 3)."""
     tree = cKDTree(under[:, :3])
     points, way = [np.asarray(start, np.float64)], np.asarray(way, np.float64)
     step = long / (STEPS - 1)
     clear = 0.6 * style.cap * np.minimum(1, long / 0.1)[:, 0] + 0.002
     for _ in range(STEPS - 1):
+        way = way if knot is None else knot - points[-1]
         way = way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
         way = way + (0, 0, -style.weight * 2.2)
         way = way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
@@ -246,7 +255,9 @@ def _curled(points: NDArray[np.float64], style: Style, scale: float, rng: np.ran
     one /= np.linalg.norm(one, axis=2, keepdims=True)
     other = np.cross(one, points[:, -1:] - points[:, :1] + 1e-6)
     other /= np.linalg.norm(other, axis=2, keepdims=True)
-    return points + apart + style.curl * scale * np.minimum(1, 3 * along) * (np.cos(phase) * one + np.sin(phase) * other)
+    return (
+        points + apart + style.curl * scale * np.minimum(1, 3 * along) * (np.cos(phase) * one + np.sin(phase) * other)
+    )
 
 
 def _gathered(at: Array, style: Style, scale: float, under: Array, rng: np.random.Generator) -> NDArray[np.float64]:

@@ -130,7 +130,10 @@ def turns(rig: Rig, shape: Shape, pose: Pose) -> dict[str, NDArray[np.float32]]:
     thighs, shins, pitch = _legs(pose)
     for number, side in enumerate("LR"):
         sign = 1 if side == "L" else -1
-        upper, fore = (chest @ _aimed(pose, f"{limb}.{side}", ARMS[pose.arms[number]][part], sign) for part, limb in enumerate(("upperarm", "lowerarm")))
+        upper, fore = (
+            chest @ _aimed(pose, f"{limb}.{side}", ARMS[pose.arms[number]][part], sign)
+            for part, limb in enumerate(("upperarm", "lowerarm"))
+        )
         if pose.stance == "walk" and pose.arms[number] == "swing":
             back = -sign * pose.stride
             upper, fore = upper + (0, 0.35 * back, 0), fore + (0, 0.35 * back - 0.15, 0)

@@ -86,7 +86,9 @@ class Rig:
                 joints[number] = total[parent] @ (shape.heads[number] - shape.heads[parent]) + joints[parent]
         shift = joints - np.einsum("bij,bj->bi", total, shape.heads)
         mixed = np.einsum("vk,vkij->vij", self.weights, total[self.bones])
-        moved = np.einsum("vij,vj->vi", mixed, shape.vertices) + np.einsum("vk,vki->vi", self.weights, shift[self.bones])
+        moved = np.einsum("vij,vj->vi", mixed, shape.vertices) + np.einsum(
+            "vk,vki->vi", self.weights, shift[self.bones]
+        )
         return Posed(moved.astype(np.float32), joints.astype(np.float32), total.astype(np.float32))
 
 
@@ -165,15 +167,21 @@ def normals(vertices: Array, faces: Faces) -> Array:
 
 
 def smoothed(values: Array, faces: Faces, *, rounds: int, share: float = 0.5) -> Array:
-    """Values (vertices, n), each drawn towards the mean of its neighbours, `rounds` times by `share`."""
+    """Values (vertices, n), each drawn towards the mean of its neighbours, `rounds` times by `share`.
+
+    A vertex on the edge of the mesh has the two beside it on the edge as neighbours: edges get smooth, and stay.
+    """
     pairs = np.concatenate([faces[:, [corner, (corner + 1) % faces.shape[1]]] for corner in range(faces.shape[1])])
-    pairs = np.unique(np.sort(pairs, 1), axis=0)
-    degree = np.bincount(pairs.ravel(), minlength=len(values)).astype(np.float64)
+    pairs, shared = np.unique(np.sort(pairs, 1), axis=0, return_counts=True)
+    on_edge = np.zeros(len(values), bool)
+    on_edge[pairs[shared == 1].ravel()] = True
+    sides = np.concatenate([pairs, pairs[:, ::-1]])
+    sides = sides[np.tile(shared == 1, 2) | ~on_edge[sides[:, 0]]]  # (a vertex, its neighbour)
+    degree = np.bincount(sides[:, 0], minlength=len(values)).astype(np.float64)
     here = np.asarray(values, np.float64)
     for _ in range(rounds):
         total = np.zeros_like(here)
-        np.add.at(total, pairs[:, 0], here[pairs[:, 1]])
-        np.add.at(total, pairs[:, 1], here[pairs[:, 0]])
+        np.add.at(total, sides[:, 0], here[sides[:, 1]])
         mean = total / np.maximum(degree, 1)[:, None]
         here = np.where(degree[:, None] > 0, here + share * (mean - here), here)
     return here.astype(np.float32)

@@ -103,7 +103,9 @@ def make_people(*, out: Path, split: str, count: int, seed: int) -> int:
     for done, path in enumerate(wanted, 1):
         _make(rig, path, split, np.random.default_rng([seed, SPLITS.index(split), int(path.stem.split("_")[1])]))
         if done % 20 == 0 or done == len(wanted):
-            print(f"{split}: {done} of {len(wanted)} people, {(time.monotonic() - start) / done:.1f} s each", flush=True)
+            print(
+                f"{split}: {done} of {len(wanted)} people, {(time.monotonic() - start) / done:.1f} s each", flush=True
+            )
     return len(wanted)
 
 
@@ -111,7 +113,9 @@ def sample_phenotype(split: str, rng: np.random.Generator) -> dict[str, float]:
     """anny's values of a body that `split` may have: ages from a year on, all statures."""
     while True:
         kind = rng.random()
-        age = rng.uniform(0.02, 0.15) if kind < 0.05 else rng.uniform(0.15, 0.5) if kind < 0.24 else rng.uniform(0.5, 1.0)
+        age = (
+            rng.uniform(0.02, 0.15) if kind < 0.05 else rng.uniform(0.15, 0.5) if kind < 0.24 else rng.uniform(0.5, 1.0)
+        )
         race = rng.dirichlet((0.7, 0.7, 0.7))
         found = {
             "gender": float(rng.beta(0.35, 0.35)),

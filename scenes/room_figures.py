@@ -1,7 +1,6 @@
 """Builds people (`scenes.people`) in Blender: meshes for skin, eyes and clothes, Cycles' curves for hair and glasses."""
 
 from collections.abc import Callable, Sequence
-from math import pi
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,9 @@ from deeplens.scenes.room_plan import Colour, Item, Look, Person
 WIRE: Colour = (0.02, 0.02, 0.022)
 
 
-def build_person(bpy: Any, materials: Materials, item: Item, person: Person, link: Callable[[str, Any], Any]) -> list[Any]:
+def build_person(
+    bpy: Any, materials: Materials, item: Item, person: Person, link: Callable[[str, Any], Any]
+) -> list[Any]:
     """Blender's objects for a person at its place; `link` puts data into the scene and gives back the object."""
     assert item.look is not None
     from mathutils import Matrix
@@ -67,12 +68,16 @@ def _material(materials: Materials, piece: Piece, look: Look) -> Any:
     if piece.name in cloth:
         return materials.surface(cloth[piece.name])
     if piece.name == "skin":
-        return _tinted(materials.bpy, look.skin, [_lips(look.skin), _redder(look.skin), _dim(look.hair, look.skin)], rough=0.5)
+        return _tinted(
+            materials.bpy, look.skin, [_lips(look.skin), _redder(look.skin), _dim(look.hair, look.skin)], rough=0.5
+        )
     if piece.name == "eyes":
         return _tinted(materials.bpy, (0.75, 0.73, 0.70), [look.iris, (0.004, 0.004, 0.004), WIRE], rough=0.08)
     if piece.name == "glasses":
         return _plain(materials.bpy, WIRE, rough=0.2)
-    return _plain(materials.bpy, look.hair, rough=0.45, uneven=0.35)
+    if piece.name == "brows":
+        return _plain(materials.bpy, _mixed(look.hair, _mixed(look.skin, (0.01, 0.007, 0.005), 0.85), 0.7), rough=0.7)
+    return _plain(materials.bpy, look.hair, rough=0.55, uneven=0.35)
 
 
 def _plain(bpy: Any, colour: Colour, *, rough: float, uneven: float = 0.0) -> Any:
@@ -130,7 +135,10 @@ def _redder(skin: Colour) -> Colour:
 
 
 def _dim(hair: Colour, skin: Colour) -> Colour:
-    return tuple(0.5 * one + 0.3 * other for one, other in zip(hair, skin, strict=True))  # type: ignore[return-value]
+    return _mixed(_mixed(skin, (0.0, 0.0, 0.0), 0.35), hair, 0.5)
 
 
-QUARTER = pi / 2
+def _mixed(one: Colour, other: Colour, share: float) -> Colour:
+    """`share` of the other colour in one."""
+    red, green, blue = (float((1 - share) * a + share * b) for a, b in zip(one, other, strict=True))
+    return red, green, blue

@@ -274,7 +274,9 @@ def _scatter(
             away = hypot(x, y)
         steps = (-0.2, 0.0, 0.2) if isinstance(what, Person) else (0.0,)
         level = min(waves(x + dx, y + dy) for dx in steps for dy in steps)
-        item = Item(what, (x, y, level - (0.0 if isinstance(what, Person) else 0.02)), float(rng.uniform(0, 2 * pi)), size)
+        item = Item(
+            what, (x, y, level - (0.0 if isinstance(what, Person) else 0.02)), float(rng.uniform(0, 2 * pi)), size
+        )
         if away > item.radius + 0.8 and not any(_overlap(item, other) for other in items):
             items.append(item)
             return True

@@ -5,7 +5,7 @@ from math import atan2, cos, pi, sin
 
 import numpy as np
 
-from deeplens.scenes.room_plan import Box, Colour, Item, Look, Person, Stock, Surface, choice, turned
+from deeplens.scenes.room_plan import Box, Colour, Item, Look, Person, Stock, Surface, choice, log_uniform, turned
 
 LIGHT, MEDIUM, DARK = (0.66, 0.42, 0.31), (0.36, 0.19, 0.115), (0.045, 0.022, 0.013)
 """Skin in linear light: from the palest to the darkest."""
@@ -20,7 +20,13 @@ HAIRS: tuple[Colour, ...] = (
     (0.48, 0.36, 0.20),
     (0.20, 0.055, 0.018),
 )
-IRISES: tuple[Colour, ...] = ((0.03, 0.014, 0.006), (0.06, 0.03, 0.012), (0.09, 0.08, 0.03), (0.08, 0.14, 0.20), (0.12, 0.15, 0.13))
+IRISES: tuple[Colour, ...] = (
+    (0.03, 0.014, 0.006),
+    (0.06, 0.03, 0.012),
+    (0.09, 0.08, 0.03),
+    (0.08, 0.14, 0.20),
+    (0.12, 0.15, 0.13),
+)
 
 CLOTH = ("plain", "plain", "plain", "noise", "checker", "cells", "wood")
 
@@ -87,7 +93,9 @@ def _cloth(stock: Stock, name: str, rng: np.random.Generator) -> Surface:
         first = np.array([0.05, 0.09, 0.2]) * rng.uniform(0.4, 2.4)
     else:
         hue = rng.uniform(0, 2 * pi)
-        first = rng.uniform(0.04, 0.5) * (1 + rng.uniform(0.1, 0.85) * np.array([cos(hue), cos(hue - 2.1), cos(hue + 2.1)]))
+        first = log_uniform(rng, 0.03, 0.5) * (
+            1 + rng.uniform(0.05, 0.75) * np.array([cos(hue), cos(hue - 2.1), cos(hue + 2.1)])
+        )
     if name == "shoes" and rng.random() < 0.75:
         first = first * 0.25 + rng.choice([0.0, 0.02, 0.5], p=[0.5, 0.3, 0.2])
     first = np.clip(first, 0.008, 0.85)

@@ -88,7 +88,9 @@ class Renderer:
         scene.cycles.samples, scene.cycles.use_denoising = 1, False
         scene.cycles.max_bounces, scene.cycles.filter_width = 0, 0.01
         self.bpy.context.view_layer.use_pass_object_index = True
-        depth, items = (found[..., 0] for found in self._render(("Depth.V", "Depth.Z"), ("Object Index.V", "Object Index.X")))
+        depth, items = (
+            found[..., 0] for found in self._render(("Depth.V", "Depth.Z"), ("Object Index.V", "Object Index.X"))
+        )
         depth = np.where(depth < HORIZON, depth, np.inf).astype(np.float32)
         return depth, np.where(np.isfinite(depth), np.rint(items), 0).astype(np.int64) - 1
 

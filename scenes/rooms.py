@@ -153,7 +153,10 @@ def render_rooms(*, out: Path, data: Path, split: str, count: int, seed: int) ->
         raise InputError(f"unknown split '{split}': choose one of {', '.join(SPLITS)}")
     people = people_of(split, data / "people")
     if not people:
-        print(f"{split}: nobody in {data / 'people' / split}, so no people (`python -m deeplens.scenes.people`)", flush=True)
+        print(
+            f"{split}: nobody in {data / 'people' / split}, so no people (`python -m deeplens.scenes.people`)",
+            flush=True,
+        )
     stock = Stock(split, models_of(split, data / "furniture"), shipped(split, data), cutout_shape, people)
     folder = out / split
     folder.mkdir(parents=True, exist_ok=True)
