@@ -12,21 +12,11 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array, vstack
 from scipy.spatial import cKDTree
 
+from deeplens.scenes.figure_files import Piece
 from deeplens.scenes.figure_rig import Array, Faces, Posed, Rig, Shape, normals, smoothed, triangles
 
 FAR = 1.0
 """Metres: a field that never cuts."""
-
-
-@dataclass(frozen=True)
-class Part:
-    """A mesh of one material: points (n, 3) in metres, faces (m, 3), uv (n, 2) in metres, tint (n, 3) in [0, 1]."""
-
-    name: str
-    points: Array
-    faces: Faces
-    uv: Array
-    tint: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -111,7 +101,7 @@ def cut_shirt(
     return Cut("jacket" if jacket else "shirt", "helper-tights", field.astype(np.float32), away * k, loose * k, hem**2)
 
 
-def cut_trousers(rig: Rig, shape: Shape, body: Measures, rng: np.random.Generator, *, length: float) -> Cut:
+def cut_trousers(shape: Shape, body: Measures, rng: np.random.Generator, *, length: float) -> Cut:
     """Trousers or shorts. `length`: leg lengths that they cover, 0 to 2."""
     _, _, z = shape.vertices.T
     end = min(length, 1) * body.thigh + max(length - 1, 0) * body.shin
@@ -130,7 +120,7 @@ def cut_skirt(shape: Shape, body: Measures, rng: np.random.Generator, *, length:
     return Cut("skirt", "helper-skirt", field.astype(np.float32), 0.004 * body.scale, loose, hem)
 
 
-def sew(rig: Rig, shape: Shape, posed: Posed, cut: Cut, under: Array, rng: np.random.Generator) -> Part:
+def sew(rig: Rig, shape: Shape, posed: Posed, cut: Cut, under: Array, rng: np.random.Generator) -> Piece:
     """A garment on the posed body. `under`: points (n, 6), with their normals, that it must stay outside of."""
     faces = triangles(rig.faces[cut.source])
     field = smoothed(np.clip(cut.field, -0.04, 0.04)[:, None], rig.faces[cut.source], rounds=2)[:, 0]
@@ -139,7 +129,7 @@ def sew(rig: Rig, shape: Shape, posed: Posed, cut: Cut, under: Array, rng: np.ra
     used, faces = np.unique(faces, return_inverse=True)
     means, faces = means[used], faces.reshape(-1, 3)
     rest = np.asarray(means @ shape.vertices, np.float32)
-    points = np.asarray(means @ posed.vertices, np.float32)
+    points: Array = np.asarray(means @ posed.vertices, np.float32)
     hem = np.clip(np.asarray(means @ cut.hem), 0, 1)[:, None]
     points = smoothed(points, faces, rounds=3) if cut.loose > 0.01 else points
     out = normals(points, faces)
@@ -159,12 +149,12 @@ def sew(rig: Rig, shape: Shape, posed: Posed, cut: Cut, under: Array, rng: np.ra
         points = pushed_out(points, under, by=0.8 * cut.away)
         points = smoothed(points, faces, rounds=2, share=0.4)
     points = pushed_out(points, under, by=0.6 * cut.away)
-    return Part(cut.name, points.astype(np.float32), faces, _spread(rest))
+    return Piece(cut.name, points.astype(np.float32), faces, _spread(rest))
 
 
 def shoes(
     rig: Rig, shape: Shape, body: Measures, turns: dict[str, Array], rng: np.random.Generator
-) -> tuple[Part, Array]:
+) -> tuple[Piece, Array]:
     """Both shoes, and the field of what they cover."""
     k = body.scale
     ankle = float(np.mean([shape.heads[rig.bone(f"foot.{side}")][2] for side in "LR"]))
@@ -182,7 +172,7 @@ def shoes(
     used, cut_faces = np.unique(cut_faces, return_inverse=True)
     means = means[used]
     at = np.asarray(means @ placed.vertices, np.float32)
-    return Part("shoes", at, cut_faces.reshape(-1, 3), _spread(np.asarray(means @ shape.vertices, np.float32))), field
+    return Piece("shoes", at, cut_faces.reshape(-1, 3), _spread(np.asarray(means @ shape.vertices, np.float32))), field
 
 
 def pushed_out(points: Array, under: Array, *, by: float) -> Array:
@@ -200,12 +190,12 @@ def surface_of(vertices: Array, faces: Faces) -> Array:
     return np.concatenate([vertices[used], normals(vertices, faces)[used]], 1)
 
 
-def cut_part(name: str, points: Array, faces: Faces, field: Array, rest: Array, tint: Array | None = None) -> Part:
+def cut_part(name: str, points: Array, faces: Faces, field: Array, rest: Array, tint: Array | None = None) -> Piece:
     """The part of a mesh where a field on its vertices is above 0."""
     means, kept = _clipped(_one_each(len(points)), faces if faces.shape[1] == 3 else triangles(faces), field)
     used, kept = np.unique(kept, return_inverse=True)
     means = means[used]
-    return Part(
+    return Piece(
         name,
         np.asarray(means @ points, np.float32),
         kept.reshape(-1, 3),

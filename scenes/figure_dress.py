@@ -6,7 +6,6 @@ import numpy as np
 
 from deeplens.scenes.figure_clothes import (
     Cut,
-    Part,
     cut_part,
     cut_shirt,
     cut_skirt,
@@ -17,9 +16,10 @@ from deeplens.scenes.figure_clothes import (
     surface_of,
 )
 from deeplens.scenes.figure_face import HATS, eyes, glasses, hat, skin_tint
-from deeplens.scenes.figure_hair import STYLES, Locks, Style, beard, brows, cap, head_of, locks, scalp_field
+from deeplens.scenes.figure_files import Piece
+from deeplens.scenes.figure_hair import STYLES, Style, beard, brows, cap, head_of, locks, scalp_field
 from deeplens.scenes.figure_poses import SEATED, is_clear, sample_pose, turns
-from deeplens.scenes.figure_rig import Array, Rig, Shape, triangles
+from deeplens.scenes.figure_rig import Array, Faces, Rig, Shape, triangles
 
 CHILD, INFANT = 0.42, 0.15
 """anny's ages below which somebody is dressed and combed as one."""
@@ -46,9 +46,7 @@ WOMEN = (
 )
 
 
-def dressed(
-    rig: Rig, phenotype: dict[str, float], rng: np.random.Generator
-) -> tuple[list[Part | Locks], dict[str, Any]]:
+def dressed(rig: Rig, phenotype: dict[str, float], rng: np.random.Generator) -> tuple[list[Piece], dict[str, Any]]:
     """All parts of a person with these values of anny's, and what is told of it (`people.save_person`)."""
     female, age = phenotype["gender"] > 0.5, phenotype["age"]
     shape = rig.shape(phenotype, _expression(rng))
@@ -62,12 +60,13 @@ def dressed(
     hands = rig.weight("wrist", "finger", "metacarpal") > 0.5
     skin_faces = rig.faces["body"]
     firm = surface_of(posed.vertices, skin_faces[~hands[skin_faces].any(1)])
-    parts: list[Part | Locks] = []
+    parts: list[Piece] = []
     covered = np.full(len(shape.vertices), -1.0, np.float32)
     under = firm
     for cut in _wardrobe(rig, shape, body, rng, female=female, child=age < CHILD):
         part = sew(rig, shape, posed, cut, under, rng)
         parts.append(part)
+        assert part.faces is not None
         under = np.concatenate([under, surface_of(part.points, part.faces)])
         if cut.source == "helper-tights" and cut.name != "jacket":
             covered = np.maximum(covered, cut.field)
@@ -81,7 +80,7 @@ def dressed(
     scale = head.unit / 0.115
     hatted = str(rng.choice(HATS)) if rng.random() < 0.17 else None
     if hatted:
-        parts += hat(rig, shape, posed, head, hatted, rng)
+        parts += hat(rig, shape, head, hatted, rng)
         local_up = head.local(shape.vertices)[2] + 0.3 * head.local(shape.vertices)[1]
         roots = np.where(local_up > 0.42, -0.01, scalp).astype(np.float32)
     else:
@@ -142,15 +141,15 @@ def _wardrobe(rig: Rig, shape: Shape, body: Any, rng: np.random.Generator, *, fe
     cuts: list[Cut] = []
     if rng.random() < (0.42 if female else 0.02):
         length = float(rng.choice([0.55, 0.9, 1.3, 1.75]))
-        short = cut_trousers(rig, shape, body, rng, length=0.25)
+        short = cut_trousers(shape, body, rng, length=0.25)
         tight = rng.random() < 0.35
-        cuts.append(cut_trousers(rig, shape, body, rng, length=1.97) if tight else short)
+        cuts.append(cut_trousers(shape, body, rng, length=1.97) if tight else short)
         if tight:
             cuts[-1] = Cut(cuts[-1].name, cuts[-1].source, cuts[-1].field, 0.003 * k, 0.0, cuts[-1].hem)
         cuts.append(cut_skirt(shape, body, rng, length=length))
     else:
         length = float(rng.choice([1.95, 1.8, 0.85, 0.5], p=[0.7, 0.1, 0.12, 0.08]))
-        cuts.append(cut_trousers(rig, shape, body, rng, length=length))
+        cuts.append(cut_trousers(shape, body, rng, length=length))
     below = float(rng.choice([0.02, 0.10, 0.2, 0.32], p=[0.25, 0.3, 0.3, 0.15])) * k
     cuts.append(cut_shirt(rig, shape, body, rng, sleeve=sleeve, below=below, jacket=False))
     if rng.random() < (0.2 if child else 0.33):
@@ -192,6 +191,6 @@ def _expression(rng: np.random.Generator) -> dict[str, float]:
     return face
 
 
-def _shown(faces: Array, covered: Array, margin: float) -> Any:
+def _shown(faces: Faces, covered: Array, margin: float) -> Faces:
     """The triangles of the skin that no garment covers by a margin."""
     return triangles(faces[~(covered[faces] > margin).all(1)])

@@ -2,14 +2,15 @@
 
 import numpy as np
 
-from deeplens.scenes.figure_clothes import Part, cut_part
-from deeplens.scenes.figure_hair import STEPS, Head, Locks
-from deeplens.scenes.figure_rig import Array, Posed, Rig, Shape, normals, smoothed
+from deeplens.scenes.figure_clothes import cut_part
+from deeplens.scenes.figure_files import Piece
+from deeplens.scenes.figure_hair import STEPS, Head
+from deeplens.scenes.figure_rig import Array, Rig, Shape, normals, smoothed
 
 HATS = ("beanie", "cap", "brim")
 
 
-def eyes(rig: Rig, shape: Shape, head: Head, rng: np.random.Generator) -> Part:
+def eyes(rig: Rig, shape: Shape, head: Head, rng: np.random.Generator) -> Piece:
     """Both eyeballs; tint: (iris, pupil, 0)."""
     aside, up = rng.normal(0, (0.18, 0.08))
     polar = np.array([0.0, 0.16, 0.17, 0.44, 0.46, 0.9, 1.4, 2.0, 2.6, np.pi])
@@ -23,7 +24,8 @@ def eyes(rig: Rig, shape: Shape, head: Head, rng: np.random.Generator) -> Part:
         -1,
     )
     look = _turn(up, 0) @ _turn(aside, 2)
-    points, faces = [], []
+    points: list[Array] = []
+    faces = []
     for side in "lr":
         there = shape.vertices[np.unique(rig.faces[f"helper-{side}-eye"])]
         middle = (there.max(0) + there.min(0)) / 2
@@ -36,7 +38,7 @@ def eyes(rig: Rig, shape: Shape, head: Head, rng: np.random.Generator) -> Part:
     tint = np.zeros((len(polar), 24, 3), np.float32)
     tint[:4, :, 0], tint[:2, :, 1] = 1, 1
     rest = np.concatenate(points)
-    return Part("eyes", head.place(rest), np.concatenate(faces), rest[:, [0, 2]], np.tile(tint.reshape(-1, 3), (2, 1)))
+    return Piece("eyes", head.place(rest), np.concatenate(faces), rest[:, [0, 2]], np.tile(tint.reshape(-1, 3), (2, 1)))
 
 
 def skin_tint(rig: Rig, shape: Shape, head: Head, field: Array, rng: np.random.Generator, *, stubble: float) -> Array:
@@ -57,7 +59,7 @@ def skin_tint(rig: Rig, shape: Shape, head: Head, field: Array, rng: np.random.G
     return np.clip(np.stack([lips, red + 0.25 * blotch, np.where(lips > 0.3, 0, shade)], 1), 0, 1).astype(np.float32)
 
 
-def glasses(head: Head, rng: np.random.Generator) -> Locks:
+def glasses(head: Head, rng: np.random.Generator) -> Piece:
     """Two rings, a bridge and two temples, of wire."""
     k = head.unit
     corner, wide, high = rng.choice([1.0, 0.6, 0.45]), rng.uniform(0.20, 0.24), rng.uniform(0.13, 0.22)
@@ -73,12 +75,11 @@ def glasses(head: Head, rng: np.random.Generator) -> Locks:
         lines.append(np.linspace(hinge, ear, STEPS))
     lines.append(np.linspace((-0.285 + wide, -0.235, 0.02), (0.285 - wide, -0.235, 0.02), STEPS))
     placed = head.place((head.eyes + np.array(lines) * k).astype(np.float32))
-    return Locks(
-        "glasses", placed, np.full(placed.shape[:2], float(rng.choice([0.0008, 0.0016, 0.0024])) * k / 0.11, np.float32)
-    )
+    wire = float(rng.choice([0.0008, 0.0016, 0.0024])) * k / 0.11
+    return Piece("glasses", placed, radii=np.full(placed.shape[:2], wire, np.float32))
 
 
-def hat(rig: Rig, shape: Shape, posed: Posed, head: Head, kind: str, rng: np.random.Generator) -> list[Part]:
+def hat(rig: Rig, shape: Shape, head: Head, kind: str, rng: np.random.Generator) -> list[Piece]:
     """A hat of one of HATS: a dome over the head, at times with a peak or a brim."""
     faces = rig.faces["body"]
     _, back, up = head.local(shape.vertices)
@@ -119,7 +120,7 @@ def hat(rig: Rig, shape: Shape, posed: Posed, head: Head, kind: str, rng: np.ran
     kept = np.concatenate(quads)
     if kind == "cap":
         kept = kept[(ahead[kept % 48] > 0.15).all(1)]
-    return [*parts, Part("brim", head.place(brim), kept, brim[:, :2])]
+    return [*parts, Piece("brim", head.place(brim), kept, brim[:, :2])]
 
 
 def _edge_line(edge: Array) -> tuple[Array, Array]:

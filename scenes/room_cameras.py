@@ -95,7 +95,8 @@ def _portrait(scene: Scene, rng: np.random.Generator) -> Camera | None:
     person = item.what
     assert isinstance(person, Person)
     x, y, z = item.position
-    head = tuple(np.add((x, y), turned(*person.eyes[:2], item.yaw))) + (z + person.eyes[2],)
+    across, along = turned(*person.eyes[:2], item.yaw)
+    head = (x + across, y + along, z + person.eyes[2])
     framing = rng.choice(["head", "half", "whole"], p=[0.45, 0.30, 0.25])
     extent, below = {"head": (0.50, 0.09), "half": (0.55 * person.eyes[2] + 0.15, 0.22 * person.eyes[2])}.get(
         str(framing), (1.1 * person.size[2], person.eyes[2] - 0.5 * person.size[2])

@@ -1,11 +1,11 @@
-"""Builds people (`scenes.people`) in Blender: meshes for skin, eyes and clothes, Cycles' curves for hair and glasses."""
+"""Builds people (`scenes.people`) in Blender: meshes for skin and clothes, Cycles' curves for hair and glasses."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from deeplens.scenes.people import Piece, load_person
+from deeplens.scenes.figure_files import Piece, load_person
 from deeplens.scenes.room_materials import Materials
 from deeplens.scenes.room_plan import Colour, Item, Look, Person
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplens.scenes.furniture import Model
+from deeplens.scenes.room_people import drawn_people, posed_item, seats
 from deeplens.scenes.room_plan import (
     HDRIS,
     PATTERNS,
@@ -26,7 +27,6 @@ from deeplens.scenes.room_plan import (
     log_uniform,
     turned,
 )
-from deeplens.scenes.room_people import drawn_people, posed_item, seats
 
 
 def sample_scene(stock: Stock, rng: np.random.Generator) -> Scene:

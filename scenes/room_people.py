@@ -1,7 +1,7 @@
 """Puts people into rooms and landscapes, and draws their colours. Without Blender."""
 
 from dataclasses import replace
-from math import atan2, cos, pi, sin
+from math import atan2, cos, pi
 
 import numpy as np
 

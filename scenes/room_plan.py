@@ -67,7 +67,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Person:
-    """A posed, dressed body (`scenes.people`). Lengths in metres, in its own axes: it looks along −y, the ground is z = 0."""
+    """A posed, dressed body (`scenes.people`). Metres, in its own axes: it looks along −y and stands on z = 0."""
 
     path: Path
     size: Point  # of the box around it

@@ -23,7 +23,7 @@ import zipfile
 import zlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -34,8 +34,8 @@ from deeplens.console.files import staged
 from deeplens.console.script import run_script
 from deeplens.model.contract import DEPTH_SIZE
 from deeplens.scenes.colour import linear_to_srgb
+from deeplens.scenes.figure_files import people_of
 from deeplens.scenes.furniture import Model, models_of
-from deeplens.scenes.people import people_of
 from deeplens.scenes.room_cameras import sample_camera
 from deeplens.scenes.room_layout import sample_scene
 from deeplens.scenes.room_plan import HDRIS, Camera, Person, Scene, Stock
@@ -228,6 +228,7 @@ def _save(
     subject: NDArray[np.bool_] | None,
 ) -> None:
     disparity, near, far = quantised(depth)
+    more: dict[str, Any] = {} if subject is None else {"subject": subject.astype(np.uint8) * np.uint8(255)}
     more: dict[str, Any] = {} if subject is None else {"subject": subject.astype(np.uint8) * np.uint8(255)}
     with staged(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
