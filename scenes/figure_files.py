@@ -11,7 +11,6 @@ The person stands on z = 0 around the origin and looks along −y.
 """
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deeplens.console.errors import InputError
+from deeplens.console.files import staged
 from deeplens.scenes.room_plan import Person
 
 Array = NDArray[np.floating[Any]]
@@ -89,13 +89,8 @@ def save_person(path: Path, pieces: Sequence[Piece], about: dict[str, Any]) -> N
     told["size"] = [round(float(v), 4) for v in (*(upper - lower)[:2], upper[2] - shift[2])]
     if about["seat"] is not None:
         told["seat"] = round(float(about["seat"] - shift[2]), 4)
-    temporary = path.with_name(f".{path.name}.part")
-    try:
-        with temporary.open("wb") as stream:
-            np.savez_compressed(stream, allow_pickle=False, about=np.array(json.dumps(told)), **arrays)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with staged(path) as temporary, temporary.open("wb") as stream:
+        np.savez_compressed(stream, allow_pickle=False, about=np.array(json.dumps(told)), **arrays)
 
 
 def _describe(path: Path) -> Person:

@@ -7,7 +7,6 @@ are parted into cells, and a cell belongs to one split, so that no two splits sh
 (`figure_files`); those that are there are kept, so that an interrupted run is simply repeated.
 """
 
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -16,7 +15,7 @@ import numpy as np
 import typer
 
 from deeplens.console.errors import InputError
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.scenes.figure_files import save_person
 from deeplens.scenes.furniture import split_of
 from deeplens.scenes.room_plan import HDRIS
@@ -101,6 +100,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -229,7 +229,6 @@ def _save(
 ) -> None:
     disparity, near, far = quantised(depth)
     more: dict[str, Any] = {} if subject is None else {"subject": subject.astype(np.uint8) * np.uint8(255)}
-    more: dict[str, Any] = {} if subject is None else {"subject": subject.astype(np.uint8) * np.uint8(255)}
     with staged(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
