@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplens.scenes.furniture import Model
+from deeplens.scenes.room_people import drawn_people, posed_item, seats
 from deeplens.scenes.room_plan import (
     HDRIS,
     PATTERNS,
@@ -14,6 +15,7 @@ from deeplens.scenes.room_plan import (
     Colour,
     Item,
     Lamp,
+    Person,
     Picture,
     Point,
     Scene,
@@ -49,6 +51,11 @@ def _indoor(stock: Stock, rng: np.random.Generator) -> Scene:
     large = [model for model in few if max(model.size) > 0.45]
     small = [model for model in few if max(model.size) <= 0.45]
     items: list[Item] = []
+    boxes: list[Box] = []
+    for person in drawn_people(stock, rng):
+        if _stand(items, person, room, rng, size=person.size):
+            items[-1] = posed_item(stock, items[-1], (0.0, 0.0), rng)
+            boxes += seats(items[-1], _surface(stock, rng, photos=0.2))
     for _ in range(int(rng.integers(5, 16))):
         if large:
             model = choice(large, rng)
@@ -102,6 +109,7 @@ def _indoor(stock: Stock, rng: np.random.Generator) -> Scene:
         open_wall=open_wall,
         waves=Waves(),
         sky=_sky(stock, rng, clear=0.3),
+        boxes=tuple(boxes),
         pictures=tuple(pictures),
         items=tuple(items),
         lamps=tuple(lamps),
@@ -122,6 +130,11 @@ def _outdoor(stock: Stock, rng: np.random.Generator) -> Scene:
     weights = np.array([4.0 if model.category in ("Exterior", "Vehicles", "Characters") else 1.0 for model in stands])
     few = rng.choice(len(stands), min(10, len(stands)), replace=False, p=weights / weights.sum())
     items: list[Item] = []
+    boxes: list[Box] = []
+    for person in drawn_people(stock, rng):
+        if _scatter(items, person, person.size, waves, rng, together=rng.random() < 0.35):
+            items[-1] = posed_item(stock, items[-1], (0.0, 0.0), rng)
+            boxes += seats(items[-1], _surface(stock, rng, photos=0.2))
     for _ in range(int(rng.integers(14, 45))):
         if rng.random() < 0.35:
             path = choice(stock.sources.cutouts, rng)
@@ -131,7 +144,6 @@ def _outdoor(stock: Stock, rng: np.random.Generator) -> Scene:
             what = stands[int(rng.choice(few))]
             size = _scaled(what.size, float(rng.uniform(0.8, 1.4)))
         _scatter(items, what, size, waves, rng)
-    boxes = []
     if rng.random() < 0.4:  # a wall or a fence
         away, heading, height = log_uniform(rng, 3, 30), float(rng.normal(0, 0.5)), float(rng.uniform(0.6, 3.0))
         size = (float(rng.uniform(4, 60)), float(rng.uniform(0.08, 0.4)), height)
@@ -192,17 +204,20 @@ def _sky(stock: Stock, rng: np.random.Generator, *, clear: float) -> Sky:
 
 def _stand(
     items: list[Item],
-    what: Model | Path,
+    what: Model | Person | Path,
     room: Point,
     rng: np.random.Generator,
     *,
     size: Point,
     walls: Collection[int] = (),
-) -> None:
-    """Put something on the floor where nothing stands, its back to one of `walls` if given; give up after 20 tries."""
+) -> bool:
+    """Put something on the floor where nothing stands, its back to one of `walls` if given; give up after 20 tries.
+
+    Whether it was put there.
+    """
     elevation = what.elevation if isinstance(what, Model) else 0.0
     if max(size[:2]) > 0.8 * min(room[:2]) or elevation + size[2] > room[2]:
-        return
+        return False
     for _ in range(20):
         wall = choice(sorted(walls) or range(4), rng)
         yaw = wall * pi / 2 if walls else float(rng.choice([wall * pi / 2, rng.uniform(0, 2 * pi)]))
@@ -217,7 +232,8 @@ def _stand(
         item = Item(what, (x, y, elevation), yaw, size)
         if not any(_overlap(item, other) for other in items):
             items.append(item)
-            return
+            return True
+    return False
 
 
 def _put_on(items: list[Item], what: Model | Path, size: Point, support: Item, rng: np.random.Generator) -> None:
@@ -236,14 +252,35 @@ def _put_on(items: list[Item], what: Model | Path, size: Point, support: Item, r
             return
 
 
-def _scatter(items: list[Item], what: Model | Path, size: Point, waves: Waves, rng: np.random.Generator) -> None:
+def _scatter(
+    items: list[Item],
+    what: Model | Person | Path,
+    size: Point,
+    waves: Waves,
+    rng: np.random.Generator,
+    *,
+    together: bool = False,
+) -> bool:
+    """Put something on the ground from 1.5 to 60 m away where nothing stands, or `together` with what was put last.
+
+    Whether it was put there, within 10 tries.
+    """
+    last = items[-1].position if together and items else None
     for _ in range(10):
         away, aside = float(log_uniform(rng, 1.5, 60)), float(rng.uniform(-0.7, 0.7))
         x, y = away * sin(aside), away * cos(aside)
-        item = Item(what, (x, y, waves(x, y) - 0.02), float(rng.uniform(0, 2 * pi)), size)
+        if last is not None:
+            x, y = last[0] + float(rng.normal(0, 0.8)), last[1] + float(rng.normal(0, 0.8))
+            away = hypot(x, y)
+        steps = (-0.2, 0.0, 0.2) if isinstance(what, Person) else (0.0,)
+        level = min(waves(x + dx, y + dy) for dx in steps for dy in steps)
+        item = Item(
+            what, (x, y, level - (0.0 if isinstance(what, Person) else 0.02)), float(rng.uniform(0, 2 * pi)), size
+        )
         if away > item.radius + 0.8 and not any(_overlap(item, other) for other in items):
             items.append(item)
-            return
+            return True
+    return False
 
 
 def _on_wall(photo: Path, room: Point, wall: int, rng: np.random.Generator) -> Picture:

@@ -66,13 +66,40 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Item:
-    """Something that stands: a model, or a cut-out on an upright card that turns to each camera."""
+class Person:
+    """A posed, dressed body (`scenes.people`). Metres, in its own axes: it looks along −y and stands on z = 0."""
 
-    what: Model | Path
+    path: Path
+    size: Point  # of the box around it
+    stance: str
+    eyes: Point  # the point between them
+    facing: float  # where the head looks: the angle from −y towards +x
+    hips: Point
+    seat: float | None  # height of what it sits on
+    pieces: tuple[str, ...]  # what it consists of
+    fair: float  # from 0 to 1: how light its skin tends to be
+    old: float  # from 0 to 1: how grey its hair tends to be
+
+
+@dataclass(frozen=True)
+class Look:
+    """The colours of a person, linear, and what its clothes are of, by the name of the piece."""
+
+    skin: Colour
+    hair: Colour
+    iris: Colour
+    cloth: tuple[tuple[str, Surface], ...]
+
+
+@dataclass(frozen=True)
+class Item:
+    """Something that stands: a model, a person, or a cut-out on an upright card that turns to each camera."""
+
+    what: Model | Person | Path
     position: Point
     yaw: float
     size: Point  # of the box around it, before it is turned
+    look: Look | None = None  # of a person
 
     @property
     def radius(self) -> float:
@@ -122,6 +149,7 @@ class Camera:
     aspect: float  # width / height of what it sees; the picture is squeezed to a square
     f_number: float | None = None
     focus: float = 2.0  # metres
+    subject: int | None = None  # the item of the scene that it is close to
 
     @property
     def sensor(self) -> tuple[float, float]:
@@ -157,6 +185,7 @@ class Stock:
     models: Sequence[Model]
     sources: Sources
     shape: Callable[[Path], float]  # width / height of a cut-out
+    people: Sequence[Person] = ()
 
 
 def turned(x: float, y: float, yaw: float) -> tuple[float, float]:

@@ -21,8 +21,9 @@ from deeplens.console.errors import MissingError
 from deeplens.model.contract import DEPTH_SIZE
 from deeplens.scenes.furniture import Model, placement, unpack
 from deeplens.scenes.room_cameras import card_yaw
+from deeplens.scenes.room_figures import build_person
 from deeplens.scenes.room_materials import Materials, improve
-from deeplens.scenes.room_plan import Box, Camera, Item, Picture, Scene, Surface, Waves
+from deeplens.scenes.room_plan import Box, Camera, Item, Person, Picture, Scene, Surface, Waves
 from deeplens.scenes.sources import load_cutout
 
 Array = NDArray[np.float32]
@@ -65,8 +66,9 @@ class Renderer:
             self._box(box)
         for picture in scene.pictures:
             self._picture(picture)
-        for item in scene.items:
-            self._model(item, item.what) if isinstance(item.what, Model) else self._cutout(item, item.what)
+        for number, item in enumerate(scene.items, 1):
+            for thing in self._item(item):
+                thing.pass_index = number
         for lamp in scene.lamps:
             light = bpy.data.lights.new("lamp", "AREA")
             light.energy, light.color, light.size = lamp.power, lamp.colour, lamp.size
@@ -74,12 +76,23 @@ class Renderer:
 
     def depth(self, camera: Camera) -> Array:
         """Depth (320, 320) in metres along the optical axis, at the pixels' middles; inf where there is nothing."""
+        return self.surfaces(camera)[0]
+
+    def surfaces(self, camera: Camera) -> tuple[Array, NDArray[np.int64]]:
+        """What the rays through the pixels' middles meet first.
+
+        Depth (320, 320) as `depth` gives it, and the number (320, 320) of the scene's item, −1 for anything else.
+        """
         scene = self.bpy.context.scene
         self._look(replace(camera, f_number=None))
         scene.cycles.samples, scene.cycles.use_denoising = 1, False
         scene.cycles.max_bounces, scene.cycles.filter_width = 0, 0.01
-        depth = self._render("Depth.V", "Depth.Z")[..., 0]
-        return np.where(depth < HORIZON, depth, np.inf).astype(np.float32)
+        self.bpy.context.view_layer.use_pass_object_index = True
+        depth, items = (
+            found[..., 0] for found in self._render(("Depth.V", "Depth.Z"), ("Object Index.V", "Object Index.X"))
+        )
+        depth = np.where(depth < HORIZON, depth, np.inf).astype(np.float32)
+        return depth, np.where(np.isfinite(depth), np.rint(items), 0).astype(np.int64) - 1
 
     def light(self, camera: Camera) -> Array:
         """Linear light (320, 320, 3), ≥ 0, in Blender's own unit."""
@@ -87,7 +100,8 @@ class Renderer:
         self._look(camera)
         cycles.samples, cycles.use_denoising = self.samples * (2 if camera.f_number else 1), True
         cycles.max_bounces, cycles.filter_width = 3, 1.5
-        return np.maximum(self._render("Combined")[..., :3], 0)
+        (light,) = self._render(("Combined",))
+        return np.maximum(light[..., :3], 0)
 
     def _set_up(self) -> None:
         scene = self.bpy.context.scene
@@ -139,15 +153,22 @@ class Renderer:
         for item, card in self.cards:
             card.rotation_euler = Euler((0, 0, card_yaw(item, camera)))
 
-    def _render(self, *names: str) -> Array:
+    def _render(self, *passes: tuple[str, ...]) -> list[Array]:
+        """The passes of one rendering, each by any of its names."""
         with _quiet():
             self.bpy.ops.render.render(write_still=True)
         with self.exr.File(str(self.scratch / "render.exr")) as file:
-            for part in file.parts:
-                for name, channel in part.channels.items():
-                    if name.endswith(names):
-                        return np.atleast_3d(channel.pixels).astype(np.float32)
-            raise LookupError(f"none of {names} among {[list(part.channels) for part in file.parts]}")
+            channels = {name: channel for part in file.parts for name, channel in part.channels.items()}
+            found = [next((each for each in channels if each.endswith(names)), None) for names in passes]
+            if None in found:
+                raise LookupError(f"not all of {passes} are among {list(channels)}")
+            return [np.atleast_3d(channels[name].pixels).astype(np.float32) for name in found if name is not None]
+
+    def _item(self, item: Item) -> list[Any]:
+        """Blender's objects for an item."""
+        if isinstance(item.what, Person):
+            return build_person(self.bpy, self.materials, item, item.what, self._link)
+        return [self._model(item, item.what) if isinstance(item.what, Model) else self._cutout(item, item.what)]
 
     def _sky(self, scene: Scene) -> None:
         world = self.bpy.data.worlds.new("sky")
@@ -245,14 +266,15 @@ class Renderer:
         )
         thing.location, thing.rotation_euler[2] = picture.position, picture.yaw
 
-    def _cutout(self, item: Item, path: Path) -> None:
+    def _cutout(self, item: Item, path: Path) -> Any:
         card = self._upright(
             "card", (item.size[0], item.size[2]), self.materials.image(self.materials.cutout(path), alpha=True)
         )
         card.location = item.position
         self.cards.append((item, card))
+        return card
 
-    def _model(self, item: Item, model: Model) -> None:
+    def _model(self, item: Item, model: Model) -> Any:
         if model.key not in self._meshes:
             with _quiet():
                 self.bpy.ops.wm.obj_import(
@@ -274,7 +296,9 @@ class Renderer:
         matrix = placement(model, lower, upper, position=item.position, yaw=item.yaw, scale=scale)
         from mathutils import Matrix
 
-        self._link("model", mesh).matrix_world = Matrix(matrix.tolist())
+        thing = self._link("model", mesh)
+        thing.matrix_world = Matrix(matrix.tolist())
+        return thing
 
 
 @contextlib.contextmanager

@@ -9,8 +9,9 @@ an interrupted run is simply repeated. A file holds
 
 - picture: (320, 320, 3) uint8, sRGB; the view of a camera of any aspect, squeezed to a square;
 - disparity: (320, 320) uint16; / 65535 it is (1/z − far) / (near − far), where z is the depth along the optical axis;
+- subject: (320, 320) uint8, 255 where the thing is that the camera is close to, else 0; not in pictures of the whole;
 - near, far: float32, the largest and smallest 1/z in 1/m (0 where something is infinitely far);
-- about: JSON text of what was rendered: kind, camera, and the models, photos and cut-outs in the scene.
+- about: JSON text of what was rendered: kind, camera, and the models, people, photos and cut-outs in the scene.
 
 Reading (`load_room`, `room_files`) needs numpy alone.
 """
@@ -22,7 +23,7 @@ import zipfile
 import zlib
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 import typer
@@ -33,10 +34,11 @@ from deeplens.console.files import staged
 from deeplens.console.script import run_script
 from deeplens.model.contract import DEPTH_SIZE
 from deeplens.scenes.colour import linear_to_srgb
+from deeplens.scenes.figure_files import people_of
 from deeplens.scenes.furniture import Model, models_of
 from deeplens.scenes.room_cameras import sample_camera
 from deeplens.scenes.room_layout import sample_scene
-from deeplens.scenes.room_plan import HDRIS, Camera, Scene, Stock
+from deeplens.scenes.room_plan import HDRIS, Camera, Person, Scene, Stock
 from deeplens.scenes.sources import shipped
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 
 SPLITS = tuple(HDRIS)
+KINDS = {Model: "model", Person: "person"} | dict.fromkeys((type(Path()), Path), "cutout")
+"""What kinds of things a camera can be close to, by their types."""
+
 VIEWS = 5
 """Pictures of one scene: building it takes longer than rendering one."""
 
@@ -115,6 +120,11 @@ def is_good_depth(depth: Array) -> bool:
     )
 
 
+def is_good_subject(subject: NDArray[np.bool_]) -> bool:
+    """Whether of what a camera is close to, a mask (H, W), enough is to be seen: half a percent of the picture."""
+    return bool(subject.mean() > 0.005)
+
+
 def is_good_picture(picture: NDArray[np.uint8]) -> bool:
     """Whether there is something to see: neither almost flat, nor largely black or white."""
     grey = picture.mean(-1) / 255
@@ -141,7 +151,13 @@ def render_rooms(*, out: Path, data: Path, split: str, count: int, seed: int) ->
 
     if split not in SPLITS:
         raise InputError(f"unknown split '{split}': choose one of {', '.join(SPLITS)}")
-    stock = Stock(split, models_of(split, data / "furniture"), shipped(split, data), cutout_shape)
+    people = people_of(split, data / "people")
+    if not people:
+        print(
+            f"{split}: nobody in {data / 'people' / split}, so no people (`python -m deeplens.scenes.people`)",
+            flush=True,
+        )
+    stock = Stock(split, models_of(split, data / "furniture"), shipped(split, data), cutout_shape, people)
     folder = out / split
     folder.mkdir(parents=True, exist_ok=True)
     there = sum(1 for _ in folder.glob("*.npz"))
@@ -172,12 +188,13 @@ def _render_view(renderer: "Renderer", scene: Scene, path: Path, rng: np.random.
     """Render one picture to `path` from the first camera of TRIES that shows something; whether there was one."""
     for _ in range(TRIES):
         camera = sample_camera(scene, rng)
-        depth = renderer.depth(camera)
-        if not is_good_depth(depth):
+        depth, items = renderer.surfaces(camera)
+        subject = None if camera.subject is None else items == camera.subject
+        if not is_good_depth(depth) or (subject is not None and not is_good_subject(subject)):
             continue
         picture = developed(renderer.light(camera), key=float(rng.uniform(0.13, 0.32)))
         if is_good_picture(picture):
-            _save(path, picture, depth, about(scene, camera))
+            _save(path, picture, depth, about(scene, camera), subject)
             return True
     return False
 
@@ -192,6 +209,8 @@ def about(scene: Scene, camera: Camera) -> dict[str, object]:
         "camera": asdict(camera),
         "hdri": scene.sky.hdri,
         "models": sorted({thing.key for thing in things if isinstance(thing, Model)}),
+        "people": sorted({thing.path.stem for thing in things if isinstance(thing, Person)}),
+        "subject": None if camera.subject is None else KINDS[type(things[camera.subject])],
         "cutouts": sorted({thing.name for thing in things if isinstance(thing, Path)}),
         "photos": sorted({photo.name for photo in photos if photo is not None}),
     }
@@ -201,8 +220,15 @@ def _generator(seed: int, split: str, *numbers: int) -> np.random.Generator:
     return np.random.default_rng([seed, SPLITS.index(split), *numbers])
 
 
-def _save(path: Path, picture: NDArray[np.uint8], depth: Array, about: dict[str, object]) -> None:
+def _save(
+    path: Path,
+    picture: NDArray[np.uint8],
+    depth: Array,
+    about: dict[str, object],
+    subject: NDArray[np.bool_] | None,
+) -> None:
     disparity, near, far = quantised(depth)
+    more: dict[str, Any] = {} if subject is None else {"subject": subject.astype(np.uint8) * np.uint8(255)}
     with staged(path) as temporary, temporary.open("wb") as stream:
         np.savez_compressed(
             stream,
@@ -211,6 +237,7 @@ def _save(path: Path, picture: NDArray[np.uint8], depth: Array, about: dict[str,
             near=np.float32(near),
             far=np.float32(far),
             about=np.array(json.dumps(about)),
+            **more,
         )
 
 

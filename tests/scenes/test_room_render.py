@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 
 import deeplens.scenes.rooms as rooms
+from deeplens.scenes.figure_files import people_of
 from deeplens.scenes.furniture import CATALOGUE, Model, read_library
-from deeplens.scenes.room_plan import Box, Camera, Item, Scene, Sky, Surface, Waves
+from deeplens.scenes.room_plan import Box, Camera, Item, Look, Scene, Sky, Surface, Waves
 from deeplens.scenes.room_render import Renderer
 from deeplens.scenes.rooms import load_room, render_rooms, room_files
 from deeplens.scenes.sources import Sources
+from tests.scenes.tiny_people import a_box_of_a_person
 
 pytest.importorskip("bpy", reason="Blender's Python module is not installed (dependency group `rooms`)")
 pytest.importorskip("OpenEXR", reason="OpenEXR is not installed (dependency group `rooms`)")
@@ -151,6 +153,54 @@ def test_a_cutout_is_its_opaque_part(renderer: Renderer, tmp_path: Path) -> None
     np.testing.assert_allclose(depth[left], 3.0, atol=2e-3)
     assert depth[right].min() > 3.1
     green = renderer.light(camera)[left].mean(0)
+    assert green[1] > 2 * green[0]
+
+
+def a_dressed(path: Path, position: tuple[float, float, float], yaw: float = 0.0) -> Item:
+    """The box and the lock of `tiny_people` as a person, its skin red."""
+    a_box_of_a_person(path)
+    (person,) = people_of(path.parent.name, path.parent.parent)
+    look = Look((0.6, 0.05, 0.05), (0.02, 0.5, 0.02), (0.1, 0.1, 0.1), ())
+    return Item(person, position, yaw, person.size, look)
+
+
+def test_a_person_is_where_it_is_put(renderer: Renderer, tmp_path: Path) -> None:
+    """A box 0.4 × 0.3 × 1.5 m, turned by a quarter, 3 m ahead: its near side is 2.8 m away and 0.3 m wide."""
+    item = a_dressed(tmp_path / "people" / "train" / "0.npz", (0.0, 3.0, 0.0), np.pi / 2)
+    behind = replace(item, position=(0.0, 6.0, 0.0))
+    renderer.build(replace(EMPTY, items=(behind, item)), tmp_path)
+    camera = Camera((0.0, 0.0, 1.2), 0.0, 0.0, 0.0, 35.0, 1.0)
+    (depth, items), ray = renderer.surfaces(camera), rays(camera)
+    np.testing.assert_array_equal(depth, renderer.depth(camera))
+    at = ray * 2.8 + camera.position
+    inside = (np.abs(at[..., 0]) < 0.145) & (at[..., 2] > 0.01) & (at[..., 2] < 1.495)
+    outside = (np.abs(at[..., 0]) > 0.155) & (at[..., 2] < 1.49) & (at[..., 2] > 0)
+    np.testing.assert_allclose(depth[inside], 2.8, atol=1e-3)
+    assert depth[outside].min() > 2.81
+    assert (items[inside] == 1).all()
+    assert not (items[outside] == 1).any()
+    light = renderer.light(camera)
+    assert light[inside].mean(0)[0] > 3 * light[inside].mean(0)[2]
+
+
+def test_hair_has_exact_depth(renderer: Renderer, tmp_path: Path) -> None:
+    """An upright lock, 2 cm across, 1.2 m away: Cycles shows a ribbon through its axis that faces the camera."""
+    item = a_dressed(tmp_path / "people" / "train" / "0.npz", (0.0, 1.2, 0.0))
+    renderer.build(replace(EMPTY, items=(item,)), tmp_path)
+    camera = Camera((0.0, 0.0, 1.66), 0.0, 0.0, 0.0, 60.0, 1.0)
+    (depth, items), ray = renderer.surfaces(camera), rays(camera)
+    at = ray * 1.2 + camera.position
+    level = (at[..., 2] > 1.53) & (at[..., 2] < 1.77)
+    middle, beside = level & (np.abs(at[..., 0]) < 0.003), level & (np.abs(at[..., 0]) > 0.0115)
+    assert middle.sum() > 200
+    np.testing.assert_allclose(depth[middle], 1.2, atol=1e-3)
+    assert depth[beside].min() > 1.5
+    assert (items[middle] == 0).all()
+    assert (items[beside] == -1).all()
+    across = level.any(1)
+    width = (items[across] == 0).sum(1).mean() * 36 / 320 / 60 * 1.2
+    assert width == pytest.approx(0.02, abs=0.0015)
+    green = renderer.light(camera)[middle].mean(0)
     assert green[1] > 2 * green[0]
 
 

@@ -111,6 +111,12 @@ class FakeRenderer:
         assert scratch.is_dir()
         self.scene = scene
 
+    def surfaces(self, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+        depth, items = self.depth(camera), np.full((320, 320), -1)
+        if camera.subject is not None:
+            items[60:300, 90:180] = camera.subject
+        return depth, items
+
     def depth(self, camera: Camera) -> np.ndarray:
         FakeRenderer.calls += 1
         if round(camera.focal * 1000) % 3 == 0:
@@ -150,6 +156,7 @@ def test_files_and_reader(tmp_path: Path) -> None:
     assert about["kind"] in ("indoor", "outdoor")
     assert set(about["cutouts"]) <= {path.name for path in SOURCES.cutouts}
     assert set(about["models"]) <= {model.key for model in MODELS}
+    assert about["people"] == []
     subject = 0.5 + about["camera"]["focal"] % 1
     depth = with_subject(floor(), subject)
     np.testing.assert_allclose(far + disparity * (near - far), 1 / depth, atol=2e-5)
