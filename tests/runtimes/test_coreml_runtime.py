@@ -211,7 +211,8 @@ def test_compute_units_are_core_mls(exported: Path) -> None:
 def test_by_name(exported: Path) -> None:
     runtime = open_runtime("coreml", artifacts=exported)
     assert isinstance(runtime, CoreMLRuntime)
-    assert (runtime.name, runtime.variant, runtime.precision) == ("coreml", "edge", "fp32")
+    assert (runtime.name, runtime.variant, runtime.precision) == ("coreml", "edge", "fp16")
+    assert open_runtime("coreml", artifacts=exported, precision="fp32").precision == "fp32"  # type: ignore[attr-defined]
     with pytest.raises(DeepLensError, match="unknown network 'denoise'"):
         runtime.open("denoise")
 

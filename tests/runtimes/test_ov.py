@@ -51,7 +51,7 @@ class TestInstalled:
     def test_what_it_does_not_take_is_said(self, artifacts: Path) -> None:
         runtime = OpenVinoRuntime(artifacts=artifacts)
         session = runtime.open("upsample")
-        with pytest.raises(InputError, match="upsample: inputs are picture, expected"):
+        with pytest.raises(InputError, match="upsample: got the inputs picture, expected"):
             session.run({"picture": inputs("upsample")["picture"]})
         runtime.close()
         with pytest.raises(InputError, match="session is closed"):
