@@ -10,6 +10,8 @@ import pytest
 
 from tests.conftest import ROOT
 
+pytest.importorskip("importlinter", reason="import-linter is not installed: pip install 'deeplens-edge[dev]'")
+
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory: pytest.TempPathFactory) -> Path:
