@@ -19,7 +19,7 @@ from deeplens.parity_tests.report import Report
 from deeplens.parity_tests.request import Request
 from deeplens.parity_tests.run import run
 
-PHOTO = Path(__file__).parent.parent / "samples" / "stream.jpg"
+PHOTO = Path(__file__).resolve().parents[1] / "samples" / "stream.jpg"
 """2048×1364."""
 
 STRIP = (slice(600, 856), slice(300, 1588))

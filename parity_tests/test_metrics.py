@@ -88,7 +88,7 @@ def test_other_shapes_are_not_broadcast(metric: object) -> None:
 
 
 def test_pixel_shares_take_8_bit_pictures_only() -> None:
-    with pytest.raises(MismatchError, match="8 bits"):
+    with pytest.raises(MismatchError, match="8-bit"):
         pixel_shares(np.zeros((1, 2, 3)), np.zeros((1, 2, 3)))
 
 
