@@ -144,9 +144,8 @@ def render_rooms(*, out: Path, data: Path, split: str, count: int, seed: int, cr
     """Render until `count` pictures of `split` are under `out`; returns how many were rendered now.
 
     Picture v of scene n is a function of (seed, split, n, v), of what lies in `data`, and of the share of scenes that
-    are `crowded`: have people in them. Raises MissingError where
-    Blender, the furniture or the photos are missing, InputError for an unknown split, MismatchError when no picture
-    turns out well.
+    are `crowded`: have people in them. Raises MissingError where Blender, the furniture or the photos are missing,
+    InputError for an unknown split, MismatchError when no picture turns out well.
     """
     from deeplens.scenes.room_render import Renderer, cutout_shape
 
