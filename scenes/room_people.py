@@ -32,8 +32,8 @@ CLOTH = ("plain", "plain", "plain", "noise", "checker", "cells", "wood")
 
 
 def drawn_people(stock: Stock, rng: np.random.Generator) -> list[Person]:
-    """Who is in a scene: in half of them 1 to 5 people, nobody twice. Draws nothing where the stock has nobody."""
-    if not stock.people or rng.random() < 0.5:
+    """Who is in a scene: 1 to 5 people, or nobody; nobody twice. Draws nothing where the stock has nobody."""
+    if not stock.people or rng.random() >= stock.crowded:
         return []
     count = int(rng.choice([1, 2, 3, 4, 5], p=[0.35, 0.27, 0.18, 0.12, 0.08]))
     return [stock.people[int(number)] for number in rng.permutation(len(stock.people))[:count]]

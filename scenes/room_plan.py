@@ -186,6 +186,7 @@ class Stock:
     sources: Sources
     shape: Callable[[Path], float]  # width / height of a cut-out
     people: Sequence[Person] = ()
+    crowded: float = 0.5  # share of the scenes that have people in them
 
 
 def turned(x: float, y: float, yaw: float) -> tuple[float, float]:

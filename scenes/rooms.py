@@ -140,12 +140,12 @@ def developed(light: Array, *, key: float) -> NDArray[np.uint8]:
     return np.rint(linear_to_srgb(np.where(exposed < knee, exposed, rolled)) * 255).astype(np.uint8)
 
 
-def render_rooms(*, out: Path, data: Path, split: str, count: int, seed: int) -> int:
+def render_rooms(*, out: Path, data: Path, split: str, count: int, seed: int, crowded: float = 0.5) -> int:
     """Render until `count` pictures of `split` are under `out`; returns how many were rendered now.
 
-    Picture v of scene n is a function of (seed, split, n, v) and of what lies in `data`. Raises MissingError where
-    Blender, the furniture or the photos are missing, InputError for an unknown split, MismatchError when no picture
-    turns out well.
+    Picture v of scene n is a function of (seed, split, n, v), of what lies in `data`, and of the share of scenes that
+    are `crowded`: have people in them. Raises MissingError where Blender, the furniture or the photos are missing,
+    InputError for an unknown split, MismatchError when no picture turns out well.
     """
     from deeplens.scenes.room_render import Renderer, cutout_shape
 
@@ -157,7 +157,7 @@ def render_rooms(*, out: Path, data: Path, split: str, count: int, seed: int) ->
             f"{split}: nobody in {data / 'people' / split}, so no people (`python -m deeplens.scenes.people`)",
             flush=True,
         )
-    stock = Stock(split, models_of(split, data / "furniture"), shipped(split, data), cutout_shape, people)
+    stock = Stock(split, models_of(split, data / "furniture"), shipped(split, data), cutout_shape, people, crowded)
     folder = out / split
     folder.mkdir(parents=True, exist_ok=True)
     there = sum(1 for _ in folder.glob("*.npz"))
@@ -247,9 +247,10 @@ def main(
     split: Annotated[str, typer.Option(help="Split to render: train, val or test.")] = "train",
     count: Annotated[int, typer.Option(min=1, help="Number of pictures that the split should have in the end.")] = 700,
     seed: Annotated[int, typer.Option(min=0)] = 0,
+    crowded: Annotated[float, typer.Option(min=0, max=1, help="Share of the scenes that have people in them.")] = 0.5,
 ) -> None:
     """Render pictures with exact depth, until the split has COUNT."""
-    rendered = render_rooms(out=out, data=data, split=split, count=count, seed=seed)
+    rendered = render_rooms(out=out, data=data, split=split, count=count, seed=seed, crowded=crowded)
     typer.echo(f"{rendered} pictures rendered, {count} are in {out / split}")
 
 

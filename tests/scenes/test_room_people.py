@@ -41,6 +41,9 @@ def test_half_of_the_scenes_have_people() -> None:
     numbers = [len(those_of(scene)) for scene in crowded(160)]
     assert np.mean(np.greater(numbers, 0)) == pytest.approx(0.5, abs=0.12)
     assert max(numbers) >= 4
+    for share in (0.0, 1.0):
+        asked = [sample_scene(replace(CROWD, crowded=share), np.random.default_rng(seed)) for seed in range(30)]
+        assert np.mean([bool(those_of(scene)) for scene in asked]) == pytest.approx(share, abs=0.1)
     for scene in crowded():
         assert len({person_of(item).path for item in those_of(scene)}) == len(those_of(scene)), "nobody twice"
 

@@ -163,6 +163,34 @@ def test_files_and_reader(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("_fake")
+def test_what_a_camera_is_close_to_has_its_outline(tmp_path: Path) -> None:
+    expected = np.zeros((320, 320), np.uint8)
+    expected[60:300, 90:180] = 255
+    render_rooms(out=tmp_path, data=tmp_path, split="train", count=12, seed=3)
+    kinds = []
+    for path in room_files("train", tmp_path):
+        with np.load(path) as file:
+            kinds.append(json.loads(str(file["about"]))["subject"])
+            assert ("subject" in file.files) == (kinds[-1] is not None)
+            if kinds[-1] is not None:
+                np.testing.assert_array_equal(file["subject"], expected)
+                assert file["subject"].dtype == np.uint8
+        load_room(path)  # with and without it
+    assert {None, "model"} <= set(kinds) <= {None, "model", "cutout"}
+
+
+@pytest.mark.usefixtures("_fake")
+def test_who_is_hidden_is_no_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera that is close to something which something else covers is not used."""
+    hidden = np.full((320, 320), -1)
+    monkeypatch.setattr(FakeRenderer, "surfaces", lambda self, camera: (self.depth(camera), hidden))
+    render_rooms(out=tmp_path, data=tmp_path, split="train", count=5, seed=3)
+    for path in room_files("train", tmp_path):
+        with np.load(path) as file:
+            assert "subject" not in file.files
+
+
+@pytest.mark.usefixtures("_fake")
 def test_a_run_that_is_cut_off_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     count = VIEWS + 2
     render_rooms(out=tmp_path / "whole", data=tmp_path, split="val", count=count, seed=0)
