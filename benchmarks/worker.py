@@ -18,7 +18,7 @@ from deeplens.model.contract import CONTRACTS, DEPTH_SIZE, NETWORKS, VARIANTS
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.pyramid import geometry
 from deeplens.runtimes.refocuser import Refocuser
-from deeplens.runtimes.tiling import plan
+from deeplens.runtimes.tiling import split
 
 REFOCUS, AGAIN = "refocus", "again"
 """A refocus of a photo from pixels to pixels, its depth given; and one more of the same photo, focus changed."""
@@ -103,7 +103,7 @@ class Worker:
         levels = geometry(height, width)
         size = levels.padded(0 if network == "lens_blur" else max(0, levels.steps - 1))
         count = self._runtime.open(network).lanes
-        tiles = plan(*size, halo=VARIANTS[self._runtime.variant].halo[network], tile=self._candidate.tile, lanes=count)
+        tiles = split(*size, halo=VARIANTS[self._runtime.variant].halo[network], tile=self._candidate.tile, lanes=count)
         return tiles.height, tiles.width
 
     @cached_property

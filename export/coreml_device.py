@@ -1,4 +1,4 @@
-"""Packages on Core ML itself, on this Mac or on a connected iPhone: golden vectors, compute plan, latency in one go.
+"""Packages on Core ML itself, on this Mac or on a connected iPhone: golden vectors, chosen devices, latency in one go.
 
     python export/coreml_device.py [--on iphone] [--variant V] [--network N] [--precision P] [--json FILE]
 
@@ -70,7 +70,7 @@ class Result:
         gate: the smallest agreement allowed; None where there is none.
         load: milliseconds until the package was ready, compiled beforehand.
         latency: of predictions on the golden inputs.
-        preferred: device → operations that Core ML's compute plan prefers there; empty where it makes none.
+        preferred: device → operations that Core ML prefers to run there; empty where it does not say.
     """
 
     package: str
@@ -152,7 +152,7 @@ class Place:
 
 
 async def check(folder: Path, entry: manifest.Entry, *, units: str, place: Place, seconds: float, runs: int) -> Result:
-    """Run one package: its golden vectors, its compute plan, its latency.
+    """Run one package: its golden vectors, the devices that Core ML chooses, its latency.
 
     Args:
         folder: of the artefacts.
@@ -180,16 +180,16 @@ async def check(folder: Path, entry: manifest.Entry, *, units: str, place: Place
     except (RuntimeError, ValueError) as error:  # what coremltools makes of Core ML's own errors
         raise MismatchError(f"Core ML refuses {path} ({' '.join(str(error).split())}): export it again") from error
     try:
-        plan = devices(await model.retrieve_compute_plan())
+        chosen = devices(await model.retrieve_compute_plan())
     except (RuntimeError, ValueError):  # systems before macOS 14.4 and iOS 17.4 make none
-        plan = {}
+        chosen = {}
     return Result(
         package=entry.path,
         agreement=agreement(found, expected),
         gate=GATES.get(entry.precision),
         load=(model.load_duration_in_nano_seconds or 0) / 1e6,
         latency=Latency.of(samples),
-        preferred=dict(Counter(where for (owner, _), where in plan.items() if owner == function)),
+        preferred=dict(Counter(where for (owner, _), where in chosen.items() if owner == function)),
     )
 
 

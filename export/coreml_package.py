@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.console.package import VERSION
-from deeplens.export import coreml_plan
+from deeplens.export import coreml_precision
 from deeplens.export.placement import UNITS
 from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
 from deeplens.runtimes.coreml.program import import_coremltools
@@ -260,7 +260,7 @@ def _converted(module: "torch.nn.Module", contract: Contract, recipe: Recipe, si
         each.name: {axis: ALIGNMENT * each.scale * side for axis, side in free.items()} for each in contract.inputs
     }
     if recipe.plan is not None:
-        module = coreml_plan.prepared(module, recipe.plan.layers[contract.network])
+        module = coreml_precision.prepared(module, recipe.plan.layers[contract.network])
     example = tuple(torch.zeros(tensor.shape(*(size or recipe.sizes[0]))) for tensor in contract.inputs)
     program = torch.export.export(module, example, dynamic_shapes=dynamic if size is None else None)
     images = IMAGES[contract.network] if recipe.images else ()
@@ -277,7 +277,7 @@ def _converted(module: "torch.nn.Module", contract: Contract, recipe: Recipe, si
     pipeline.remove_passes(MISFIT_PASSES)
     if recipe.precision == "mixed" and recipe.plan is None:
         raise InputError("precision 'mixed' needs a precision plan: give one with --plan")
-    rules = None if recipe.plan is None else coreml_plan.Precisions(recipe.plan.layers[contract.network])
+    rules = None if recipe.plan is None else coreml_precision.Precisions(recipe.plan.layers[contract.network])
     if rules is not None:
         compute_precision = ct.transform.FP16ComputePrecision(op_selector=rules.is_fp16)
     else:

@@ -1,7 +1,7 @@
-"""Which operations of a saved program the Neural Engine is likely to run: advice by rules, and Core ML's own plan.
+"""Which operations of a saved program the Neural Engine is likely to run: advice by rules, and Core ML's own choice.
 
-The rules (`export.placement_rules`) need neither a Mac nor a phone; they are advice, not a compiler. On macOS the plan
-that Core ML makes for this machine stands beside them: `planned`.
+The rules (`export.placement_rules`) need neither a Mac nor a phone; they are advice, not a compiler. On macOS the
+devices that Core ML chooses on this machine stand beside them: `chosen_devices`.
 """
 
 import sys
@@ -56,13 +56,13 @@ class Placed:
 
     Attributes:
         function: that holds it: "main", or a level's name in a multifunction package.
-        planned: the device that Core ML prefers for it here; None where it was not asked or did not say.
+        chosen: the device that Core ML prefers for it here; None where it was not asked or did not say.
     """
 
     function: str
     operation: Operation
     findings: tuple[Finding, ...]
-    planned: Device | None = None
+    chosen: Device | None = None
 
     @property
     def verdict(self) -> Verdict:
@@ -77,7 +77,7 @@ class Placed:
             "kind": self.operation.kind,
             "shapes": [list(shape) for shape in self.operation.shapes],
             "verdict": self.verdict,
-            "planned": self.planned,
+            "chosen": self.chosen,
             "findings": [
                 {"rule": each.rule.name, "verdict": each.rule.verdict, "what": each.what, "says": each.rule.says}
                 | {"sources": list(each.rule.sources)}
@@ -168,7 +168,7 @@ def describe(function: program.Function) -> Iterator[Operation]:
         )
 
 
-def planned(package: Path, *, units: str = "all") -> dict[tuple[str, str], Device]:
+def chosen_devices(package: Path, *, units: str = "all") -> dict[tuple[str, str], Device]:
     """The device that Core ML prefers for each operation on this Mac: (function, first output's name) → device.
 
     Args:
@@ -178,24 +178,26 @@ def planned(package: Path, *, units: str = "all") -> dict[tuple[str, str], Devic
     Raises:
         InputError: unknown units.
         MissingError: not macOS.
-        MismatchError: Core ML can't compile the package, or makes no plans (before macOS 14.4).
+        MismatchError: Core ML can't compile the package, or does not tell its choice (before macOS 14.4).
     """
     if sys.platform != "darwin":
-        raise MissingError("Core ML's plan needs macOS 14.4 or later: leave out --plan to judge by the rules alone")
+        raise MissingError(
+            "Core ML's choice of devices needs macOS 14.4 or later: leave out --core-ml to judge by the rules alone"
+        )
     allowed = _units(units)
     from coremltools.models.compute_plan import MLComputePlan
     from coremltools.models.utils import compile_model
 
     with tempfile.TemporaryDirectory() as folder:
         try:
-            compiled = compile_model(str(package), str(Path(folder) / "plan.mlmodelc"))
-            plan = MLComputePlan.load_from_path(compiled, compute_units=allowed)
+            compiled = compile_model(str(package), str(Path(folder) / "compiled.mlmodelc"))
+            choice = MLComputePlan.load_from_path(compiled, compute_units=allowed)
         except Exception as error:  # coremltools passes on whatever Core ML raised
             reason = one_line(error)
             raise MismatchError(
-                f"Core ML can't make a plan for {package} ({reason}): macOS 14.4 or later is needed"
+                f"Core ML can't say where {package} would run ({reason}): macOS 14.4 or later is needed"
             ) from error
-        return devices(plan)
+        return devices(choice)
 
 
 def _units(units: str) -> "ComputeUnit":
@@ -206,27 +208,27 @@ def _units(units: str) -> "ComputeUnit":
     return ct.ComputeUnit[UNITS[units]]
 
 
-def devices(plan: "MLComputePlan") -> dict[tuple[str, str], Device]:
-    """The preferred device, not the supported ones, of each operation of a plan; constants have none.
+def devices(choice: "MLComputePlan") -> dict[tuple[str, str], Device]:
+    """The preferred device, not the supported ones, of each operation in Core ML's choice; constants have none.
 
     Raises:
-        MismatchError: the plan is not of an ML program.
+        MismatchError: it is not of an ML program.
     """
-    planned_program = plan.model_structure.program
-    if planned_program is None:
+    program = choice.model_structure.program
+    if program is None:
         raise MismatchError("the package has no ML program: export it again with `deeplens export coreml`")
     found: dict[tuple[str, str], Device] = {}
-    for name, function in planned_program.functions.items():
+    for name, function in program.functions.items():
         for operation in function.block.operations:
-            usage = plan.get_compute_device_usage_for_mlprogram_operation(operation)
+            usage = choice.get_compute_device_usage_for_mlprogram_operation(operation)
             if usage is not None and operation.outputs:
                 found[name, operation.outputs[0].name] = DEVICES[type(usage.preferred_compute_device).__name__]
     return found
 
 
-def with_plan(placed: Sequence[Placed], plan: Mapping[tuple[str, str], Device]) -> list[Placed]:
-    """The same operations, with the device that a plan prefers."""
-    return [replace(each, planned=plan.get((each.function, each.operation.name))) for each in placed]
+def with_chosen(placed: Sequence[Placed], devices: Mapping[tuple[str, str], Device]) -> list[Placed]:
+    """The same operations, with the device that Core ML prefers: see `chosen_devices`."""
+    return [replace(each, chosen=devices.get((each.function, each.operation.name))) for each in placed]
 
 
 def counts(placed: Sequence[Placed]) -> dict[Verdict, int]:

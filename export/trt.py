@@ -26,7 +26,7 @@ from deeplens.export.onnx_graph import check_choice, checked_shape
 from deeplens.export.precision_plan import Plan, plans_for
 from deeplens.export.trt_build import Options, TimingCache, build
 from deeplens.export.trt_graph import graph
-from deeplens.export.trt_plan import TARGETS, Job, jobs
+from deeplens.export.trt_jobs import TARGETS, Job, jobs
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.cuda import JETSON_RELEASE, Cuda
@@ -172,7 +172,7 @@ def _built(out: Path, path: str) -> manifest.Entry | None:
 
 
 def export_all(
-    planned: Sequence[Job],
+    wanted: Sequence[Job],
     where: Place,
     *,
     out: Path,
@@ -184,7 +184,7 @@ def export_all(
     rebuild: bool = False,
     report: Callable[[str], None],
 ) -> list[manifest.Entry]:
-    """Build all engines of a plan; the first that fails stops it.
+    """Build all engines of a list; the first that fails stops it.
 
     Args:
         weights: as in `model.build.load`.
@@ -194,7 +194,7 @@ def export_all(
     sources: dict[tuple[str, str], manifest.Entry] = {}
     entries = []
     with progress_bar("Building engines") as progress:
-        for job in progress.each(planned):
+        for job in progress.each(wanted):
             pair = (job.variant, job.network)
             if pair not in sources:
                 sources[pair] = graph(
@@ -275,7 +275,7 @@ def command(
     variants = chosen_variants(variant, precision, plan)
     given = weights_from(weights)
     exported = chosen_networks(variants, network, given, report=lambda line: typer.echo(line, err=True))
-    planned = jobs(
+    wanted = jobs(
         variants=variants,
         networks=network or NETWORKS,
         target=chosen,
@@ -290,15 +290,13 @@ def command(
         refit=refit,
         dla_core=dla_core,
     )
-    planned = [job for job in planned if job.network in exported[job.variant]]
+    wanted = [job for job in wanted if job.network in exported[job.variant]]
     line = _again(context, chosen)
     plans = plans_for(variants, precision, plan)
     if dry_run:
-        for job in planned:
+        for job in wanted:
             typer.echo(str(job))
-        typer.echo(
-            f"{len(planned)} engines, into {out / FOLDER}; built on {TARGETS[chosen].machine}; nothing was built"
-        )
+        typer.echo(f"{len(wanted)} engines, into {out / FOLDER}; built on {TARGETS[chosen].machine}; nothing was built")
         return
     where = place(chosen, command=line)
     if target is None and chosen == "rtx":
@@ -306,7 +304,7 @@ def command(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
         entries = export_all(
-            planned,
+            wanted,
             where,
             out=out,
             weights=given,

@@ -70,14 +70,14 @@ def build(
         for profile in options.profiles:
             _add(api, builder, config, contract, profile)
         cache = None if timings is None or not api.has_timing_cache else timings.attach(config)
-        plan = builder.build_serialized_network(network, config)
-        if plan is None:
+        engine = builder.build_serialized_network(network, config)
+        if engine is None:
             raise MismatchError(
                 f"{api.library} {api.version} can't build an engine of {contract.network} ({api.reason()})"
             )
         if cache is not None and timings is not None:
             timings.data = bytes(cache.serialize())
-        return bytes(plan)
+        return bytes(engine)
 
 
 def _configure(api: TensorRt, config: Any, options: Options) -> None:

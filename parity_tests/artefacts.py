@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 def make_missing(request: "Request") -> None:
     """Export what the rows of a request run, in the order of the table; what is there and fits is kept.
 
-    ONNX graphs with free sizes and of the plan's fixed shape, Core ML packages of that shape, in all precisions asked
-    for. What a network can't be made into in a precision below FP32 is left out, with a word, and its rows are not run:
-    INT8 follows the variant's precision plan, which may be of other weights; in FP16 weights or values may overflow.
-    Engines of TensorRT belong to a GPU and are left to their own command.
+    ONNX graphs with free sizes and of the coverage's fixed shape, Core ML packages of that shape, in all precisions
+    asked for. What a network can't be made into in a precision below FP32 is left out, with a word, and its rows are
+    not run: INT8 follows the variant's precision plan, which may be of other weights; in FP16 weights or values may
+    overflow. Engines of TensorRT belong to a GPU and are left to their own command.
 
     Raises:
         as the exports in FP32; InputError for an unknown name.
@@ -38,7 +38,7 @@ def make_missing(request: "Request") -> None:
             sha256 = _weights_sha256(request, variant, network)
             if sha256 is None:
                 continue
-            size = CONTRACTS[network].fixed_size or request.plan_for(variant).fixed_size
+            size = CONTRACTS[network].fixed_size or request.coverage_for(variant).fixed_size
             for shape in (None,) if CONTRACTS[network].fixed_size else (None, size):
                 _graphs(request, folder, variant, network, shape, sha256, onnx)
             for precision in sorted(coreml):

@@ -24,7 +24,7 @@ Size = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Plan:
+class Coverage:
     """Which cases are made.
 
     Attributes:
@@ -51,11 +51,11 @@ class Plan:
     aperture: float = 1.0
 
 
-PLANS: Mapping[str, Plan] = {
-    "edge": Plan(),
+COVERAGE: Mapping[str, Coverage] = {
+    "edge": Coverage(),
     # Few steps: float64 takes minutes for a whole photo. Into the fixed shape each level that a network sees of a photo
     # of 330 pixels fits whole, upright or not; larger than twice both halos, it can cover any other in windows.
-    "paper": Plan(fixed_size=(168, 168), loops=(("dynamic", 701), ("fixed", 330))),
+    "paper": Coverage(fixed_size=(168, 168), loops=(("dynamic", 701), ("fixed", 330))),
 }
 """Variant → what is run unless told otherwise."""
 
@@ -93,7 +93,7 @@ class LoopCase:
 
     Attributes:
         pixels: H×W×3, uint8.
-        point, aperture: as in `Plan`.
+        point, aperture: as in `Coverage`.
         given: a depth map as `Harness.disparity` gives it, for all runtimes: the way begins behind the depth network,
             whose weights are not there. None: each runtime's own.
     """
@@ -142,13 +142,13 @@ def case_sha256(case: Case) -> str:
     return digest.hexdigest()
 
 
-def random_cases(plan: Plan) -> list[Case]:
+def random_cases(coverage: Coverage) -> list[Case]:
     """Each network on random inputs."""
-    generator = np.random.default_rng(plan.seed)
+    generator = np.random.default_rng(coverage.seed)
     return [
         NetworkCase(network, "random", graph, size, plausible_inputs(CONTRACTS[network], size, generator))
         for network in NETWORKS
-        for graph, size in graphs(CONTRACTS[network], plan)
+        for graph, size in graphs(CONTRACTS[network], coverage)
     ]
 
 
@@ -169,31 +169,38 @@ def plausible_inputs(contract: Contract, size: Size, generator: np.random.Genera
     return inputs
 
 
-def photo_cases(plan: Plan, reference: Runtime, pixels: np.ndarray, *, given: np.ndarray | None = None) -> list[Case]:
+def photo_cases(
+    coverage: Coverage, reference: Runtime, pixels: np.ndarray, *, given: np.ndarray | None = None
+) -> list[Case]:
     """Each network on what it gets from a photo, and the loop.
 
     Args:
         reference: makes the networks' inputs: those of the depth map, the lens blur and the last step of the loop over
-            the photo at the smallest size of `plan.loops`, from their middle.
+            the photo at the smallest size of `coverage.loops`, from their middle.
         pixels: H×W×3, uint8.
         given: as in `LoopCase`; with it the depth network gets nothing.
 
     Raises:
         MissingError: the reference lacks a network's weights.
     """
-    smallest = min((long for _, long in plan.loops if long is not None), default=None)
-    seen = seen_inputs(reference, LoopCase(resized(pixels, smallest), "dynamic", plan.point, plan.aperture, given))
+    smallest = min((long for _, long in coverage.loops if long is not None), default=None)
+    seen = seen_inputs(
+        reference, LoopCase(resized(pixels, smallest), "dynamic", coverage.point, coverage.aperture, given)
+    )
     cases: list[Case] = [
         NetworkCase(network, "photo", graph, size, window(CONTRACTS[network], seen[network], size))
         for network in seen
-        for graph, size in graphs(CONTRACTS[network], plan)
+        for graph, size in graphs(CONTRACTS[network], coverage)
     ]
-    return cases + whole_photos(plan, pixels, given=given)
+    return cases + whole_photos(coverage, pixels, given=given)
 
 
-def whole_photos(plan: Plan, pixels: np.ndarray, *, given: np.ndarray | None = None) -> list[Case]:
+def whole_photos(coverage: Coverage, pixels: np.ndarray, *, given: np.ndarray | None = None) -> list[Case]:
     """The loop over a photo, H×W×3, uint8: graph by graph, size by size; `given` as in `LoopCase`."""
-    cases = [LoopCase(resized(pixels, long), graph, plan.point, plan.aperture, given) for graph, long in plan.loops]
+    cases = [
+        LoopCase(resized(pixels, long), graph, coverage.point, coverage.aperture, given)
+        for graph, long in coverage.loops
+    ]
     return list({case.name: case for case in cases}.values())  # a small photo is the same at several sizes
 
 
@@ -209,11 +216,11 @@ def made_depth() -> np.ndarray:
     return depth
 
 
-def graphs(contract: Contract, plan: Plan) -> list[tuple[Graph, Size]]:
+def graphs(contract: Contract, coverage: Coverage) -> list[tuple[Graph, Size]]:
     """Each graph of a network with the low-resolution sizes at which it runs."""
     if contract.fixed_size is not None:
         return [("fixed", contract.fixed_size)]
-    return [*(("dynamic", size) for size in plan.dynamic_sizes), ("fixed", plan.fixed_size)]
+    return [*(("dynamic", size) for size in coverage.dynamic_sizes), ("fixed", coverage.fixed_size)]
 
 
 def resized(pixels: np.ndarray, long_side: int | None) -> np.ndarray:

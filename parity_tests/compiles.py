@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.export.trt_build import Options, build
-from deeplens.export.trt_plan import TARGETS, profiles
+from deeplens.export.trt_jobs import TARGETS, profiles
 from deeplens.model.contract import CONTRACTS, NETWORKS
 from deeplens.parity_tests.compare import NETWORK, Row
 from deeplens.runtimes import manifest

@@ -12,7 +12,7 @@ from deeplens.console.errors import MissingError
 from deeplens.export.onnx_graph import export
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.model.shipped import weights_file
-from deeplens.parity_tests.cases import Case, Plan, photo_cases, random_cases
+from deeplens.parity_tests.cases import Case, Coverage, photo_cases, random_cases
 from deeplens.parity_tests.outputs import Outputs
 from deeplens.parity_tests.produce import produce, torch_opener
 from deeplens.parity_tests.report import Report
@@ -25,13 +25,13 @@ PHOTO = Path(__file__).resolve().parents[1] / "samples" / "stream.jpg"
 STRIP = (slice(600, 856), slice(300, 1588))
 """Of `PHOTO`, 256×1288: the shortest long side that takes three steps, low for what `paper` costs in float64."""
 
-PLANS = {
-    "edge": Plan(loops=(("dynamic", None), ("fixed", None), ("dynamic", 701), ("fixed", 701))),
+COVERAGE = {
+    "edge": Coverage(loops=(("dynamic", None), ("fixed", None), ("dynamic", 701), ("fixed", 701))),
     # A size that fits into the fixed shape whole, and takes one step.
-    "paper": Plan(fixed_size=(104, 168), loops=(("dynamic", None), ("fixed", 330))),
+    "paper": Coverage(fixed_size=(104, 168), loops=(("dynamic", None), ("fixed", 330))),
 }
 
-SMALL = Plan(dynamic_sizes=((48, 72),), fixed_size=(48, 72), loops=(("dynamic", 330),))
+SMALL = Coverage(dynamic_sizes=((48, 72),), fixed_size=(48, 72), loops=(("dynamic", 330),))
 """For negative controls: one step."""
 
 Artifacts = Callable[[str], Path]
@@ -78,14 +78,14 @@ def weights(lively_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> P
 
 @pytest.fixture(scope="session")
 def artifacts(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Artifacts:
-    """The folder of a variant's ONNX artefacts, made when asked for: free sizes, and the fixed size of its plan."""
+    """The folder of a variant's ONNX artefacts, made when asked for: free sizes, and the fixed size of its coverage."""
     done: dict[str, Path] = {}
 
     def folder(variant: str) -> Path:
         if variant not in done:
             done[variant] = tmp_path_factory.mktemp(f"artifacts_{variant}")
             for network in NETWORKS:
-                shapes = (None,) if CONTRACTS[network].fixed_size else (None, PLANS[variant].fixed_size)
+                shapes = (None,) if CONTRACTS[network].fixed_size else (None, COVERAGE[variant].fixed_size)
                 for shape in shapes:
                     export(variant, network, out=done[variant], weights=weights, shape=shape)
         return done[variant]
@@ -122,7 +122,7 @@ def _onnx_report(variant: str, artifacts: Path, weights: Path, photo: Path) -> R
             artifacts=artifacts,
             weights=weights,
             photo=photo,
-            plan=PLANS[variant],
+            coverage=COVERAGE[variant],
         )
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from deeplens.console.errors import InputError
 from deeplens.model.contract import VARIANTS
 from deeplens.parity_tests.candidates import COMPARED, Candidate, candidates
-from deeplens.parity_tests.cases import PLANS, Plan, resized
+from deeplens.parity_tests.cases import COVERAGE, Coverage, resized
 from deeplens.runtimes.photo import read_photo, to_8_bit
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Request:
         weights: PyTorch's, as in `model.build.load`. An artefact made from others is stale, and no number is compared.
         photo: for real inputs and the loop; None: these rows are not run.
         size: pixels that the photo's long side is brought down to; None: as it is.
-        plan: which cases; None: that of the variant in `parity_tests.cases.PLANS`.
+        coverage: which cases; None: that of the variant in `parity_tests.cases.COVERAGE`.
         compiles: whether TensorRT for RTX compiles the graphs, for rows of its own.
         report: gets a line before each long piece of work.
     """
@@ -42,12 +42,12 @@ class Request:
     weights: "Weights" = "shipped"
     photo: Path | None = None
     size: int | None = None
-    plan: Plan | None = None
+    coverage: Coverage | None = None
     compiles: bool = False
     report: Say = lambda _: None
 
-    def plan_for(self, variant: str) -> Plan:
-        return self.plan or PLANS[variant]
+    def coverage_for(self, variant: str) -> Coverage:
+        return self.coverage or COVERAGE[variant]
 
     def pixels(self) -> np.ndarray | None:
         """The photo, H×W×3, uint8; None where there is none.

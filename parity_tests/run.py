@@ -199,16 +199,16 @@ def _cases(request: Request, variant: str) -> list[Case]:
     Raises:
         MissingError: PyTorch is not installed, or no network has weights.
     """
-    plan, pixels = request.plan_for(variant), request.pixels()
-    cases = random_cases(plan)
-    with torch_opener(variant, weights=request.weights, fixed_size=plan.fixed_size)("dynamic") as torch:
+    coverage, pixels = request.coverage_for(variant), request.pixels()
+    cases = random_cases(coverage)
+    with torch_opener(variant, weights=request.weights, fixed_size=coverage.fixed_size)("dynamic") as torch:
         without = _without_weights(torch)
         if pixels is None:
             return cases
         given = made_depth() if "depth" in without else None
         if without - {"depth"}:
-            return cases + whole_photos(plan, pixels, given=given)
-        return cases + photo_cases(plan, torch, pixels, given=given)
+            return cases + whole_photos(coverage, pixels, given=given)
+        return cases + photo_cases(coverage, torch, pixels, given=given)
 
 
 def _without_weights(torch: Runtime) -> set[str]:
@@ -230,16 +230,16 @@ def _cases_anywhere(request: Request, variant: str) -> tuple[list[Case], list[Ro
         return _cases(request, variant), list(ROLES)
     except MissingError as error:
         request.report(f"{variant}: PyTorch is missing, so only random inputs and whole photos are run ({error})")
-    plan, pixels = request.plan_for(variant), request.pixels()
-    cases = random_cases(plan)
+    coverage, pixels = request.coverage_for(variant), request.pixels()
+    cases = random_cases(coverage)
     if pixels is not None:
-        cases += whole_photos(plan, pixels)
+        cases += whole_photos(coverage, pixels)
     return cases, []
 
 
 def _torch(request: Request, variant: str, role: Role, cases: list[Case]) -> Produced:
-    plan = request.plan_for(variant)
-    opener = torch_opener(variant, weights=request.weights, fixed_size=plan.fixed_size, dtype=ROLES[role])
+    coverage = request.coverage_for(variant)
+    opener = torch_opener(variant, weights=request.weights, fixed_size=coverage.fixed_size, dtype=ROLES[role])
     return _timed(request, variant, f"PyTorch in {ROLES[role]}", "fp32", role, opener, cases)
 
 
@@ -249,7 +249,7 @@ def _candidate(request: Request, variant: str, candidate: Candidate, cases: list
         variant,
         artifacts=request.artifacts,
         weights=request.weights,
-        fixed_size=fixed or request.plan_for(variant).fixed_size,
+        fixed_size=fixed or request.coverage_for(variant).fixed_size,
     )
     return _timed(request, variant, candidate.label, candidate.rounding, "candidate", opener, candidate.chosen(cases))
 

@@ -34,7 +34,7 @@ def test_a_precision_that_can_not_be_made_is_left_out(tmp_path: Path) -> None:
         precisions=["fp32", "fp16"],
         artifacts=tmp_path / "artifacts",
         weights=_overflowing(tmp_path / "weights"),
-        plan=SMALL,
+        coverage=SMALL,
         report=said.append,
     )
     make_missing(request)
@@ -56,6 +56,6 @@ def test_fp32_that_can_not_be_made_ends_it(tmp_path: Path, monkeypatch: pytest.M
 
     monkeypatch.setattr("deeplens.export.onnx_graph.export", refuse)
     weights = _overflowing(tmp_path / "weights")
-    request = Request(variants=["edge"], runtimes=["onnx"], artifacts=tmp_path, weights=weights, plan=SMALL)
+    request = Request(variants=["edge"], runtimes=["onnx"], artifacts=tmp_path, weights=weights, coverage=SMALL)
     with pytest.raises(MismatchError, match="another result"):
         make_missing(request)

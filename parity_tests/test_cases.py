@@ -11,24 +11,24 @@ from safetensors.torch import load_file, save_file
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.model.contract import ALIGNMENT, DEPTH_SIZE, NETWORKS, VARIANTS
 from deeplens.model.shipped import weights_file
-from deeplens.parity_tests.cases import PLANS, LoopCase, case_sha256, made_depth, reduced
+from deeplens.parity_tests.cases import COVERAGE, LoopCase, case_sha256, made_depth, reduced
 from deeplens.parity_tests.collection import Collection, read, write
 from deeplens.parity_tests.conftest import SMALL
 from deeplens.parity_tests.report import Report
 from deeplens.parity_tests.request import Request
 from deeplens.parity_tests.run import collect, compare_collections, run
 from deeplens.runtimes.pyramid import geometry
-from deeplens.runtimes.tiling import plan
+from deeplens.runtimes.tiling import split
 
 sides = st.integers(1, 4096)
 
 
 def _windows(variant: str, fixed: tuple[int, int], long_side: int | None, height: int, width: int) -> None:
-    """Plan the windows of each level of a photo; raises MismatchError where they don't fit."""
+    """Split each level of a photo into windows; raises MismatchError where they don't fit."""
     levels = geometry(*reduced(height, width, long_side))
     for level in range(levels.steps + 1):
         network = "upsample" if level else "lens_blur"
-        plan(*levels.padded(max(0, level - 1)), halo=VARIANTS[variant].halo[network], tile=None, fixed_size=fixed)
+        split(*levels.padded(max(0, level - 1)), halo=VARIANTS[variant].halo[network], tile=None, fixed_size=fixed)
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -38,9 +38,9 @@ def _windows(variant: str, fixed: tuple[int, int], long_side: int | None, height
 @example(height=2048, width=1366)
 @example(height=30, width=4096)
 def test_the_fixed_shape_of_a_plan_serves_every_photo(variant: str, height: int, width: int) -> None:
-    for graph, long_side in PLANS[variant].loops:
+    for graph, long_side in COVERAGE[variant].loops:
         if graph == "fixed":
-            _windows(variant, PLANS[variant].fixed_size, long_side, height, width)
+            _windows(variant, COVERAGE[variant].fixed_size, long_side, height, width)
 
 
 def test_a_shape_for_one_kind_of_photo_is_told_apart() -> None:
@@ -54,7 +54,7 @@ def test_a_shape_for_one_kind_of_photo_is_told_apart() -> None:
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_levels_of_a_small_photo_are_whole_windows(variant: str) -> None:
     """At the smallest size of a fixed loop nothing is cut, upright or not, so that borders and padding are seen."""
-    fixed, smallest = PLANS[variant].fixed_size, min(long for graph, long in PLANS[variant].loops if long)
+    fixed, smallest = COVERAGE[variant].fixed_size, min(long for graph, long in COVERAGE[variant].loops if long)
     for height, width in ((smallest, smallest * 2 // 3), (smallest * 2 // 3, smallest), (smallest, smallest)):
         levels = geometry(height, width)
         assert all(side <= most for side, most in zip(levels.padded(levels.steps - 1), fixed, strict=True))
@@ -71,7 +71,7 @@ def _weights(folder: Path, source: Path, *networks: str) -> Path:
 
 
 def _request(weights: Path, photo: Path) -> Request:
-    return Request(variants=["edge"], runtimes=["torch"], weights=weights, photo=photo, plan=SMALL)
+    return Request(variants=["edge"], runtimes=["torch"], weights=weights, photo=photo, coverage=SMALL)
 
 
 def _kinds(report: Report) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from deeplens.console.errors import MismatchError
 from deeplens.console.files import file_sha256
-from deeplens.parity_tests.cases import PLANS, Graph
+from deeplens.parity_tests.cases import COVERAGE, Graph
 from deeplens.parity_tests.conftest import SMALL
 from deeplens.runtimes import manifest
 from deeplens.runtimes.contract import Arrays
@@ -37,7 +37,7 @@ def made(lively_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
     options = [*ONNX, "--runtime", "coreml", "--weights", str(lively_weights), "--artifacts", str(folder)]
     with pytest.MonkeyPatch.context() as patch:
         loops: tuple[tuple[Graph, int], ...] = (("dynamic", 330), ("fixed", 330))
-        patch.setitem(PLANS, "edge", replace(SMALL, loops=loops, fixed_size=FIXED))
+        patch.setitem(COVERAGE, "edge", replace(SMALL, loops=loops, fixed_size=FIXED))
         assert main(["parity", "--export", "--no-compiles", *options]) == 0
         yield folder
 

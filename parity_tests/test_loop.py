@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from deeplens.parity_tests.compare import FACTORS, LEVEL, PICTURE
-from deeplens.parity_tests.conftest import PHOTO, PLANS, Artifacts
+from deeplens.parity_tests.conftest import COVERAGE, PHOTO, Artifacts
 from deeplens.parity_tests.report import Report
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.ort import OnnxRuntime
@@ -65,7 +65,7 @@ def test_a_loop_that_begins_at_level_1(weights: Path, artifacts: Artifacts, grap
     """At f/2.8 the lens blur works at level 1 (`Variant.finer_base`): at once, or in windows of a fixed size."""
     pixels = np.asarray(Image.open(PHOTO).convert("RGB"))[:768, :1024]
     disparity = np.linspace(0, 1, 320, dtype=np.float32)[:, None].repeat(320, 1)
-    shapes: Literal["dynamic"] | tuple[int, int] = "dynamic" if graph == "dynamic" else PLANS["edge"].fixed_size
+    shapes: Literal["dynamic"] | tuple[int, int] = "dynamic" if graph == "dynamic" else COVERAGE["edge"].fixed_size
     with OnnxRuntime(artifacts=artifacts("edge"), variant="edge", shapes=shapes) as onnx:
         found = Harness(onnx).refocus(pixels, disparity, focal_disparity=0.6, aperture=0.5)
     torch = TorchRuntime(variant="edge", weights=weights)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, NETWORKS, VARIANTS
 from deeplens.parity_tests.cases import plausible_inputs
 from deeplens.parity_tests.compare import NETWORK, Row, measure
-from deeplens.parity_tests.conftest import PLANS, Artifacts
+from deeplens.parity_tests.conftest import COVERAGE, Artifacts
 from deeplens.parity_tests.report import Report
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.ort import OnnxRuntime
@@ -28,10 +28,10 @@ def report(request: pytest.FixtureRequest) -> Report:
 @pytest.mark.parametrize("inputs", ["random", "photo"])
 def test_on_random_and_real_inputs(report: Report, network: str, inputs: str) -> None:
     rows = [row for row in report.rows if (row.what, row.input) == (network, inputs)]
-    plan = PLANS[rows[0].variant]
+    coverage = COVERAGE[rows[0].variant]
     only = CONTRACTS[network].fixed_size
-    dynamic = [] if only else [("dynamic", size) for size in plan.dynamic_sizes]
-    expected = [*dynamic, ("fixed", only or plan.fixed_size)]
+    dynamic = [] if only else [("dynamic", size) for size in coverage.dynamic_sizes]
+    expected = [*dynamic, ("fixed", only or coverage.fixed_size)]
     assert [(row.graph, row.size) for row in rows] == expected
     for row in rows:
         _assert_passes(row)

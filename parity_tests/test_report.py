@@ -11,7 +11,7 @@ from rich.console import Console
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.parity_tests import tables
-from deeplens.parity_tests.cases import NetworkCase, Plan, random_cases
+from deeplens.parity_tests.cases import Coverage, NetworkCase, random_cases
 from deeplens.parity_tests.compare import FACTORS, NETWORK, PICTURE, Row, Status, compare, measure
 from deeplens.parity_tests.outputs import Outputs
 from deeplens.parity_tests.produce import artefact_opener, produce
@@ -120,7 +120,7 @@ def test_an_output_of_another_shape_fails() -> None:
 
 
 def test_without_artefacts_nothing_is_run(tmp_path: Path) -> None:
-    cases = random_cases(Plan(dynamic_sizes=((32, 32),), fixed_size=(32, 32)))
+    cases = random_cases(Coverage(dynamic_sizes=((32, 32),), fixed_size=(32, 32)))
     outputs = produce(artefact_opener("onnx", "edge", artifacts=tmp_path, fixed_size=(32, 32)), cases)
     assert outputs.missing.keys() == {case.name for case in cases}
     assert not outputs.arrays

@@ -225,7 +225,7 @@ def session_options(ort: ModuleType, *, threads: int) -> Any:
     options.intra_op_num_threads = threads
     # Threads that wait actively after a run would take the cores from the harness and the tiles.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    # With patterns, a plan of the memory is kept for every shape that was ever run: half as much again at the peak
+    # With patterns, a layout of the memory is kept for every shape that was ever run: half as much again at the peak
     # over twelve tile shapes, and no faster. The arena reuses what it has, so that it ends at the largest shape.
     options.enable_mem_pattern = False
     options.enable_cpu_mem_arena = True

@@ -26,7 +26,7 @@ from deeplens.runtimes.pyramid import (
     registered_disparity,
     signed_depth_levels,
 )
-from deeplens.runtimes.tiling import Span, plan
+from deeplens.runtimes.tiling import Span, split
 
 Observer = Callable[[int, str, Arrays], None]
 Progress = Callable[[float], None]
@@ -150,7 +150,7 @@ class Refocuser:
         contract = session.describe()
         output = contract.outputs[0]
         count = session.lanes
-        windows = partial(plan, *size, halo=self._variant.halo[network], fixed_size=contract.fixed_size, lanes=count)
+        windows = partial(split, *size, halo=self._variant.halo[network], fixed_size=contract.fixed_size, lanes=count)
         tiles = windows(tile=self._tile)
         if self._tile and network == "lens_blur" and size != self._levels.padded(0):
             # One that begins at level 1 sees twice as much at once, where it can: its halo is large beside a tile.

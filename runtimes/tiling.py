@@ -104,7 +104,7 @@ def _shares(height: int, width: int, halo: int, tile: int, lanes: int) -> tuple[
     return min(((rows, columns) for rows in choices(height) for columns in choices(width)), key=cost)
 
 
-def plan(
+def split(
     height: int,
     width: int,
     *,

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from deeplens.console.errors import InputError
 from deeplens.console.files import staged
-from deeplens.scenes.room_plan import Person
+from deeplens.scenes.room_scene import Person
 
 Array = NDArray[np.floating[Any]]
 

@@ -18,7 +18,7 @@ from deeplens.console.errors import InputError
 from deeplens.console.script import run_script
 from deeplens.scenes.figure_files import save_person
 from deeplens.scenes.furniture import split_of
-from deeplens.scenes.room_plan import HDRIS
+from deeplens.scenes.room_scene import HDRIS
 
 if TYPE_CHECKING:
     from deeplens.scenes.figure_rig import Rig

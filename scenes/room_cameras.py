@@ -5,7 +5,7 @@ from math import atan2, cos, hypot, pi, sin, tan
 import numpy as np
 
 from deeplens.scenes.furniture import Model
-from deeplens.scenes.room_plan import Camera, Item, Person, Point, Scene, choice, log_uniform, turned
+from deeplens.scenes.room_scene import Camera, Item, Person, Point, Scene, choice, log_uniform, turned
 
 ASPECTS = (4 / 3, 3 / 2, 3 / 4, 2 / 3, 16 / 9, 9 / 16, 1.0)
 PORTRAITS = 0.6

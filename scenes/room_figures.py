@@ -7,7 +7,7 @@ import numpy as np
 
 from deeplens.scenes.figure_files import Piece, load_person
 from deeplens.scenes.room_materials import Materials
-from deeplens.scenes.room_plan import Colour, Item, Look, Person
+from deeplens.scenes.room_scene import Colour, Item, Look, Person
 
 WIRE: Colour = (0.02, 0.02, 0.022)
 

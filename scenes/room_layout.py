@@ -8,7 +8,7 @@ import numpy as np
 
 from deeplens.scenes.furniture import Model
 from deeplens.scenes.room_people import drawn_people, posed_item, seats
-from deeplens.scenes.room_plan import (
+from deeplens.scenes.room_scene import (
     HDRIS,
     PATTERNS,
     Box,

@@ -1,4 +1,4 @@
-"""Blender's materials for the surfaces, photos, cut-outs and models of `scenes.room_plan`."""
+"""Blender's materials for the surfaces, photos, cut-outs and models of `scenes.room_scene`."""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from deeplens.scenes.room_plan import WHOLE, Part, Surface
+from deeplens.scenes.room_scene import WHOLE, Part, Surface
 from deeplens.scenes.sources import load_background, load_cutout
 
 

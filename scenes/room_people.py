@@ -5,7 +5,7 @@ from math import atan2, cos, pi
 
 import numpy as np
 
-from deeplens.scenes.room_plan import Box, Colour, Item, Look, Person, Stock, Surface, choice, log_uniform, turned
+from deeplens.scenes.room_scene import Box, Colour, Item, Look, Person, Stock, Surface, choice, log_uniform, turned
 
 LIGHT, MEDIUM, DARK = (0.66, 0.42, 0.31), (0.36, 0.19, 0.115), (0.045, 0.022, 0.013)
 """Skin in linear light: from the palest to the darkest."""

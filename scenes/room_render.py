@@ -1,4 +1,4 @@
-"""Builds a scene of `scenes.room_plan` in Blender and renders it: light by path tracing, depth exactly. Needs bpy.
+"""Builds a scene of `scenes.room_scene` in Blender and renders it: light by path tracing, depth exactly. Needs bpy.
 
 One `Renderer` holds Blender's one scene; building another scene replaces it. Depth is rendered by itself, one ray
 through the middle of each pixel of a pinhole camera, so that neither antialiasing nor a wide aperture mixes surfaces.
@@ -23,7 +23,7 @@ from deeplens.scenes.furniture import Model, placement, unpack
 from deeplens.scenes.room_cameras import card_yaw
 from deeplens.scenes.room_figures import build_person
 from deeplens.scenes.room_materials import Materials, improve
-from deeplens.scenes.room_plan import Box, Camera, Item, Person, Picture, Scene, Surface, Waves
+from deeplens.scenes.room_scene import Box, Camera, Item, Person, Picture, Scene, Surface, Waves
 from deeplens.scenes.sources import load_cutout
 
 Array = NDArray[np.float32]

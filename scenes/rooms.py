@@ -38,7 +38,7 @@ from deeplens.scenes.figure_files import people_of
 from deeplens.scenes.furniture import Model, models_of
 from deeplens.scenes.room_cameras import sample_camera
 from deeplens.scenes.room_layout import sample_scene
-from deeplens.scenes.room_plan import HDRIS, Camera, Person, Scene, Stock
+from deeplens.scenes.room_scene import HDRIS, Camera, Person, Scene, Stock
 from deeplens.scenes.sources import shipped
 
 if TYPE_CHECKING:

@@ -77,9 +77,9 @@ def _loop(request: "Request", variant: str, candidate: Candidate, rows: "list[Ro
     request.report(f"{variant} loop: locating in {candidate.label}")
     own = [row for row in rows if row.input == "loop" and (row.graph, row.size) == (chosen.graph, chosen.size)]
     given = None if any(row.what == DEPTH_MAP for row in own) else made_depth()
-    plan = request.plan_for(variant)
-    fixed_size = plan.fixed_size
-    cases = whole_photos(plan, pixels, given=given)
+    coverage = request.coverage_for(variant)
+    fixed_size = coverage.fixed_size
+    cases = whole_photos(coverage, pixels, given=given)
     case = next(each for each in cases if (each.graph, each.size) == (chosen.graph, chosen.size))
     assert isinstance(case, LoopCase)
     limits = [row.gate.absolute for row in own if row.measured is not None and row.what != EIGHT_BIT]
@@ -133,12 +133,12 @@ def _verdict(
     from deeplens.model import build
 
     contract = CONTRACTS[network]
-    plan = request.plan_for(variant)
+    coverage = request.coverage_for(variant)
     folder = request.artifacts or manifest.DEFAULT_FOLDER
     coreml = candidate.runtime == "coreml"
-    traced = contract.fixed_size or (plan.fixed_size if coreml else None)
-    size = traced or plan.dynamic_sizes[0]
-    inputs = plausible_inputs(contract, size, np.random.default_rng(plan.seed))
+    traced = contract.fixed_size or (coverage.fixed_size if coreml else None)
+    size = traced or coverage.dynamic_sizes[0]
+    inputs = plausible_inputs(contract, size, np.random.default_rng(coverage.seed))
     precision = "fp32" if candidate.precision == "fp32" else "fp16"
     key = (variant, network, traced, precision)
     module = build.load(variant, network, request.weights)
@@ -160,7 +160,7 @@ def _verdict(
             variant=variant,
             runtime="coreml",
             precision=candidate.precision,
-            shape=None if contract.fixed_size else plan.fixed_size,
+            shape=None if contract.fixed_size else coverage.fixed_size,
             more={"shapes": "fixed", "images": []},
         )
         mode = candidate.mode or ("float32" if precision == "fp32" else "fp16")

@@ -55,7 +55,7 @@ def test_options(deeplens: Command, asked: dict[str, object], photo: Path, tmp_p
         "weights": "initial",
         "photo": photo,
         "size": None,
-        "plan": None,
+        "coverage": None,
         "compiles": False,
     }
     assert "passed" in result.out

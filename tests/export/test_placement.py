@@ -132,29 +132,29 @@ def test_the_plan_gives_the_preferred_device_not_the_supported_ones() -> None:
         placement.devices(plan)
 
 
-def test_the_plan_needs_macos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_core_ml_s_choice_needs_macos(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(MissingError, match="needs macOS"):
-        placement.planned(tmp_path / "any.mlpackage")
+        placement.chosen_devices(tmp_path / "any.mlpackage")
     monkeypatch.setattr(sys, "platform", "darwin")
     with pytest.raises(InputError, match="unknown compute units 'npu': choose one of all"):
-        placement.planned(tmp_path / "any.mlpackage", units="npu")
+        placement.chosen_devices(tmp_path / "any.mlpackage", units="npu")
 
 
 def test_the_command(
     deeplens: Command, edge: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path, answer = edge("upsample"), tmp_path / "lint.json"
-    assert deeplens("lint", path, "--plan").error.endswith("leave out --plan to judge by the rules alone")
+    assert deeplens("lint", path, "--core-ml").error.endswith("leave out --core-ml to judge by the rules alone")
 
     asked: list[str] = []
 
-    def planned(_package: Path, *, units: str) -> dict[tuple[str, str], placement.Device]:
+    def chosen(_package: Path, *, units: str) -> dict[tuple[str, str], placement.Device]:
         asked.append(units)
         return {("main", each.operation.name): "cpu" for each in lint_package(path)[:2]}
 
-    monkeypatch.setattr(placement, "planned", planned)
-    result = deeplens("lint", path, "--plan", "--compute-units", "cpu-and-ne", "--json", answer)
+    monkeypatch.setattr(placement, "chosen_devices", chosen)
+    result = deeplens("lint", path, "--core-ml", "--compute-units", "cpu-and-ne", "--json", answer)
     assert result.status == 0
     assert asked == ["cpu-and-ne"]
     assert "Advice by rules" in result.out
@@ -163,7 +163,7 @@ def test_the_command(
     assert report["path"] == str(path)
     operations = report["operations"]
     assert sum(report["counts"].values()) == len(operations)
-    assert [each["planned"] for each in operations[:3]] == ["cpu", "cpu", None]
+    assert [each["chosen"] for each in operations[:3]] == ["cpu", "cpu", None]
     for each in operations:
         worst = max([finding["verdict"] for finding in each["findings"]], key=VERDICTS.index, default="engine")
         assert each["verdict"] == worst

@@ -7,7 +7,7 @@ import pytest
 
 from deeplens.console.errors import InputError, MissingError
 from deeplens.export import trt
-from deeplens.export.trt_plan import TARGETS, jobs
+from deeplens.export.trt_jobs import TARGETS, jobs
 from deeplens.runtimes.cuda import Cuda
 from tests.conftest import Command
 

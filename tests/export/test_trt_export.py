@@ -15,7 +15,7 @@ import pytest
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.export import trt
 from deeplens.export.trt_build import MEBIBYTE, Options, TimingCache, build
-from deeplens.export.trt_plan import Job
+from deeplens.export.trt_jobs import Job
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.cuda import Cuda

@@ -21,7 +21,7 @@ import yaml
 
 from deeplens.app import main
 from deeplens.export.coreml import recipes
-from deeplens.export.trt_plan import TARGETS
+from deeplens.export.trt_jobs import TARGETS
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS
 from tests.conftest import ROOT

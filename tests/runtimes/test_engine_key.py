@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplens.console.errors import InputError
-from deeplens.export.trt_plan import profiles
+from deeplens.export.trt_jobs import profiles
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, VARIANTS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.engine_key import ANY, EngineKey, Machine, Profile, from_entry, to_more
 from deeplens.runtimes.pyramid import geometry
-from deeplens.runtimes.tiling import plan
+from deeplens.runtimes.tiling import split
 
 ORIN = Machine("tensorrt", "10.3.0", "Orin", "8.7", "12.6", "12.6", "Linux aarch64, R36 REVISION: 4.0")
 KEY = EngineKey(ORIN, "ab" * 32, (Profile.static((40, 48)), Profile((32, 32), (64, 64), (256, 256))), {"refit": True})
@@ -99,7 +99,7 @@ def test_each_tile_that_the_harness_runs_has_its_profile(
         found = profiles(variant, network, photos=[(height, width)], tile=tile)
         assert asdict(found[-1])["low"] == (MIN_SIZE, MIN_SIZE)
         for level in range(count):
-            tiles = plan(*levels.padded(level), halo=VARIANTS[variant].halo[network], tile=tile)
+            tiles = split(*levels.padded(level), halo=VARIANTS[variant].halo[network], tile=tile)
             size = (tiles.height, tiles.width)
             assert Profile.static(size) in found
             assert found[-1].holds(size)

@@ -20,7 +20,7 @@ from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.photo import read_photo
 from deeplens.runtimes.pyramid import doubled
-from deeplens.runtimes.tiling import plan
+from deeplens.runtimes.tiling import split
 from tests.conftest import ROOT
 from tests.support.device import needs_torch
 from tests.support.fake_runtime import OPEN, FakeRuntime, FakeSession, depth_map, photo, small_halos
@@ -104,10 +104,10 @@ class TestLanes:
     @pytest.mark.parametrize(("lanes", "rows", "columns"), [(1, 1, 1), (2, 1, 2), (4, 2, 2), (64, 3, 4)])
     def test_no_more_windows_than_are_worth_it(self, lanes: int, rows: int, columns: int) -> None:
         """Of 192×256 pixels with a halo of 12 twelve windows at most: each keeps at least twice what it only reads."""
-        tiles = plan(192, 256, halo=12, tile=256, lanes=lanes)
+        tiles = split(192, 256, halo=12, tile=256, lanes=lanes)
         assert (len(tiles.rows), len(tiles.columns)) == (rows, columns)
-        assert plan(256, 192, halo=12, tile=256, lanes=lanes).height == tiles.width
-        assert len(list(plan(192, 256, halo=12, tile=None, lanes=lanes))) == 1
+        assert split(256, 192, halo=12, tile=256, lanes=lanes).height == tiles.width
+        assert len(list(split(192, 256, halo=12, tile=None, lanes=lanes))) == 1
 
 
 def flat(value: float = 0.4) -> np.ndarray:

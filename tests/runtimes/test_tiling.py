@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from deeplens.console.errors import MismatchError
 from deeplens.model.contract import ALIGNMENT, MIN_SIZE
-from deeplens.runtimes.tiling import Span, plan, spans
+from deeplens.runtimes.tiling import Span, spans, split
 
 aligned = st.integers(MIN_SIZE // ALIGNMENT, 120).map(lambda count: count * ALIGNMENT)
 halos = st.integers(0, 8).map(lambda count: count * ALIGNMENT)
@@ -27,7 +27,7 @@ def test_windows_cover_a_picture_once_with_a_halo_around_what_they_keep(
     height: int, width: int, halo: int, spare: int
 ) -> None:
     tile = max(MIN_SIZE, 2 * halo + spare)
-    tiles = plan(height, width, halo=halo, tile=tile)
+    tiles = split(height, width, halo=halo, tile=tile)
     assert tiles.height <= tile
     assert tiles.width <= tile
     assert min(tiles.height, tiles.width) >= MIN_SIZE
@@ -42,7 +42,7 @@ def test_no_lane_has_more_to_do_than_with_the_fewest_windows(
     height: int, width: int, halo: int, spare: int, lanes: int
 ) -> None:
     tile = max(MIN_SIZE, 2 * halo + spare)
-    fewest, tiles = (plan(height, width, halo=halo, tile=tile, lanes=count) for count in (1, lanes))
+    fewest, tiles = (split(height, width, halo=halo, tile=tile, lanes=count) for count in (1, lanes))
     check_axis(tiles.rows, height, tiles.height, halo)
     check_axis(tiles.columns, width, tiles.width, halo)
     assert tiles.height <= tile
@@ -53,23 +53,23 @@ def test_no_lane_has_more_to_do_than_with_the_fewest_windows(
 
 def test_an_odd_number_of_windows_is_split_further_where_that_is_faster() -> None:
     """The last level of 2048×1536 at 384: nine windows would be five turns of two lanes, twelve smaller ones six."""
-    assert len(list(plan(768, 1024, halo=12, tile=384))) == 9
-    assert len(list(plan(768, 1024, halo=12, tile=384, lanes=2))) == 12
+    assert len(list(split(768, 1024, halo=12, tile=384))) == 9
+    assert len(list(split(768, 1024, halo=12, tile=384, lanes=2))) == 12
 
 
 @given(aligned, halos, spare)
 def test_windows_of_a_fixed_size_keep_it(length: int, halo: int, spare: int) -> None:
     fixed = max(MIN_SIZE, 2 * halo + spare)
-    tiles = plan(length, length, halo=halo, tile=40, fixed_size=(fixed, 2 * fixed))
+    tiles = split(length, length, halo=halo, tile=40, fixed_size=(fixed, 2 * fixed))
     assert (tiles.height, tiles.width) == (fixed, 2 * fixed)
     check_axis(tiles.rows, length, fixed, halo)
     check_axis(tiles.columns, length, 2 * fixed, halo)
 
 
 def test_a_picture_that_fits_is_one_window() -> None:
-    tiles = plan(192, 256, halo=64, tile=256)
+    tiles = split(192, 256, halo=64, tile=256)
     assert list(tiles) == [(Span(0, 192, 0, 192), Span(0, 256, 0, 256))]
-    assert len(list(plan(4096, 8000, halo=64, tile=None))) == 1
+    assert len(list(split(4096, 8000, halo=64, tile=None))) == 1
 
 
 def test_slices_are_scaled() -> None:
@@ -80,5 +80,5 @@ def test_slices_are_scaled() -> None:
 @pytest.mark.parametrize("halo", [32, 40])
 def test_a_window_without_room_between_its_halos_is_refused(halo: int) -> None:
     with pytest.raises(MismatchError, match="too small"):
-        plan(64, 512, halo=halo, tile=256, fixed_size=(64, 64))
-    assert plan(64, 64, halo=halo, tile=256, fixed_size=(64, 64)).width == 64
+        split(64, 512, halo=halo, tile=256, fixed_size=(64, 64))
+    assert split(64, 64, halo=halo, tile=256, fixed_size=(64, 64)).width == 64

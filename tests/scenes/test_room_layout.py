@@ -11,7 +11,7 @@ import pytest
 from deeplens.scenes.furniture import Model
 from deeplens.scenes.room_cameras import card_yaw, sample_camera
 from deeplens.scenes.room_layout import sample_scene
-from deeplens.scenes.room_plan import HDRIS, Camera, Item, Scene, Stock, Waves
+from deeplens.scenes.room_scene import HDRIS, Camera, Item, Scene, Stock, Waves
 from deeplens.scenes.sources import Sources
 
 

@@ -11,7 +11,7 @@ import pytest
 from deeplens.scenes.room_cameras import clear_view, sample_camera
 from deeplens.scenes.room_layout import sample_scene
 from deeplens.scenes.room_people import DARK, LIGHT, draw_look, seats
-from deeplens.scenes.room_plan import Camera, Item, Person, Scene
+from deeplens.scenes.room_scene import Camera, Item, Person, Scene
 from tests.scenes.test_room_layout import STOCK, scenes
 from tests.scenes.tiny_people import PIECES, a_person
 

@@ -15,8 +15,8 @@ from PIL import Image
 import deeplens.scenes.rooms as rooms
 from deeplens.scenes.figure_files import people_of
 from deeplens.scenes.furniture import CATALOGUE, Model, read_library
-from deeplens.scenes.room_plan import Box, Camera, Item, Look, Scene, Sky, Surface, Waves
 from deeplens.scenes.room_render import Renderer
+from deeplens.scenes.room_scene import Box, Camera, Item, Look, Scene, Sky, Surface, Waves
 from deeplens.scenes.rooms import load_room, render_rooms, room_files
 from deeplens.scenes.sources import Sources
 from tests.scenes.tiny_people import a_box_of_a_person

@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as npst
 import deeplens.scenes.room_render as render_module
 import deeplens.scenes.rooms as rooms
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.scenes.room_plan import Camera, Scene
+from deeplens.scenes.room_scene import Camera, Scene
 from deeplens.scenes.rooms import (
     LEVELS,
     VIEWS,

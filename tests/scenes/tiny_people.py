@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from deeplens.scenes.figure_files import Piece, save_person
-from deeplens.scenes.room_plan import Person
+from deeplens.scenes.room_scene import Person
 
 PIECES = ("skin", "shirt", "trousers", "hair")
 

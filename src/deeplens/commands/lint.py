@@ -14,7 +14,9 @@ from deeplens.export import placement
 from deeplens.export.placement import DEFAULT_CHIP, UNITS, Placed
 from deeplens.export.placement_rules import CHIPS, VERDICTS, Rule
 
-ADVICE = "Advice by rules from public sources, not a compiler's answer: only a plan made on the device itself decides."
+ADVICE = (
+    "Advice by rules from public sources, not a compiler's answer: only Core ML's choice on the device itself decides."
+)
 
 WORDS = {"engine": "remark", "uncertain": "uncertain", "not": "not on it"}
 """Verdict of a rule → what the table calls it."""
@@ -25,12 +27,16 @@ def lint(
     chip: Annotated[
         str, typer.Option(metavar="CHIP", help=f"Chip to judge for: {', '.join(CHIPS)}; take A16 for later ones.")
     ] = (DEFAULT_CHIP),
-    plan: Annotated[
+    core_ml: Annotated[
         bool | None,
-        typer.Option("--plan/--no-plan", show_default="on macOS", help="On a Mac: also show Core ML's own plan."),
+        typer.Option(
+            "--core-ml/--no-core-ml",
+            show_default="on macOS",
+            help="On a Mac: also show the devices that Core ML itself chooses.",
+        ),
     ] = None,
     compute_units: Annotated[
-        str, typer.Option(metavar="UNITS", help=f"Compute units that Core ML's plan may use: {', '.join(UNITS)}.")
+        str, typer.Option(metavar="UNITS", help=f"Compute units that Core ML may choose from: {', '.join(UNITS)}.")
     ] = "all",
     json: JsonTarget = None,
 ) -> None:
@@ -43,8 +49,8 @@ def lint(
     reports = []
     for package in packages:
         placed = placement.lint_package(package, chip=chip)
-        if sys.platform == "darwin" if plan is None else plan:
-            placed = placement.with_plan(placed, placement.planned(package, units=compute_units))
+        if sys.platform == "darwin" if core_ml is None else core_ml:
+            placed = placement.with_chosen(placed, placement.chosen_devices(package, units=compute_units))
         reports.append(_report(package, placed))
         console.print(table(f"{package}, {chip}", *_broken(placed)))
         console.print(_summary(placed), "\n")
@@ -81,13 +87,13 @@ def _summary(placed: Sequence[Placed]) -> str:
         f"{len(placed)} operations: {counts['engine']} Neural Engine, {counts['uncertain']} uncertain, "
         f"{counts['not']} not on it"
     )
-    return "; ".join((text, *_planned(placed)))
+    return "; ".join((text, *_chosen(placed)))
 
 
-def _planned(placed: Sequence[Placed]) -> Iterator[str]:
-    devices = [each.planned for each in placed if each.planned is not None]
+def _chosen(placed: Sequence[Placed]) -> Iterator[str]:
+    devices = [each.chosen for each in placed if each.chosen is not None]
     if devices:
         by = ", ".join(f"{devices.count(device)} {device}" for device in sorted(set(devices)))
-        off = [each for each in placed if each.planned not in (None, "neural engine")]
+        off = [each for each in placed if each.chosen not in (None, "neural engine")]
         against = sum(each.verdict == "engine" for each in off)
         yield f"Core ML prefers here: {by} ({against} of those elsewhere were expected on the engine)"

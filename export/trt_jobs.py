@@ -9,7 +9,7 @@ from deeplens.model.contract import CONTRACTS, MIN_SIZE, VARIANTS
 from deeplens.runtimes.engine_key import Profile, Size
 from deeplens.runtimes.pyramid import geometry
 from deeplens.runtimes.spec import RUNTIMES
-from deeplens.runtimes.tiling import plan
+from deeplens.runtimes.tiling import split
 from deeplens.runtimes.trt_api import Library
 
 PRECISIONS = RUNTIMES["trt"].precisions
@@ -107,7 +107,7 @@ def _levels(variant: str, network: str, height: int, width: int, tile: int | Non
     """The low-resolution sizes at which the harness runs `network` over a photo."""
     levels = geometry(height, width)
     count = 1 if network == "lens_blur" else levels.steps
-    tiles = [plan(*levels.padded(k), halo=VARIANTS[variant].halo[network], tile=tile) for k in range(count)]
+    tiles = [split(*levels.padded(k), halo=VARIANTS[variant].halo[network], tile=tile) for k in range(count)]
     return [(each.height, each.width) for each in tiles]
 
 
