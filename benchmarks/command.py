@@ -188,11 +188,13 @@ def _speed(
     candidates: "list[Candidate]", items: list[str], size: tuple[int, int], effort: "Effort", console: "Console"
 ) -> dict[str, Any]:
     """Measure times and print them."""
-    from deeplens.benchmarks import machine, measure
+    from deeplens.benchmarks import machine, measure, nvml
     from deeplens.benchmarks import report as reports
     from deeplens.benchmarks.roofline import roofline
     from deeplens.benchmarks.state import State, read_state
 
+    if told := nvml.missing():
+        print("note:", told, file=sys.stderr)
     threads = candidates[0].threads
     load = machine.load_average()
     with progress_bar("Measuring the machine"):

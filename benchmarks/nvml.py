@@ -1,80 +1,110 @@
-"""NVIDIA's management library through ctypes: clocks, temperature, throttle reasons and energy of the first GPU.
+"""NVIDIA's management library: clocks, temperature, throttle reasons and energy of the first GPU.
 
-The library comes with the driver; where there is none, `Nvml.opened` gives None. Jetsons have no such library.
+NVIDIA's own module `pynvml` (package nvidia-ml-py, in the extras `tensorrt` and `rtx`) calls it; the library comes with
+the driver. Jetsons before Thor have none.
 """
 
-import ctypes
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-LIBRARY = "libnvidia-ml.so.1"
+from deeplens.console.package import pip_install
+
+DRIVER = Path("/proc/driver/nvidia/version")
+"""There where NVIDIA's driver is loaded."""
 
 REASONS = {
-    0x4: "power cap", 0x8: "hardware slowdown", 0x20: "software thermal slowdown",
-    0x40: "hardware thermal slowdown", 0x80: "hardware power brake",
-}  # fmt: skip
+    "nvmlClocksThrottleReasonSwPowerCap": "power cap",
+    "nvmlClocksThrottleReasonHwSlowdown": "hardware slowdown",
+    "nvmlClocksThrottleReasonSwThermalSlowdown": "software thermal slowdown",
+    "nvmlClocksThrottleReasonHwThermalSlowdown": "hardware thermal slowdown",
+    "nvmlClocksThrottleReasonHwPowerBrakeSlowdown": "hardware power brake",
+}
 """Bits of nvmlDeviceGetCurrentClocksThrottleReasons that mean: slower than it could be."""
-
-SM_CLOCK, MEMORY_CLOCK, CORE_SENSOR = 1, 2, 0
 
 
 class Nvml:
-    """The first GPU. `library` is the loaded C library, or one that stands for it."""
+    """The first GPU.
+
+    Args:
+        library: the module `pynvml`, or what stands for it.
+
+    Raises:
+        pynvml.NVMLError: there is no driver or no GPU.
+    """
 
     def __init__(self, library: Any) -> None:
         self._library = library
-        self._check(library.nvmlInit_v2())
-        self._device = ctypes.c_void_p()
-        self._check(library.nvmlDeviceGetHandleByIndex_v2(0, ctypes.byref(self._device)))
+        library.nvmlInit()
+        try:
+            self._device = library.nvmlDeviceGetHandleByIndex(0)
+        except library.NVMLError:
+            library.nvmlShutdown()
+            raise
 
     @staticmethod
     @contextmanager
     def opened() -> "Iterator[Nvml | None]":
-        """The GPU, or None where there is no driver or no GPU."""
-        try:
-            nvml = Nvml(ctypes.CDLL(LIBRARY))
-        except OSError:
-            yield None
-            return
+        """The GPU, or None where there is no driver, no GPU or no `pynvml` (see `missing`)."""
+        library = _pynvml()
+        nvml = None
+        if library is not None:
+            try:
+                nvml = Nvml(library)
+            except library.NVMLError:
+                nvml = None
         try:
             yield nvml
         finally:
-            nvml.close()
+            if nvml is not None:
+                nvml.close()
 
     def close(self) -> None:
         self._library.nvmlShutdown()
 
     def state(self) -> dict[str, Any]:
         """What it tells: name, driver, sm_mhz, memory_mhz, celsius, power_limit_w, throttle_reasons."""
-        reasons = self._number("nvmlDeviceGetCurrentClocksThrottleReasons", ctypes.c_ulonglong)
-        limit = self._number("nvmlDeviceGetEnforcedPowerLimit", ctypes.c_uint)
+        library = self._library
+        reasons = self._told("nvmlDeviceGetCurrentClocksThrottleReasons", self._device)
+        limit = self._told("nvmlDeviceGetEnforcedPowerLimit", self._device)
         told = {
-            "name": self._string("nvmlDeviceGetName", self._device),
-            "driver": self._string("nvmlSystemGetDriverVersion"),
-            "sm_mhz": self._number("nvmlDeviceGetClockInfo", ctypes.c_uint, SM_CLOCK),
-            "memory_mhz": self._number("nvmlDeviceGetClockInfo", ctypes.c_uint, MEMORY_CLOCK),
-            "celsius": self._number("nvmlDeviceGetTemperature", ctypes.c_uint, CORE_SENSOR),
+            "name": self._told("nvmlDeviceGetName", self._device),
+            "driver": self._told("nvmlSystemGetDriverVersion"),
+            "sm_mhz": self._told("nvmlDeviceGetClockInfo", self._device, library.NVML_CLOCK_SM),
+            "memory_mhz": self._told("nvmlDeviceGetClockInfo", self._device, library.NVML_CLOCK_MEM),
+            "celsius": self._told("nvmlDeviceGetTemperature", self._device, library.NVML_TEMPERATURE_GPU),
             "power_limit_w": None if limit is None else limit / 1000,
-            "throttle_reasons": [name for bit, name in REASONS.items() if (reasons or 0) & bit],
+            "throttle_reasons": [name for bit, name in REASONS.items() if (reasons or 0) & getattr(library, bit)],
         }
         return {name: value for name, value in told.items() if value is not None}
 
     def joules(self) -> float | None:
         """Energy since the driver was loaded; None where the GPU does not count it (before Volta)."""
-        millijoules = self._number("nvmlDeviceGetTotalEnergyConsumption", ctypes.c_ulonglong)
+        millijoules = self._told("nvmlDeviceGetTotalEnergyConsumption", self._device)
         return None if millijoules is None else millijoules / 1000
 
-    def _number(self, name: str, kind: Any, *arguments: int) -> int | None:
-        value = kind()
-        status = getattr(self._library, name)(self._device, *arguments, ctypes.byref(value))
-        return None if status else int(value.value)
+    def _told(self, name: str, *arguments: Any) -> Any:
+        """What a function of the library gives; None where this GPU does not tell."""
+        call: Callable[..., Any] = getattr(self._library, name)
+        try:
+            return call(*arguments)
+        except self._library.NVMLError:
+            return None
 
-    def _string(self, name: str, *arguments: Any) -> str | None:
-        buffer = ctypes.create_string_buffer(96)
-        status = getattr(self._library, name)(*arguments, buffer, ctypes.c_uint(len(buffer)))
-        return None if status else buffer.value.decode(errors="replace")
 
-    def _check(self, status: int) -> None:
-        if status:
-            raise OSError(f"NVML: status {status}")
+def missing(driver: Path = DRIVER) -> str | None:
+    """What to install where there is an NVIDIA GPU whose clocks and energy can't be read; None where all is well."""
+    if _pynvml() is not None or not driver.exists():
+        return None
+    return f"the GPU's clocks, temperature and energy are not read, since pynvml is missing: {pip_install('tensorrt')}"
+
+
+def _pynvml() -> ModuleType | None:
+    try:
+        import pynvml
+    except ImportError:
+        return None
+    module: ModuleType = pynvml
+    return module

@@ -1,10 +1,11 @@
 """The machine's speed and state, and the energy it used, with made-up clocks and devices."""
 
-from collections.abc import Callable
+import inspect
+import re
+import sys
 from contextlib import ExitStack
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -111,56 +112,104 @@ class TestState:
         assert before.changes_since(before, drift=0.05) == []
 
 
-class FakeNvml:
-    """The C functions that `Nvml` calls: writes through the pointers, as the library does."""
-
-    def __init__(self, millijoules: int | None = 5000) -> None:
-        self.millijoules = millijoules
-
-    def nvmlInit_v2(self) -> int:  # noqa: N802
-        return 0
-
-    def nvmlShutdown(self) -> int:  # noqa: N802
-        return 0
-
-    def nvmlDeviceGetHandleByIndex_v2(self, _index: int, _handle: Any) -> int:  # noqa: N802
-        return 0
-
-    def nvmlDeviceGetName(self, _device: Any, buffer: Any, _size: Any) -> int:  # noqa: N802
-        buffer.value = b"Fake GPU"
-        return 0
-
-    def nvmlSystemGetDriverVersion(self, buffer: Any, _size: Any) -> int:  # noqa: N802
-        buffer.value = b"580.1"
-        return 0
-
-    def __getattr__(self, name: str) -> Callable[..., int]:
-        values = {
-            "nvmlDeviceGetCurrentClocksThrottleReasons": 0x44,
-            "nvmlDeviceGetEnforcedPowerLimit": 700_000,
-            "nvmlDeviceGetClockInfo": 1980,
-            "nvmlDeviceGetTemperature": 41,
-            "nvmlDeviceGetTotalEnergyConsumption": self.millijoules,
-        }
-
-        def call(*arguments: Any) -> int:
-            if values[name] is None:
-                return 3  # not supported
-            arguments[-1]._obj.value = values[name]
-            return 0
-
-        return call
+class NvmlError(Exception):
+    """What stands for pynvml.NVMLError."""
 
 
-def test_nvml_by_its_own_calls() -> None:
-    found = nvml.Nvml(FakeNvml())
-    assert found.state() == {
-        "name": "Fake GPU", "driver": "580.1", "sm_mhz": 1980, "memory_mhz": 1980, "celsius": 41,
-        "power_limit_w": 700.0,
-        "throttle_reasons": ["power cap", "hardware thermal slowdown"],
-    }  # fmt: skip
-    assert found.joules() == 5.0
-    assert nvml.Nvml(FakeNvml(None)).joules() is None
+class FakePynvml:
+    """Stands for the module pynvml: a GPU that tells everything, or all but its energy."""
+
+    NVMLError = NvmlError
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+    nvmlClocksThrottleReasonSwPowerCap = 0x4  # noqa: N815
+    nvmlClocksThrottleReasonHwSlowdown = 0x8  # noqa: N815
+    nvmlClocksThrottleReasonSwThermalSlowdown = 0x20  # noqa: N815
+    nvmlClocksThrottleReasonHwThermalSlowdown = 0x40  # noqa: N815
+    nvmlClocksThrottleReasonHwPowerBrakeSlowdown = 0x80  # noqa: N815
+
+    def __init__(self, *, energy: bool = True, gpus: int = 1) -> None:
+        self.energy, self.gpus, self.open = energy, gpus, 0
+
+    def nvmlInit(self) -> None:  # noqa: N802
+        self.open += 1
+
+    def nvmlShutdown(self) -> None:  # noqa: N802
+        self.open -= 1
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> str:  # noqa: N802
+        if index >= self.gpus:
+            raise NvmlError("not found")
+        return f"GPU {index}"
+
+    def nvmlDeviceGetName(self, handle: str) -> str:  # noqa: N802
+        return f"Fake {handle}"
+
+    def nvmlSystemGetDriverVersion(self) -> str:  # noqa: N802
+        return "580.1"
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle: str) -> int:  # noqa: ARG002, N802
+        return 0x44
+
+    def nvmlDeviceGetEnforcedPowerLimit(self, handle: str) -> int:  # noqa: ARG002, N802
+        return 700_000
+
+    def nvmlDeviceGetClockInfo(self, handle: str, type: int) -> int:  # noqa: ARG002, N802
+        return {1: 1980, 2: 2619}[type]
+
+    def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:  # noqa: ARG002, N802
+        return {0: 41}[sensor]
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:  # noqa: ARG002, N802
+        if not self.energy:
+            raise NvmlError("not supported")
+        return 5000
+
+
+class TestNvml:
+    def test_what_it_tells(self) -> None:
+        found = nvml.Nvml(FakePynvml())
+        assert found.state() == {
+            "name": "Fake GPU 0", "driver": "580.1", "sm_mhz": 1980, "memory_mhz": 2619, "celsius": 41,
+            "power_limit_w": 700.0,
+            "throttle_reasons": ["power cap", "hardware thermal slowdown"],
+        }  # fmt: skip
+        assert found.joules() == 5.0
+        assert nvml.Nvml(FakePynvml(energy=False)).joules() is None
+
+    def test_it_is_closed_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        for library, there in ((FakePynvml(), True), (FakePynvml(gpus=0), False)):
+            monkeypatch.setitem(sys.modules, "pynvml", library)
+            with nvml.Nvml.opened() as found:
+                assert (found is not None) == there
+                assert library.open == int(there)
+            assert library.open == 0
+
+    def test_a_missing_module_is_named_where_there_is_a_gpu(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        driver = tmp_path / "version"
+        write(driver, "NVRM version")
+        monkeypatch.setitem(sys.modules, "pynvml", None)
+        with nvml.Nvml.opened() as found:
+            assert found is None
+        assert nvml.missing(tmp_path / "none") is None
+        assert re.search(r"pynvml is missing: pip install 'deeplens-edge\[tensorrt\]'", nvml.missing(driver) or "")
+        monkeypatch.setitem(sys.modules, "pynvml", FakePynvml())
+        assert nvml.missing(driver) is None
+
+    def test_the_stand_in_is_like_nvidia_s_module(self) -> None:
+        """Names, numbers and arguments of what stands for pynvml are those of the real one."""
+        real = pytest.importorskip("pynvml")
+        names = [name for name in dir(FakePynvml) if name.lower().startswith("nvml")]
+        assert len(names) > 15
+        assert issubclass(real.NVMLError, Exception)
+        for name in names:
+            own, theirs = getattr(FakePynvml, name), getattr(real, name)
+            if isinstance(own, int):
+                assert own == theirs, name
+            elif name != "NVMLError":
+                taken = list(inspect.signature(own).parameters)[1:]
+                assert taken == list(inspect.signature(theirs).parameters)[: len(taken)], name
 
 
 class TestEnergy:

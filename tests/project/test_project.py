@@ -96,7 +96,7 @@ def test_constraints_hold_nothing_else() -> None:
 
 
 def test_the_extras_that_are_promised() -> None:
-    assert EXTRAS.keys() >= {"torch", "onnx", "coreml", "tensorrt", "train", "studio", "dev", "all"}
+    assert EXTRAS.keys() >= {"torch", "onnx", "coreml", "tensorrt", "train", "dev", "all"}
     (everything,) = (Requirement(each) for each in EXTRAS["all"])
     # tensorrt fails the whole call where it can't load; coreai is a beta of 190 MB for one test.
     assert everything.extras == EXTRAS.keys() - {"all", "coreai", "ray", "tensorrt"}
