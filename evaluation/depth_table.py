@@ -33,6 +33,7 @@ from deeplens.runtimes.options import (
     DepthModelSize,
     DepthModelStd,
     Runtime,
+    ShippedVariants,
     Weights,
     depth_model_from,
     weights_from,
@@ -110,14 +111,7 @@ def main(
             "--set", metavar="SET", help=f"Data set: {', '.join(SETS)}, or KIND:DIR; may be repeated. (default: all)"
         ),
     ] = None,
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="VARIANT",
-            help="Variant of the networks: edge or paper; may be repeated.",
-            show_default="those with shipped weights",
-        ),
-    ] = None,
+    variant: ShippedVariants = None,
     runtime: Runtime = "torch",
     artifacts: Artifacts = None,
     weights: Weights = "shipped",

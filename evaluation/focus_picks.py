@@ -37,6 +37,7 @@ from deeplens.runtimes.options import (
     DepthModelSize,
     DepthModelStd,
     Runtime,
+    ShippedVariants,
     Weights,
     depth_model_from,
     weights_from,
@@ -168,14 +169,7 @@ def sheet_of(pictures: list[tuple[list[Pick], np.ndarray, np.ndarray]]) -> np.nd
 
 
 def main(
-    variant: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="VARIANT",
-            help="Variant of the networks: edge or paper; may be repeated.",
-            show_default="those with shipped weights",
-        ),
-    ] = None,
+    variant: ShippedVariants = None,
     runtime: Runtime = "torch",
     artifacts: Artifacts = None,
     weights: Weights = "shipped",

@@ -34,7 +34,7 @@ from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.coreml.program import import_coremltools
-from deeplens.runtimes.options import PlanFile, weights_from
+from deeplens.runtimes.options import ExportedWeights, FixedSizes, Networks, OutFolder, PlanFile, Variants, weights_from
 from deeplens.runtimes.publish import publish
 from deeplens.runtimes.pyramid import geometry
 
@@ -229,18 +229,10 @@ def _import_libraries() -> None:
 
 
 def command(
-    variant: Annotated[
-        list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: edge)")
-    ] = None,
-    network: Annotated[
-        list[str] | None, typer.Option(help="Network: depth, lens_blur, upsample; may be repeated.")
-    ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Output folder of the artefacts and their manifest.")
-    ] = manifest.DEFAULT_FOLDER,
-    weights: Annotated[
-        str, typer.Option(help="Weights: shipped, initial (untrained), a safetensors file or a folder.")
-    ] = "shipped",
+    variant: Variants = None,
+    network: Networks = None,
+    out: OutFolder = manifest.DEFAULT_FOLDER,
+    weights: ExportedWeights = "shipped",
     precision: Annotated[
         list[str] | None, typer.Option(help=f"Precision: {', '.join(PRECISIONS)}; may be repeated. (default: fp16)")
     ] = None,
@@ -252,14 +244,7 @@ def command(
         list[str] | None,
         typer.Option(help=f"How sizes are stored: {', '.join(SHAPES)}; may be repeated. (default: all)"),
     ] = None,
-    size: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="WxH",
-            help="Also export for this fixed low-resolution size; may be repeated.",
-            show_default="256x256",
-        ),
-    ] = None,
+    size: FixedSizes = None,
     photo: Annotated[
         str,
         typer.Option(metavar="WxH", help="Photo size whose levels the enumerated and multifunction packages serve."),

@@ -31,7 +31,7 @@ from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, 
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.depth_model import PREFIX
-from deeplens.runtimes.options import PlanFile, weights_from
+from deeplens.runtimes.options import ExportedWeights, FixedSizes, Networks, OutFolder, PlanFile, Variants, weights_from
 from deeplens.runtimes.publish import publish
 from deeplens.runtimes.spec import RUNTIMES
 
@@ -256,26 +256,11 @@ def _quiet() -> Iterator[None]:
 
 
 def command(
-    variant: Annotated[
-        list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: edge)")
-    ] = None,
-    network: Annotated[
-        list[str] | None, typer.Option(help="Network: depth, lens_blur, upsample; may be repeated.")
-    ] = None,
-    out: Annotated[
-        Path, typer.Option(help="Output folder of the artefacts and their manifest.")
-    ] = manifest.DEFAULT_FOLDER,
-    weights: Annotated[
-        str, typer.Option(help="Weights: shipped, initial (untrained), a safetensors file or a folder.")
-    ] = "shipped",
-    size: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="WxH",
-            help="Also export for this fixed low-resolution size; may be repeated.",
-            show_default="256x256",
-        ),
-    ] = None,
+    variant: Variants = None,
+    network: Networks = None,
+    out: OutFolder = manifest.DEFAULT_FOLDER,
+    weights: ExportedWeights = "shipped",
+    size: FixedSizes = None,
     precision: Annotated[
         str, typer.Option(help=f"Precision: {', '.join(PRECISIONS)}. FP32 graphs are always written too.")
     ] = "fp32",

@@ -31,7 +31,7 @@ from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.cuda import JETSON_RELEASE, Cuda
 from deeplens.runtimes.engine_key import EngineKey, Machine, to_more
-from deeplens.runtimes.options import PlanFile, weights_from
+from deeplens.runtimes.options import ExportedWeights, Networks, OutFolder, PlanFile, Variants, weights_from
 from deeplens.runtimes.publish import publish
 from deeplens.runtimes.trt_api import TensorRt
 
@@ -211,12 +211,8 @@ def export_all(
 
 def command(
     context: typer.Context,
-    variant: Annotated[
-        list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: edge)")
-    ] = None,
-    network: Annotated[
-        list[str] | None, typer.Option(help="Network: depth, lens_blur, upsample; may be repeated.")
-    ] = None,
+    variant: Variants = None,
+    network: Networks = None,
     target: Annotated[
         str | None,
         typer.Option(help=f"Machine that runs the engines: {', '.join(TARGETS)}. (default: this; rtx without a GPU)"),
@@ -258,12 +254,8 @@ def command(
         typer.Option(metavar="N", min=0, help="Deep learning accelerator to use; only a Jetson AGX Orin has them."),
     ] = None,
     fp16_io: Annotated[bool, typer.Option("--fp16-io", help="Use FP16 for inputs and outputs too.")] = False,
-    weights: Annotated[
-        str, typer.Option(help="Weights: shipped, initial (untrained), a file or a folder.")
-    ] = "shipped",
-    out: Annotated[
-        Path, typer.Option(help="Output folder of the artefacts and their manifest.")
-    ] = manifest.DEFAULT_FOLDER,
+    weights: ExportedWeights = "shipped",
+    out: OutFolder = manifest.DEFAULT_FOLDER,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Rebuild engines that already exist.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be built.")] = False,
 ) -> None:

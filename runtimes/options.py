@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplens.console.errors import InputError
-from deeplens.model.contract import VARIANTS
+from deeplens.model.contract import NETWORKS, VARIANTS
 from deeplens.model.shipped import weights_from as weights_from  # what `--weights` names
 from deeplens.runtimes import AUTO, RUNTIMES
 
@@ -59,6 +59,42 @@ PlanFile = Annotated[
     ),
 ]
 
+# What the exporters share: `export/onnx_graph.py`, `export/trt.py` and `export/coreml.py` as typed, `deeplens export`.
+Variants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant", help=f"Variant of the networks: {' or '.join(VARIANTS)}; may be repeated.", show_default="edge"
+    ),
+]
+Networks = Annotated[
+    list[str] | None,
+    typer.Option("--network", help=f"Network: {', '.join(NETWORKS)}; may be repeated.", show_default="all"),
+]
+FixedSizes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--size",
+        metavar="WxH",
+        help="Also export for this fixed low-resolution size; may be repeated.",
+        show_default="256x256",
+    ),
+]
+ExportedWeights = Annotated[
+    str,
+    typer.Option("--weights", help="Weights: shipped, initial (untrained), a safetensors file or a folder."),
+]
+OutFolder = Annotated[Path, typer.Option("--out", help="Output folder of the artefacts and their manifest.")]
+
+# What the comparisons of depth share.
+ShippedVariants = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--variant",
+        metavar="VARIANT",
+        help=f"Variant of the networks: {' or '.join(VARIANTS)}; may be repeated.",
+        show_default="those with shipped weights",
+    ),
+]
 
 DepthModelFile = Annotated[
     Path | None,
