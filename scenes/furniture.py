@@ -146,7 +146,7 @@ def placement(
 ) -> NDArray[np.float64]:
     """The 4×4 matrix from the OBJ's vertices to the world, where the model has `scale` times its catalogue size.
 
-    `lower` and `upper` are the corners of the box around the *rotated* vertices (`model.rotation` applied, y up); the
+    `lower` and `upper` are the corners of the box around the *rotated* vertices (its `rotation` applied, y up); the
     middle of that box's lower side goes to `position`, and the model is turned by `yaw` (radians, about z).
     """
     rotation = np.reshape(model.rotation, (3, 3))
