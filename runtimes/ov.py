@@ -130,4 +130,6 @@ def import_openvino() -> ModuleType:
         import openvino
     except ImportError as error:
         raise MissingError(f"OpenVINO can't be imported ({error}): {pip_install('interop')}") from error
+    # Makes a table inside OpenVINO (2026.4) on first use. Two threads that do so at once wait for each other for ever.
+    openvino.Type.f32.to_dtype()
     return openvino
