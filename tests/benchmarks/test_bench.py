@@ -14,7 +14,7 @@ import pytest
 from deeplens.benchmarks import energy, machine, metered, report, roofline, state, worker
 from deeplens.benchmarks import measure as measuring
 from deeplens.benchmarks.candidate import Candidate
-from deeplens.benchmarks.command import _candidates, _parts, weights_of
+from deeplens.benchmarks.command import candidate_parts, candidates_of, weights_of
 from deeplens.benchmarks.measure import Effort, Measured, Timing, measure, ratios, results
 from deeplens.benchmarks.memory import exponent
 from deeplens.benchmarks.metered import Level, MeteredRuntime, MeteredSession, multiplications, whole
@@ -230,7 +230,7 @@ class TestCommand:
     @pytest.fixture
     def _here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """In this process, on a machine whose speed is made up."""
-        worker._worker.cache_clear()
+        worker.opened_worker.cache_clear()
         monkeypatch.setattr(measuring, "ProcessPoolExecutor", WorkingPool)
         monkeypatch.setattr(measuring, "PAUSE", 0.0)
         monkeypatch.setattr(machine, "speed", lambda **_: SPEED)
@@ -321,9 +321,9 @@ class TestCommand:
         assert message in result.error
 
     def test_candidates_by_pairs_and_one_by_one(self) -> None:
-        by_pairs = _candidates([("edge", "torch", None), ("edge", "onnx", None)], ["fp32", "int8"], None, 1)
+        by_pairs = candidates_of([("edge", "torch", None), ("edge", "onnx", None)], ["fp32", "int8"], None, 1)
         assert [each.name for each in by_pairs] == ["edge torch", "edge onnx", "edge onnx int8"]
-        (one,) = _candidates([_parts("paper,onnx,fp16")], None, None, 1)
+        (one,) = candidates_of([candidate_parts("paper,onnx,fp16")], None, None, 1)
         assert (one.name, one.weights) == ("paper onnx fp16", weights_of("paper"))
 
     @needs_torch

@@ -130,7 +130,7 @@ def test_layers_are_those_of_the_network(network: str) -> None:
         if isinstance(each, torch.nn.Conv2d) and not name.startswith("segmentation_head")
     }
     contract = CONTRACTS[network]
-    model = onnx_graph._simplified(onnx_graph._traced(module, contract, contract.fixed_size))
+    model = onnx_graph.simplified(onnx_graph.traced(module, contract, contract.fixed_size))
     own = layers(model, network)
     assert {each.path for each in own} == convolutions
     if network != "upsample":  # one run a photo
@@ -201,4 +201,4 @@ class TestOnTheStep:
 
     def test_no_photo_to_judge_by(self, calibration: calibrate.Calibration) -> None:
         with pytest.raises(InputError, match="no photo has a side of 4000 pixels"):
-            calibrate._judges(calibration.photos, calibrate.Goal(longest=4000))
+            calibrate.judges_of(calibration.photos, calibrate.Goal(longest=4000))

@@ -40,8 +40,8 @@ def graph(variant: str, network: str) -> onnx.ModelProto:
     if (variant, network) not in _made:
         contract = CONTRACTS[network]
         module = networks.build(variant, network)
-        traced = onnx_graph._traced(module, contract, contract.fixed_size)
-        _made[variant, network] = onnx_graph._simplified(traced)
+        traced = onnx_graph.traced(module, contract, contract.fixed_size)
+        _made[variant, network] = onnx_graph.simplified(traced)
     return _made[variant, network]
 
 
