@@ -237,6 +237,7 @@ class TestCommand:
         monkeypatch.setattr(machine, "load_average", lambda: 3.0)
         monkeypatch.setattr(state, "read_state", lambda: State(cpu_mhz={"cpu0": 3000.0}))
 
+    @pytest.mark.slow
     @needs_torch
     @pytest.mark.usefixtures("_here")
     def test_speed_and_compare(self, deeplens: Command, artifacts: Path, folder: Path) -> None:
@@ -271,6 +272,7 @@ class TestCommand:
         target.write_text('{"format": 1}')
         assert "measure again" in deeplens("bench", "--compare", target, target).error
 
+    @pytest.mark.slow
     def test_a_device_measures_without_torch(self, deeplens_process: Command, artifacts: Path, tmp_path: Path) -> None:
         result = deeplens_process(
             "bench", "--size", "64x48", "--artifacts", artifacts, "--threads", 1, "--runs", 2, "--seconds", 0,
@@ -326,6 +328,7 @@ class TestCommand:
         (one,) = candidates_of([candidate_parts("paper,onnx,fp16")], None, None, 1)
         assert (one.name, one.weights) == ("paper onnx fp16", weights_of("paper"))
 
+    @pytest.mark.slow
     @needs_torch
     def test_the_fewer_tiles_are_very_blurred_the_more_run_and_peers_without_tiles_run_each_level_once(self) -> None:
         def runs(runtime: str, aperture: float) -> list[int]:

@@ -121,6 +121,7 @@ def calibration(graphs: Path, tmp_path: Path) -> calibrate.Calibration:
     return calibrate.Calibration("edge", runtime, {"upsample": model}, own, photos, source, tmp_path / "work", settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_layers_are_those_of_the_network(network: str) -> None:
     module = build.build("edge", network)
@@ -139,7 +140,9 @@ def test_layers_are_those_of_the_network(network: str) -> None:
         assert counted <= total <= counted + rest_operations(model, network)
 
 
+@pytest.mark.slow
 class TestOnTheStep:
+    @pytest.mark.slow
     def test_from_photos_to_a_page(self, calibration: calibrate.Calibration) -> None:
         said: list[str] = []
         (calibration.folder / "inputs").mkdir(parents=True)

@@ -22,6 +22,8 @@ from tests.conftest import Command
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'deeplens-edge[rtx]'")
 
+pytestmark = pytest.mark.slow
+
 PROFILES = (Profile.static((40, 48)), Profile((32, 32), (64, 64), (128, 128)))
 CAPABILITIES = ("7.5", "8.6", "12.0")
 ALL = [(variant, network) for variant in VARIANTS for network in NETWORKS]
