@@ -27,7 +27,7 @@ DEVICE_CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("constraints-py310.
 # `make test` tests the device half with this one too, where it is found.
 OLDEST ?= python3.10
 
-.PHONY: help demo test test-device lint format dist docs data train clean
+.PHONY: help demo test test-fast test-device lint format dist docs data train clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -49,6 +49,9 @@ test: lint ## lint, then run all tests; those of the device half again on Python
 	$(BIN)/python -m pytest
 	@if $(OLDEST) -c 'import ensurepip' 2>/dev/null; then $(MAKE) test-device PYTHON=$(OLDEST); \
 	else echo "skipped: the device half on Python 3.10: no $(OLDEST) that runs was found"; fi
+
+test-fast: $(INSTALLED) ## run the tests that are not slow
+	$(BIN)/python -m pytest -m "not slow"
 
 test-device: ## test the device half in an environment without PyTorch (PYTHON=python3.10)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed: make test-device PYTHON=python3.10")'

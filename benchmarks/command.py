@@ -143,10 +143,10 @@ def bench(
     for each in item or ():
         if each not in ITEMS:
             raise InputError(f"unknown item '{each}': choose {', '.join(ITEMS)}")
-    chosen = [_parts(each) for each in candidate or ()] or list(
+    chosen = [candidate_parts(each) for each in candidate or ()] or list(
         product(variant or ["edge"], runtime or ["onnx"], [None])
     )
-    candidates = _candidates(chosen, precision, artifacts, threads or core_count(), aperture)
+    candidates = candidates_of(chosen, precision, artifacts, threads or core_count(), aperture)
     if memory:
         report = _memory(candidates, sizes, console)
     elif profile:
@@ -159,7 +159,7 @@ def bench(
     write_json(json, report)
 
 
-def _parts(text: str) -> tuple[str, str, str | None]:
+def candidate_parts(text: str) -> tuple[str, str, str | None]:
     """Variant, runtime and precision from "edge,onnx" or "edge,trt,int8"; InputError when it is not that."""
     parts = text.split(",")
     if len(parts) not in (2, 3):
@@ -167,13 +167,14 @@ def _parts(text: str) -> tuple[str, str, str | None]:
     return parts[0], parts[1], parts[2] if len(parts) == 3 else None
 
 
-def _candidates(
+def candidates_of(
     chosen: list[tuple[str, str, str | None]],
     precisions: list[str] | None,
     artifacts: Path | None,
     threads: int,
     aperture: float = 1.0,
 ) -> "list[Candidate]":
+    """What is measured: each (variant, runtime, precision), a precision of None standing for each of `precisions`."""
     from deeplens.benchmarks.candidate import Candidate
 
     found = []

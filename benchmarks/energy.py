@@ -33,7 +33,7 @@ class Meter:
         self._counters, self._sensors = counters, sensors or {}
         self.joules: dict[str, float] = dict.fromkeys((*self._counters, *self._sensors), 0.0)
         self._start: dict[str, float] = {}
-        self._stop = threading.Event()
+        self.stopping = threading.Event()
         self._sampler: threading.Thread | None = None
 
     @property
@@ -44,14 +44,14 @@ class Meter:
     def __enter__(self) -> "Meter":
         self._start = {name: read() for name, read in self._counters.items()}
         if self._sensors:
-            self._stop.clear()
+            self.stopping.clear()
             self._sampler = threading.Thread(target=self._sample, daemon=True)
             self._sampler.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         if self._sampler is not None:
-            self._stop.set()
+            self.stopping.set()
             self._sampler.join()
             self._sampler = None
         for name, read in self._counters.items():
@@ -61,7 +61,7 @@ class Meter:
         last = time.perf_counter()
         watts = {name: read() for name, read in self._sensors.items()}
         while True:
-            stopped = self._stop.wait(INTERVAL)
+            stopped = self.stopping.wait(INTERVAL)
             now = time.perf_counter()
             for name, read in self._sensors.items():
                 power = read()

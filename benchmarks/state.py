@@ -70,7 +70,7 @@ def read_state(root: Path = Path("/")) -> State:
     return State(
         cpu_mhz=_clocks(cpus, root / "proc/cpuinfo"),
         governor=tuple(sorted({_text(path) for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")})),
-        power_mode=_power_mode(),
+        power_mode=read_power_mode(),
         celsius=_temperatures(root / "sys/class/thermal"),
         throttled=_throttled(cpus),
         gpu=_gpu(),
@@ -117,7 +117,8 @@ def _throttled(cpus: Path) -> dict[str, int]:
     }
 
 
-def _power_mode() -> tuple[str, ...]:
+def read_power_mode() -> tuple[str, ...]:
+    """Lines about the power mode, of those tools that are installed."""
     commands = (("nvpmodel", "-q"), ("jetson_clocks", "--show"), ("pmset", "-g", "therm"))
     lines: list[str] = []
     for command in commands:

@@ -168,18 +168,19 @@ def peak_bytes() -> int:
 
 
 @lru_cache(maxsize=1)
-def _worker(candidate: Candidate, width: int, height: int) -> Worker:
+def opened_worker(candidate: Candidate, width: int, height: int) -> Worker:
+    """The worker of this process; of another candidate or size a new one."""
     return Worker(candidate, width, height)
 
 
 def opened(candidate: Candidate, width: int, height: int) -> dict[str, float]:
     """Open a candidate: see `Worker.opened`."""
-    return _worker(candidate, width, height).opened
+    return opened_worker(candidate, width, height).opened
 
 
 def turn(candidate: Candidate, width: int, height: int, item: str, seconds: float, runs: int) -> Turn:
     """See `Worker.turn`."""
-    return _worker(candidate, width, height).turn(item, seconds=seconds, runs=runs)
+    return opened_worker(candidate, width, height).turn(item, seconds=seconds, runs=runs)
 
 
 def memory(_candidate: Candidate, _width: int, _height: int) -> int:
@@ -189,4 +190,4 @@ def memory(_candidate: Candidate, _width: int, _height: int) -> int:
 
 def network_sizes(candidate: Candidate, width: int, height: int) -> dict[str, Any]:
     """Network → low-resolution height and width that it is measured at alone."""
-    return {network: _worker(candidate, width, height).network_size(network) for network in NETWORKS}
+    return {network: opened_worker(candidate, width, height).network_size(network) for network in NETWORKS}

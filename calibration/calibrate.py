@@ -199,7 +199,7 @@ def searched(calibration: Calibration, found: Scales, goal: Goal, report: Report
         InputError: no photo is large enough to judge by.
     """
     with progress_bar("Refocusing the photos that judge in FP32"):
-        judge = Judge(calibration.runtime, _judges(calibration.photos, goal), longest=goal.longest)
+        judge = Judge(calibration.runtime, judges_of(calibration.photos, goal), longest=goal.longest)
     said = {"source": asdict(calibration.source), "goal": asdict(goal), "layers": found.layers}
     key = hashlib.sha256(json.dumps(said, sort_keys=True, default=dict).encode()).hexdigest()[:16]
     notebook = Notebook(calibration.file("errors.jsonl"), key)
@@ -277,7 +277,7 @@ def searched(calibration: Calibration, found: Scales, goal: Goal, report: Report
     )
 
 
-def _judges(photos: Sequence[Photo], goal: Goal) -> list[Photo]:
+def judges_of(photos: Sequence[Photo], goal: Goal) -> list[Photo]:
     """The photos whose long side is at least `goal.longest`, `goal.judges` of them, by SHA-256."""
     found = []
     for each in photos:

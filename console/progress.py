@@ -120,7 +120,7 @@ class Lines:
             self._stream.flush()
 
 
-_shown: list[Progress] = []
+shown: list[Progress] = []
 """The piece of work that is shown now, if there is one."""
 
 
@@ -132,8 +132,8 @@ def progress_bar(title: str) -> Iterator[Progress]:
     `Refocusing: 40 %, drum.jpg, 15 s so far`. Within another piece of work the outer one stays, and says the title of
     the inner one.
     """
-    if _shown:
-        outer = _shown[-1]
+    if shown:
+        outer = shown[-1]
         before = outer.doing
         outer.now(title)
         yield Progress(lambda _share, doing: outer.now(", ".join(filter(None, (title, doing)))))
@@ -141,11 +141,11 @@ def progress_bar(title: str) -> Iterator[Progress]:
         return
     console = Console(stderr=True)
     with _bar(title, console) if console.is_terminal else _lines(title) as progress:
-        _shown.append(progress)
+        shown.append(progress)
         try:
             yield progress
         finally:
-            _shown.remove(progress)
+            shown.remove(progress)
 
 
 @contextmanager

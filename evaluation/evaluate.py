@@ -159,7 +159,7 @@ class Contest:
                 found[name, kind] = blur(
                     scene.picture, disparity, focal=focal, aperture=scene.aperture, radius=blur_radius(scene)
                 )
-            base = self._base(scene, disparity, focal=focal)
+            base = self.base(scene, disparity, focal=focal)
             methods = {
                 variant: harness.refocus(scene.picture, disparity, focal_disparity=focal, aperture=scene.aperture)
                 for variant, harness in self._harnesses.items()
@@ -172,7 +172,7 @@ class Contest:
         found[TRUE_BASE] = upsampled_photo(bases[TRUE_BASE], levels, photo=scene.picture)
         return found
 
-    def _base(self, scene: Scene, disparity: NDArray[np.float32], *, focal: float) -> np.ndarray:
+    def base(self, scene: Scene, disparity: NDArray[np.float32], *, focal: float) -> np.ndarray:
         """The first variant's lens blur at the base, whatever level its loop would begin at; no step is run."""
         seen: list[np.ndarray] = []
 

@@ -92,7 +92,7 @@ def export_module(
     name = f"{variant}_{network}" + (f"_{shape[0]}x{shape[1]}" if shape else "") + ".onnx"
     tools = {tool: version(tool) for tool in TOOLS}
     with publish(out, f"onnx/{name}") as artefact:
-        model = rewrite(_simplified(_traced(module, contract, size)))
+        model = rewrite(simplified(traced(module, contract, size)))
         sha256 = weights_sha256(module)
         _describe(model, {"network": network, "variant": variant, "weights_sha256": sha256, **tools}, contract)
         check_structure(model, contract, size=size)
@@ -155,7 +155,7 @@ def export_all(
     return entries
 
 
-def _traced(module: "torch.nn.Module", contract: Contract, size: tuple[int, int] | None) -> "onnx.ModelProto":
+def traced(module: "torch.nn.Module", contract: Contract, size: tuple[int, int] | None) -> "onnx.ModelProto":
     """The graph that torch.export and the exporter's own optimiser make of `module`."""
     import torch
     from torch.export import Dim
@@ -182,7 +182,8 @@ def _traced(module: "torch.nn.Module", contract: Contract, size: tuple[int, int]
     return program.model_proto
 
 
-def _simplified(model: "onnx.ModelProto") -> "onnx.ModelProto":
+def simplified(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """The same graph, simplified by onnxsim."""
     import onnxsim
 
     simplified, _ = onnxsim.simplify(model)

@@ -76,7 +76,7 @@ def make(
     with progress_bar("Making golden vectors") as progress:
         for variant, network in progress.each(list(product(variants, NETWORKS)), " ".join):
             try:
-                made.append(_made(folder, variant, network, weights))
+                made.append(written(folder, variant, network, weights))
             except MissingError as error:
                 report(f"{variant} {network}: none ({error})")
                 continue
@@ -86,7 +86,8 @@ def make(
     return made
 
 
-def _made(folder: Path, variant: str, network: str, weights: "Weights") -> Path:
+def written(folder: Path, variant: str, network: str, weights: "Weights") -> Path:
+    """Write one network's vectors, and return the JSON file; MissingError where its weights are not there."""
     contract = CONTRACTS[network]
     size = contract.fixed_size or SIZE
     case = NetworkCase(network, "golden", "dynamic", size, golden_inputs(contract, size))

@@ -13,6 +13,8 @@ from deeplens.parity_tests.lively import lively
 from deeplens.parity_tests.request import Request
 from deeplens.runtimes import manifest
 
+pytestmark = pytest.mark.slow
+
 
 def _overflowing(folder: Path) -> Path:
     """Weights of the step whose values leave FP16's range, though the next layer brings them back."""

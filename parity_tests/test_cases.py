@@ -20,6 +20,8 @@ from deeplens.parity_tests.run import collect, compare_collections, run
 from deeplens.runtimes.pyramid import geometry
 from deeplens.runtimes.tiling import split
 
+pytestmark = pytest.mark.slow
+
 sides = st.integers(1, 4096)
 
 

@@ -25,6 +25,8 @@ from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.coreml.executor import Executor, Mode
 from deeplens.runtimes.coreml.program import Constant, Function, load
 
+pytestmark = pytest.mark.slow
+
 FP32 = 1e-5
 """Largest difference from PyTorch float32 that an FP32 package may have, over the output's spread."""
 

@@ -24,6 +24,8 @@ from deeplens.runtimes import manifest
 from deeplens.runtimes.contract import Arrays, Session
 from deeplens.runtimes.wrapped import WrappedRuntime, WrappedSession
 
+pytestmark = pytest.mark.slow
+
 Small = Callable[[str], Compared]
 Change = Callable[[Session, Mapping[str, np.ndarray]], Arrays]
 

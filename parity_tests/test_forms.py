@@ -138,6 +138,7 @@ def test_the_page_needs_no_other_file() -> None:
     assert "no loop was compared" in Read(empty).text
 
 
+@pytest.mark.slow
 def test_the_page_begins_with_what_came_out() -> None:
     read = Read(page(REPORT))
     top = read.text[read.text.index(TITLE, read.text.index(TITLE) + 1) :][:400]

@@ -16,6 +16,8 @@ from deeplens.parity_tests.candidates import Candidate
 from deeplens.parity_tests.lively import lively
 from deeplens.parity_tests.release import check, make
 
+pytestmark = pytest.mark.slow
+
 ONNX = Candidate("onnx", "fp32")
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from deeplens.model import build
@@ -10,6 +11,8 @@ from deeplens.model.contract import CONTRACTS
 from deeplens.parity_tests.cases import plausible_inputs
 from deeplens.parity_tests.half import in_half
 from deeplens.runtimes.pytorch import TorchRuntime
+
+pytestmark = pytest.mark.slow
 
 
 def test_it_loses_what_native_half_precision_loses(lively_weights: Path) -> None:

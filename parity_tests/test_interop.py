@@ -24,6 +24,8 @@ from deeplens.parity_tests.polygraphy_files import write
 from deeplens.parity_tests.produce import TorchKind, artefact_opener, produce, torch_opener
 from deeplens.parity_tests.release import make
 
+pytestmark = pytest.mark.slow
+
 SIZE = (32, 40)
 
 

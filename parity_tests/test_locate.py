@@ -19,6 +19,8 @@ from deeplens.runtimes import manifest
 from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.ort import OnnxSession
 
+pytestmark = pytest.mark.slow
+
 (COMMAND,) = metadata.entry_points(group="console_scripts", name="deeplens")
 main = COMMAND.load()
 

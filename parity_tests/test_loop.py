@@ -14,6 +14,8 @@ from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.ort import OnnxRuntime
 from deeplens.runtimes.pytorch import TorchRuntime
 
+pytestmark = pytest.mark.slow
+
 LOOPS = [
     ("edge", "dynamic", (1364, 2048), 3),
     ("edge", "fixed", (1364, 2048), 3),

@@ -17,6 +17,8 @@ from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.ort import OnnxRuntime
 from deeplens.runtimes.pytorch import TorchRuntime
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=VARIANTS)
 def report(request: pytest.FixtureRequest) -> Report:

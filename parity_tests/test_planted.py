@@ -20,6 +20,8 @@ from deeplens.runtimes import manifest
 from deeplens.runtimes.coreml.executor import Executor
 from deeplens.runtimes.coreml.program import load
 
+pytestmark = pytest.mark.slow
+
 REWRITTEN = re.compile(r"_(at_\d_\d|(weight|total|product|sum|quotient)_\d+|rows|max|lowered|exp|of_channels)$")
 """Names of tensors between the operations that `export.onnx_rewrite` makes of one."""
 

@@ -150,6 +150,7 @@ def test_a_reference_without_weights_is_never_called_passed() -> None:
     assert (made.status, made.measured, made.note) == ("not run", None, "not run: needs what it runs: no weights")
 
 
+@pytest.mark.slow
 def test_weights_that_are_not_there(tmp_path: Path) -> None:
     made = run(
         Request(variants=["paper"], runtimes=["onnx"], precisions=["fp32"], artifacts=tmp_path, weights=tmp_path)

@@ -102,7 +102,7 @@ class DepthModel:
         self._input = self._only(self._session.get_inputs(), "inputs")
         self._only(self._session.get_outputs(), "outputs")
         self._channels_last = self._checked_layout()
-        self._convention, self.notes = self._settled(told or Convention())
+        self.convention, self.notes = self._settled(told or Convention())
 
     def disparity(self, pixels: np.ndarray) -> np.ndarray:
         """The model's estimate for a photo.
@@ -116,15 +116,15 @@ class DepthModel:
         Raises:
             InputError: the model fails at this size, or gives no map of finite numbers that differ.
         """
-        assert self._convention.size is not None
-        height, width = self._convention.size
+        assert self.convention.size is not None
+        height, width = self.convention.size
         small = Image.fromarray(to_8_bit(pixels)).resize((width, height), Image.Resampling.BILINEAR)
         try:
             (raw,) = self._session.run(None, {self._input.name: self._fed(np.asarray(small))})
         except Exception as error:
             raise InputError(f"{self.path} fails on a picture of {height}x{width}: {one_line(error)}") from error
         values = self._map(np.asarray(raw))
-        if self._convention.output == "depth":
+        if self.convention.output == "depth":
             if values.min() <= 0:
                 raise InputError(
                     f"{self.path} gave depths down to {values.min():g}, but depth must be above 0: if near is large, "
@@ -134,10 +134,10 @@ class DepthModel:
         return _in_aspect(normalise_disparity(values), pixels.shape[1] / pixels.shape[0])
 
     def _fed(self, small: np.ndarray) -> np.ndarray:
-        ordered = small if self._convention.channels == "rgb" else small[..., ::-1]
+        ordered = small if self.convention.channels == "rgb" else small[..., ::-1]
         dtype = DTYPES[self._input.type]
         if dtype != np.uint8:
-            mean, std = (np.asarray(each, np.float32) for each in (self._convention.mean, self._convention.std))
+            mean, std = (np.asarray(each, np.float32) for each in (self.convention.mean, self.convention.std))
             ordered = (ordered / np.float32(255) - mean) / std
         ordered = ordered if self._channels_last else ordered.transpose(2, 0, 1)
         return np.ascontiguousarray(ordered[None], dtype)

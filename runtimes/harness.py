@@ -107,7 +107,7 @@ class Harness:
 
     def _photo(self, pixels: np.ndarray, disparity: np.ndarray, *, again: bool) -> Refocuser:
         _check_pixels(pixels)
-        _check_disparity(disparity, pixels)
+        check_disparity(disparity, pixels)
         return Refocuser(self._runtime, pixels, disparity, tile=self._tile, again=again)
 
     def refocus(
@@ -161,7 +161,7 @@ def _check_pixels(pixels: np.ndarray) -> None:
         )
 
 
-def _check_disparity(disparity: np.ndarray, pixels: np.ndarray) -> None:
+def check_disparity(disparity: np.ndarray, pixels: np.ndarray) -> None:
     """Raise InputError unless `disparity` is a map in [0, 1] that can show the whole photo."""
     if disparity.ndim != 2 or disparity.size == 0 or disparity.dtype.kind not in "biuf":
         raise InputError(

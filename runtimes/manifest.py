@@ -132,7 +132,7 @@ def add(folder: Path, entry: Entry, *, made: Path | None = None) -> None:
     with _locked(folder):
         others = [other for other in read(folder) if other.key != entry.key]
         entries = sorted([*others, entry], key=lambda each: each.key)
-        text = json.dumps({"artifacts": [_entry_to(each) for each in entries]}, indent=2) + "\n"
+        text = json.dumps({"artifacts": [entry_to(each) for each in entries]}, indent=2) + "\n"
         with _in_place(made, folder / entry.path), staged(folder / FILE_NAME, locked=True) as file:
             file.write_text(text, encoding="utf-8")
 
@@ -224,7 +224,7 @@ def remedy(command: str, runtime: str) -> str:
     )
 
 
-def _entry_to(entry: Entry) -> dict[str, Any]:
+def entry_to(entry: Entry) -> dict[str, Any]:
     """The entry as it stands in the file."""
     item = asdict(entry)
     return item.pop("more") | item

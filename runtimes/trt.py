@@ -61,11 +61,11 @@ class TrtSession(Session):
         self._engine: Engine | None = engine
         self.device_seconds: float = 0.0
         self._contract = engine.contract
-        self._all: list[Lane] = []
+        self.opened: list[Lane] = []
         self._free: SimpleQueue[Lane] = SimpleQueue()
         for _ in range(in_flight):
             lane = Lane(engine, cuda, graphs=graphs)
-            self._all.append(lane)
+            self.opened.append(lane)
             self._free.put(lane)
 
     @property
@@ -96,7 +96,7 @@ class TrtSession(Session):
             lane = self._free.get_nowait()
         except Empty:
             raise InputError(
-                f"{self._contract.network}: {len(self._all)} runs are in progress: take a result first, or open the "
+                f"{self._contract.network}: {len(self.opened)} runs are in progress: take a result first, or open the "
                 "runtime with a larger in_flight"
             ) from None
         return self._started(lane, size, inputs)
@@ -109,9 +109,9 @@ class TrtSession(Session):
     def close(self) -> None:
         """Wait for what is in flight and release the GPU's memory."""
         self._engine = None
-        for lane in self._all:
+        for lane in self.opened:
             lane.close()
-        self._all.clear()
+        self.opened.clear()
 
     def _checked(self, inputs: Mapping[str, np.ndarray]) -> Size:
         if self._engine is None:

@@ -62,7 +62,7 @@ class Lane:
         self._cuda = cuda
         self._graphs = graphs
         self._stream = Stream(cuda)
-        self._levels: dict[int, _Level] = {}
+        self.levels: dict[int, _Level] = {}
         self._running: _Level | None = None
         self.device_seconds = 0.0
 
@@ -71,13 +71,13 @@ class Lane:
         index = self._engine.profile(size)
         assert index is not None
         try:
-            if index not in self._levels:
-                self._levels[index] = _Level(self._engine, index, self._cuda, self._stream, graphs=self._graphs)
-            self._levels[index].start(size, inputs)
+            if index not in self.levels:
+                self.levels[index] = _Level(self._engine, index, self._cuda, self._stream, graphs=self._graphs)
+            self.levels[index].start(size, inputs)
         except BaseException:
             self._stream.wait()  # buffers may be in use
             raise
-        self._running = self._levels[index]
+        self._running = self.levels[index]
 
     def take(self) -> Arrays:
         """Wait for the run and return its outputs."""
@@ -90,9 +90,9 @@ class Lane:
     def close(self) -> None:
         """Wait, and release everything."""
         self._stream.wait()
-        for level in self._levels.values():
+        for level in self.levels.values():
             level.close()
-        self._levels.clear()
+        self.levels.clear()
         self._stream.close()
 
 
@@ -109,7 +109,7 @@ class _Level:
         stream.wait()
         self._reason = engine.api.reason
         tensors = (*engine.contract.inputs, *engine.contract.outputs)
-        self._device = {tensor.name: DeviceBuffer(cuda) for tensor in tensors}
+        self.device = {tensor.name: DeviceBuffer(cuda) for tensor in tensors}
         self._host = {tensor.name: HostBuffer(cuda) for tensor in tensors}
         self._timer = Timer(cuda)
         self._size: Size | None = None
@@ -124,12 +124,12 @@ class _Level:
         for tensor in self._contract.inputs:
             shape, dtype = tensor.shape(*size), self._dtypes[tensor.name]
             np.copyto(self._host[tensor.name].array(shape, dtype), inputs[tensor.name], casting="same_kind")
-            self._stream.copy_in(self._device[tensor.name], self._host[tensor.name], self._bytes(tensor, size))
+            self._stream.copy_in(self.device[tensor.name], self._host[tensor.name], self._bytes(tensor, size))
         self._timer.begin(self._stream)
         self._execute()
         self._timer.end(self._stream)
         for tensor in self._contract.outputs:
-            self._stream.copy_out(self._host[tensor.name], self._device[tensor.name], self._bytes(tensor, size))
+            self._stream.copy_out(self._host[tensor.name], self.device[tensor.name], self._bytes(tensor, size))
 
     def outputs(self) -> Arrays:
         """The outputs of a run that is done, as float32 arrays of their own."""
@@ -151,7 +151,7 @@ class _Level:
         self._drop_graph()
         del self._context
         self._timer.close()
-        for buffer in (*self._device.values(), *self._host.values()):
+        for buffer in (*self.device.values(), *self._host.values()):
             buffer.free()
 
     def _bytes(self, tensor: Tensor, size: Size) -> int:
@@ -160,10 +160,10 @@ class _Level:
     def _reserve(self, size: Size) -> None:
         """Buffers for a size; the graph goes before an address that it holds is freed."""
         tensors = (*self._contract.inputs, *self._contract.outputs)
-        if any(self._bytes(tensor, size) > self._device[tensor.name].size for tensor in tensors):
+        if any(self._bytes(tensor, size) > self.device[tensor.name].size for tensor in tensors):
             self._drop_graph()
         for tensor in tensors:
-            self._device[tensor.name].reserve(self._bytes(tensor, size))
+            self.device[tensor.name].reserve(self._bytes(tensor, size))
             self._host[tensor.name].reserve(self._bytes(tensor, size))
 
     def _bind(self, size: Size) -> None:
@@ -181,7 +181,7 @@ class _Level:
                 if found != due:
                     raise MismatchError(f"{network}: the engine gives {tensor.name} as {found}, expected {due}")
             self._size = size
-        for name, buffer in self._device.items():
+        for name, buffer in self.device.items():
             if self._addresses.get(name) != buffer.address:
                 if not self._context.set_tensor_address(name, buffer.address):
                     raise MismatchError(f"{network}: TensorRT refuses the address of {name} ({self._reason()})")

@@ -196,20 +196,22 @@ def _focal(planes: list[Plane], disparity: Array, rng: np.random.Generator) -> f
 
 
 @lru_cache(maxsize=64)
-def _decoded_photo(path: Path) -> Image.Image:
+def decoded_photo(path: Path) -> Image.Image:
+    """A background, at most 2560 pixels on its long side; kept while it is among the last."""
     photo = Image.fromarray(load_background(path))
     photo.thumbnail((2560, 2560), Image.Resampling.LANCZOS)
     return photo
 
 
 @lru_cache(maxsize=256)
-def _decoded_cutout(path: Path) -> NDArray[np.uint8]:
+def decoded_cutout(path: Path) -> NDArray[np.uint8]:
+    """A cut-out as it is in its file, kept while it is among the last."""
     return load_cutout(path)
 
 
 def _photo(sources: Sources, rng: np.random.Generator, canvas: int) -> Array:
     """A random square of a random photo, flipped and graded, in linear light (canvas, canvas, 3)."""
-    photo = _decoded_photo(sources.backgrounds[int(rng.integers(len(sources.backgrounds)))])
+    photo = decoded_photo(sources.backgrounds[int(rng.integers(len(sources.backgrounds)))])
     longest = min(photo.size)
     side = min(float(longest), float(np.exp(rng.uniform(np.log(min(0.8 * canvas, longest)), np.log(longest)))))
     left, top = rng.uniform(0, photo.width - side), rng.uniform(0, photo.height - side)
@@ -239,7 +241,7 @@ def _foreground(sources: Sources, rng: np.random.Generator, *, canvas: int, conf
     kind = 0.0 if config.cutout_only else rng.random()
     height = float(np.exp(rng.uniform(np.log(0.2), np.log(0.95)))) * config.size
     if kind < 0.75:
-        cutout = Image.fromarray(_decoded_cutout(sources.cutouts[int(rng.integers(len(sources.cutouts)))]))
+        cutout = Image.fromarray(decoded_cutout(sources.cutouts[int(rng.integers(len(sources.cutouts)))]))
         scale = min(height / cutout.height, 1.5 * canvas / cutout.width)
         if kind < 0.45:
             scale = min(scale, 1.5)  # its own colours: not blown up to mush

@@ -14,7 +14,7 @@ import pytest
 from deeplens.benchmarks import energy, machine, metered, report, roofline, state, worker
 from deeplens.benchmarks import measure as measuring
 from deeplens.benchmarks.candidate import Candidate
-from deeplens.benchmarks.command import _candidates, _parts, weights_of
+from deeplens.benchmarks.command import candidate_parts, candidates_of, weights_of
 from deeplens.benchmarks.measure import Effort, Measured, Timing, measure, ratios, results
 from deeplens.benchmarks.memory import exponent
 from deeplens.benchmarks.metered import Level, MeteredRuntime, MeteredSession, multiplications, whole
@@ -230,13 +230,14 @@ class TestCommand:
     @pytest.fixture
     def _here(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """In this process, on a machine whose speed is made up."""
-        worker._worker.cache_clear()
+        worker.opened_worker.cache_clear()
         monkeypatch.setattr(measuring, "ProcessPoolExecutor", WorkingPool)
         monkeypatch.setattr(measuring, "PAUSE", 0.0)
         monkeypatch.setattr(machine, "speed", lambda **_: SPEED)
         monkeypatch.setattr(machine, "load_average", lambda: 3.0)
         monkeypatch.setattr(state, "read_state", lambda: State(cpu_mhz={"cpu0": 3000.0}))
 
+    @pytest.mark.slow
     @needs_torch
     @pytest.mark.usefixtures("_here")
     def test_speed_and_compare(self, deeplens: Command, artifacts: Path, folder: Path) -> None:
@@ -271,6 +272,7 @@ class TestCommand:
         target.write_text('{"format": 1}')
         assert "measure again" in deeplens("bench", "--compare", target, target).error
 
+    @pytest.mark.slow
     def test_a_device_measures_without_torch(self, deeplens_process: Command, artifacts: Path, tmp_path: Path) -> None:
         result = deeplens_process(
             "bench", "--size", "64x48", "--artifacts", artifacts, "--threads", 1, "--runs", 2, "--seconds", 0,
@@ -321,11 +323,12 @@ class TestCommand:
         assert message in result.error
 
     def test_candidates_by_pairs_and_one_by_one(self) -> None:
-        by_pairs = _candidates([("edge", "torch", None), ("edge", "onnx", None)], ["fp32", "int8"], None, 1)
+        by_pairs = candidates_of([("edge", "torch", None), ("edge", "onnx", None)], ["fp32", "int8"], None, 1)
         assert [each.name for each in by_pairs] == ["edge torch", "edge onnx", "edge onnx int8"]
-        (one,) = _candidates([_parts("paper,onnx,fp16")], None, None, 1)
+        (one,) = candidates_of([candidate_parts("paper,onnx,fp16")], None, None, 1)
         assert (one.name, one.weights) == ("paper onnx fp16", weights_of("paper"))
 
+    @pytest.mark.slow
     @needs_torch
     def test_the_fewer_tiles_are_very_blurred_the_more_run_and_peers_without_tiles_run_each_level_once(self) -> None:
         def runs(runtime: str, aperture: float) -> list[int]:

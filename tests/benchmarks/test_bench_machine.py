@@ -72,7 +72,7 @@ def write(path: Path, text: str) -> None:
 
 class TestState:
     def test_what_linux_tells(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(state, "_power_mode", lambda: ("nvpmodel: NV Power Mode: MAXN",))
+        monkeypatch.setattr(state, "read_power_mode", lambda: ("nvpmodel: NV Power Mode: MAXN",))
         cpu = tmp_path / "sys/devices/system/cpu"
         for index in (0, 1):
             write(cpu / f"cpu{index}/cpufreq/scaling_cur_freq", f"{1500 + index}000\n")
@@ -241,7 +241,7 @@ class TestEnergy:
             write(sensor / name, text)
         with ExitStack() as stack:
             meter = energy.meter(stack, tmp_path)
-            monkeypatch.setattr(meter._stop, "wait", lambda _seconds: True)  # one interval
+            monkeypatch.setattr(meter.stopping, "wait", lambda _seconds: True)  # one interval
             with meter:
                 pass
             assert meter.joules == {"VDD_IN (INA)": pytest.approx(10.0)}

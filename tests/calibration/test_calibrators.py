@@ -100,6 +100,7 @@ class TestCalibrators:
         assert threshold(found, "percentile") == pytest.approx(high, rel=0.02)
         assert threshold(found, "minmax") == 40.0
 
+    @pytest.mark.slow
     def test_entropy_against_onnx_runtime(self) -> None:
         from onnxruntime.quantization.calibrate import HistogramCollector
 
@@ -113,6 +114,7 @@ class TestCalibrators:
         assert 2.5 < high < 10
         assert 2.5 < threshold(held(values), "entropy") < 10
 
+    @pytest.mark.slow
     def test_mse_against_a_search_over_the_values_themselves(self) -> None:
         values = heavy_tailed()
 

@@ -143,6 +143,7 @@ class TestRefocus:
         np.testing.assert_array_equal(read(out)[:30], shown[:30])
         assert (read(out)[42:] < shown[42:])[shown[42:] > 20].all()
 
+    @pytest.mark.slow
     @needs_torch
     def test_pytorch_with_initial_weights(self, deeplens: Command, photo: Path, tmp_path: Path) -> None:
         out = tmp_path / "out.webp"
@@ -164,11 +165,13 @@ class TestRefocus:
 
 
 class TestImports:
+    @pytest.mark.slow
     def test_help_imports_no_runtime(self, deeplens_process: Command) -> None:
         for arguments in (["--help"], ["refocus", "--help"], ["export", "onnx", "--help"], ["--version"]):
             result = deeplens_process(*arguments)
             assert (result.status, result.err, result.loaded) == (0, "", frozenset()), arguments
 
+    @pytest.mark.slow
     def test_info_and_verify_import_no_runtime(self, deeplens_process: Command, artifacts: Path) -> None:
         for command in ("info", "verify"):
             result = deeplens_process(command, "--artifacts", artifacts)
@@ -201,6 +204,7 @@ class TestInfo:
         assert "edge_lens_blur.onnx" in result.out
         assert "pip install 'deeplens-edge[tensorrt]'" in result.out or version("tensorrt")
 
+    @pytest.mark.slow
     @needs_torch
     def test_cost(self, deeplens: Command, deeplens_process: Command, tmp_path: Path) -> None:
         result = deeplens("info", "--cost", "--json", tmp_path / "info.json")

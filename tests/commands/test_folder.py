@@ -158,7 +158,7 @@ class TestJobs:
         assert again.is_done(job, key)
         assert not again.is_done(job, "another")
         again.add({"output": str(tmp_path / "c.png"), "key": "k", "bytes": 1})
-        assert len(list(Log(tmp_path)._lines())) == 2  # the torn line did not swallow the next
+        assert len(list(Log(tmp_path).lines())) == 2  # the torn line did not swallow the next
         job.output.write_bytes(b"12")
         assert not Log(tmp_path).is_done(job, key), "the output was changed"
         os.utime(job.photo, ns=(1, 1))

@@ -141,6 +141,7 @@ def test_options_that_do_not_go_together(deeplens: Command, tmp_path: Path) -> N
         assert (result.status, "--co" in result.error) == (InputError.exit_code, True)
 
 
+@pytest.mark.slow
 @needs_torch
 def test_golden_vectors_are_made_and_checked(deeplens: Command, tmp_path: Path) -> None:
     from safetensors.torch import save_file

@@ -69,7 +69,7 @@ def test_exports(told: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 
 
 def test_golden_vectors(told: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(release, "_made", lambda folder, *_: folder)
+    monkeypatch.setattr(release, "written", lambda folder, *_: folder)
     release.make(tmp_path, variants=["edge"], report=lambda _line: None)
     assert "Making golden vectors: 33 %, edge lens_blur, 0 s so far" in told()
 

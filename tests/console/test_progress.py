@@ -121,7 +121,7 @@ def test_work_that_fails_is_not_called_done(
     assert "done" not in capsys.readouterr().err
     with progress_bar("Next"):
         pass  # the one that failed is shown no longer, else this would be within it
-    assert not progress._shown
+    assert not progress.shown
 
 
 def test_work_within_work_speaks_through_the_outer_one(

@@ -44,6 +44,7 @@ def test_exporters_start_as_typed_from_the_root(name: str, tmp_path: Path) -> No
     assert re.fullmatch(r"error: No such option.*\n", wrong.stderr)
 
 
+@pytest.mark.slow
 def test_a_module_says_how_it_was_started() -> None:
     found = run("-m", "deeplens.parity_tests.faults", "--help")
     assert found.stdout.lstrip().startswith("Usage: python -m deeplens.parity_tests.faults")

@@ -213,10 +213,11 @@ class TestEvaluate:
         assert scores["depth", "corrupted"]["mae"] == depth_mae(scene.corrupted, scene.disparity)
         assert ("depth", "true") not in scores
 
+    @pytest.mark.slow
     def test_the_base_is_the_lens_blurs_whatever_level_the_loop_begins_at(self, job: Job, sources: Sources) -> None:
         scene = first_scene(sources, LARGER)
         for each in (scene, replace(scene, aperture=0.2)):
-            base = Contest(job)._base(each, each.disparity, focal=each.focal)
+            base = Contest(job).base(each, each.disparity, focal=each.focal)
             assert base.shape == (1, 3, *geometry(*each.picture.shape[:2]).padded(0))
 
     def test_the_pictures_are_the_methods_and_the_baselines(self, job: Job, sources: Sources) -> None:
@@ -238,6 +239,7 @@ class TestEvaluate:
             )
         assert (found["edge", "true"] != found["edge", "corrupted"]).any()
 
+    @pytest.mark.slow
     def test_every_baseline_gets_every_depth(self, job: Job, sources: Sources) -> None:
         found = Contest(replace(job, baselines=True, depths=("true", "corrupted", "predicted"))).pictures(
             first_scene(sources)

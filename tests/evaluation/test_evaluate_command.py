@@ -24,6 +24,7 @@ class TestCommand:
         monkeypatch.setattr(planes, "LARGE_TEST_CONFIG", LARGER)
         monkeypatch.setattr(scene_sources, "shipped", lambda _split, _root: sources)
 
+    @pytest.mark.slow
     def test_writes_all_that_was_asked_for(self, deeplens: Command, artifacts: Path, folder: Path) -> None:
         result = deeplens(
             "evaluate", "--runtime", "onnx", "--artifacts", artifacts, "--scenes", 2, "--workers", 1, "--no-baselines",

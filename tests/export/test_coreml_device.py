@@ -136,6 +136,7 @@ def run(folder: Path, core_ml: StandIn, device: Device | None = None) -> list[co
     return asyncio.run(check_all(folder, entries, place=place, units="all", seconds=0.0, runs=3))
 
 
+@pytest.mark.slow
 def test_what_a_package_does_is_told(packages: Path, core_ml: StandIn) -> None:
     plain, image = run(packages, core_ml)
     assert (plain.gate, image.gate) == (50.0, 70.0)

@@ -30,6 +30,8 @@ from deeplens.runtimes.coreml.program import load
 from tests.conftest import Command
 from tests.export.test_onnx_graph import StandIn, Swapped
 
+pytestmark = pytest.mark.slow
+
 SIZES = ((32, 32), (32, 40))
 WEIGHTS = Path("Data/com.apple.CoreML/weights/weight.bin")
 UPSAMPLE, LENS_BLUR = CONTRACTS["upsample"], CONTRACTS["lens_blur"]

@@ -21,6 +21,8 @@ from deeplens.runtimes.coreml.executor import Executor
 from deeplens.runtimes.coreml.program import load
 from tests.support.tiny import random_inputs
 
+pytestmark = pytest.mark.slow
+
 SIZE = (40, 48)
 
 INT8 = Choice("int8", (4 / 127, 4 / 127))

@@ -177,6 +177,7 @@ def test_weights_that_are_not_there(deeplens: Command, tmp_path: Path) -> None:
     assert not (tmp_path / "artifacts").exists()
 
 
+@pytest.mark.slow
 def test_it_runs_as_typed_and_imports_nothing_heavy(deeplens_process: Command) -> None:
     outcome = deeplens_process("export", "coreml", "--help", without=("torch", "coremltools", "sklearn"))
     assert (outcome.status, outcome.err) == (0, "")

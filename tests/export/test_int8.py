@@ -176,7 +176,9 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, manifest.E
     return out, entry, module, plan_of(onnx.load(out / entry.path), "upsample", entry.weights_sha256)
 
 
+@pytest.mark.slow
 class TestAnArtefact:
+    @pytest.mark.slow
     def test_is_what_pytorch_computes_with_the_same_rounding(
         self, exported: tuple[Path, manifest.Entry, torch.nn.Module, Plan]
     ) -> None:
@@ -265,6 +267,7 @@ def _sorted(model: onnx.ModelProto) -> onnx.ModelProto:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_folding_changes_nothing(network: str) -> None:
     module = build.build("edge", network)

@@ -20,6 +20,8 @@ from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import manifest
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 FIXED = (40, 48)
 UPSAMPLE = CONTRACTS["upsample"]
 

@@ -26,6 +26,8 @@ from deeplens.model.contract import CONTRACTS
 from tests.conftest import Command
 from tests.export.test_placement_rules import names
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def edge(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:

@@ -121,6 +121,7 @@ def calibration(graphs: Path, tmp_path: Path) -> calibrate.Calibration:
     return calibrate.Calibration("edge", runtime, {"upsample": model}, own, photos, source, tmp_path / "work", settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_layers_are_those_of_the_network(network: str) -> None:
     module = build.build("edge", network)
@@ -130,7 +131,7 @@ def test_layers_are_those_of_the_network(network: str) -> None:
         if isinstance(each, torch.nn.Conv2d) and not name.startswith("segmentation_head")
     }
     contract = CONTRACTS[network]
-    model = onnx_graph._simplified(onnx_graph._traced(module, contract, contract.fixed_size))
+    model = onnx_graph.simplified(onnx_graph.traced(module, contract, contract.fixed_size))
     own = layers(model, network)
     assert {each.path for each in own} == convolutions
     if network != "upsample":  # one run a photo
@@ -139,7 +140,9 @@ def test_layers_are_those_of_the_network(network: str) -> None:
         assert counted <= total <= counted + rest_operations(model, network)
 
 
+@pytest.mark.slow
 class TestOnTheStep:
+    @pytest.mark.slow
     def test_from_photos_to_a_page(self, calibration: calibrate.Calibration) -> None:
         said: list[str] = []
         (calibration.folder / "inputs").mkdir(parents=True)
@@ -201,4 +204,4 @@ class TestOnTheStep:
 
     def test_no_photo_to_judge_by(self, calibration: calibrate.Calibration) -> None:
         with pytest.raises(InputError, match="no photo has a side of 4000 pixels"):
-            calibrate._judges(calibration.photos, calibrate.Goal(longest=4000))
+            calibrate.judges_of(calibration.photos, calibrate.Goal(longest=4000))

@@ -22,6 +22,8 @@ from tests.conftest import Command
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'deeplens-edge[rtx]'")
 
+pytestmark = pytest.mark.slow
+
 PROFILES = (Profile.static((40, 48)), Profile((32, 32), (64, 64), (128, 128)))
 CAPABILITIES = ("7.5", "8.6", "12.0")
 ALL = [(variant, network) for variant in VARIANTS for network in NETWORKS]
@@ -40,8 +42,8 @@ def graph(variant: str, network: str) -> onnx.ModelProto:
     if (variant, network) not in _made:
         contract = CONTRACTS[network]
         module = networks.build(variant, network)
-        traced = onnx_graph._traced(module, contract, contract.fixed_size)
-        _made[variant, network] = onnx_graph._simplified(traced)
+        traced = onnx_graph.traced(module, contract, contract.fixed_size)
+        _made[variant, network] = onnx_graph.simplified(traced)
     return _made[variant, network]
 
 

@@ -82,6 +82,7 @@ class TestCommand:
         assert result.status == 3, result.error
         assert not (tmp_path / "new").exists()
 
+    @pytest.mark.slow
     def test_int8_of_weights_that_the_plan_is_not_of(self, deeplens: Command, tmp_path: Path) -> None:
         pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is missing: pip install 'deeplens-edge[rtx]'")
         arguments = ("--target", "rtx", "--variant", "edge", "--network", "upsample", "--precision", "int8")

@@ -26,6 +26,7 @@ def test_the_table_that_is_shipped() -> None:
     assert VARIANTS["edge"].halo["lens_blur"] == 52
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 def test_the_halo_is_what_the_network_of_another_table_can_reach(name: str) -> None:
     discs = TABLES[name]
@@ -33,6 +34,7 @@ def test_the_halo_is_what_the_network_of_another_table_can_reach(name: str) -> N
     assert found == lens_blur_reach(discs)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TABLES)
 @torch.no_grad()
 def test_a_network_of_another_table_blurs_by_its_radii(name: str) -> None:
@@ -72,6 +74,7 @@ print(VARIANTS["edge"].halo["lens_blur"], found["parameters"], found["multiplica
 """
 
 
+@pytest.mark.slow
 def test_one_line_of_the_table_changes_all(pytestconfig: pytest.Config) -> None:
     """The last line of the table with its own radius, and with another: halo, smallest tile, parameters, cost."""
 

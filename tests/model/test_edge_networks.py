@@ -64,6 +64,7 @@ def test_folded_convolution_is_3x3_over_the_folded_picture() -> None:
     assert not torch.allclose(swapped, expected, atol=1e-2)
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([0.0, 1.0, 20.0]))
 @torch.no_grad()
@@ -80,6 +81,7 @@ BLUR_REACH = 12
 """Pixels that light can travel: 8 by the widest disc, the rest by the half size that it is blurred at."""
 
 
+@pytest.mark.slow
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 1000), scale=st.sampled_from([0.0, 1.0, 20.0]), patch=st.sampled_from([1, 4, 16]))
 @torch.no_grad()

@@ -32,6 +32,7 @@ def scrambled(module: nn.Module, *, seed: int, scale: float = 1.0) -> nn.Module:
 # --- Cost
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(32, 32), (192, 256), (768, 1024)], ids=str)
 def test_budget(size: tuple[int, int]) -> None:
     assert cost("edge", "upsample", *size)["per_pixel"] <= 10_000
@@ -84,6 +85,7 @@ def faults(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_only_safe_operations(network: str) -> None:
     inputs = random_inputs(network, *(CONTRACTS[network].fixed_size or (32, 48)))

@@ -21,7 +21,7 @@ from deeplens.runtimes.wrapped import Around
 from tests.support.device import needs_torch
 from tests.support.fake_runtime import OPEN, depth_map, photo
 
-pytestmark = needs_torch
+pytestmark = [needs_torch, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")

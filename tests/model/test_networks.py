@@ -131,6 +131,7 @@ def trained_and_then_used(network: str) -> tuple[torch.Tensor, torch.Tensor, lis
     return trained.detach(), module.eval()(*inputs).detach(), moved
 
 
+@pytest.mark.slow
 def test_the_step_always_uses_its_running_statistics_and_they_stay() -> None:
     trained, used, moved = trained_and_then_used("upsample")
     torch.testing.assert_close(trained, used)

@@ -11,6 +11,8 @@ from deeplens.model.contract import ALIGNMENT, CONTRACTS, VARIANTS
 from deeplens.model.layers import TripleFeatures
 from tests.support.tiny import random_inputs
 
+pytestmark = pytest.mark.slow
+
 # --- Receptive fields: measured by a NaN, which every operation hands on, against what the layers say
 
 Reach = Callable[[int, int], tuple[int, int]]

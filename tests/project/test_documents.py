@@ -191,6 +191,7 @@ def test_a_document_against_the_rules_is_told() -> None:
     assert crowded_lines("A version 1.4 by Wang et al. Another name, e.g. `This`.\n`a. B` is code.") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
 def test_every_command_in_a_document_exists(path: Path) -> None:
     wrong = []

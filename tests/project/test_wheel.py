@@ -32,6 +32,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return found
 
 
+@pytest.mark.slow
 def test_it_holds_one_package(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     info = f"{DISTRIBUTION.replace('-', '_')}-{VERSION}.dist-info"

@@ -114,7 +114,10 @@ def _check_python(arguments: list[str]) -> None:
         case "pytest":
             plugins = [rest[index + 1] for index, each in enumerate(rest) if each == "-p"]
             assert all(find_spec(each) is not None for each in plugins), rest
-            assert all((ROOT / each).is_file() for each in rest if each not in ("-p", *plugins)), rest
+            marks = [rest[index + 1] for index, each in enumerate(rest) if each == "-m"]
+            assert set(marks) <= {"not slow"}, rest
+            files = [each for each in rest if each not in ("-p", "-m", *plugins, *marks)]
+            assert all((ROOT / each).is_file() for each in files), rest
         case "venv":
             assert set(rest) <= {".venv", ".venv-device", "--clear", "--system-site-packages"}, rest
         case _:
@@ -224,7 +227,8 @@ def test_the_test_job_is_make_test(runner: Path) -> None:
     assert any(line.endswith("/python -m pytest") for line in make("test"))
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "test-device", "data", "train"])
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["demo", "test", "test-fast", "test-device", "data", "train"])
 def test_each_command_of_make_exists(target: str) -> None:
     ours = [shlex.split(line) for line in make(target) if re.match(r"\.venv(-device)?/bin/(python|deeplens) ", line)]
     assert ours
@@ -249,6 +253,7 @@ def test_each_command_of_make_exists(target: str) -> None:
         "python -m deeplens.commands.demo --fokus 1,1",
         "python -m pytest tests/test_nothing.py",
         "python -m pytest -p tests.support.nothing",
+        "python -m pytest -m 'not slw'",
         "bash .ci/runs",
         "make tset",
     ],

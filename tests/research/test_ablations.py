@@ -215,6 +215,7 @@ def small(monkeypatch: pytest.MonkeyPatch, stored: Path) -> Callable[..., list[s
     return run
 
 
+@pytest.mark.slow
 def test_finished_arms_are_skipped_and_the_rest_goes_on(small: Callable[..., list[str]], tmp_path: Path) -> None:
     out = tmp_path / "runs"
     first = small("--out", out, "--seeds", 1, "--only", "edge-standard")

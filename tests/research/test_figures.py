@@ -38,6 +38,7 @@ class TestFigure:
         assert np.abs(layered - exact).max() <= 2
         assert np.ptp(exact) > 4
 
+    @pytest.mark.slow
     def test_the_command_writes_it(self, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         path = tmp_path / "new" / "renderers.png"
         figures.main(path)

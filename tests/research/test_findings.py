@@ -135,6 +135,7 @@ def test_missing_runs_are_named(tmp_path: Path) -> None:
     assert "| L1 | – | – | – |  | 0 |" in text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 5, None], ids=["one run", "five runs", "all runs"])
 def test_the_command_writes_document_and_figures(tmp_path: Path, count: int | None) -> None:
     runs = write(tmp_path / "runs", every_result(SEEDS)[:count])

@@ -89,6 +89,7 @@ def test_only_what_no_light_can_reach_must_stay() -> None:
     assert float(unmoved_loss(blurred, picture, everywhere, radius=RADIUS)) == 0
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_without_ways_it_is_equation_6(stored: Path) -> None:
     batch = batch_of(stored)

@@ -101,6 +101,7 @@ def test_constant_cast() -> None:
     assert found[0] == np.float16(0.1)
 
 
+@pytest.mark.slow
 def test_as_coremltools_does() -> None:
     """Random tensors against the library's own decompression, which makes FP16 values of the same bits."""
     pytest.importorskip("coremltools")

@@ -25,6 +25,8 @@ from deeplens.runtimes.coreml.executor import Mode
 from deeplens.runtimes.coreml.runtime import CoreMLRuntime
 from tests.conftest import ROOT
 
+pytestmark = pytest.mark.slow
+
 SIZES = ((32, 40), (40, 32))
 UPSAMPLE = CONTRACTS["upsample"]
 RECIPES = (

@@ -141,33 +141,33 @@ class TestAnswers:
     def test_the_harness_takes_the_map_of_any_photo(
         self, tmp_path_factory: pytest.TempPathFactory, height: int, width: int
     ) -> None:
-        from deeplens.runtimes.harness import _check_disparity
+        from deeplens.runtimes.harness import check_disparity
 
         path = tmp_path_factory.mktemp("model") / "m.onnx"
         model = DepthModel(write_model(path), told=told(size="32x32"))
         photo = np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8)
         if np.ptp(photo) and photo.shape[:2] != (1, 1):
-            _check_disparity(model.disparity(photo), photo)
+            check_disparity(model.disparity(photo), photo)
 
 
 class TestConvention:
     def test_it_is_read_from_the_file(self, tmp_path: Path) -> None:
         written = {"size": "30x20", "mean": IMAGENET[0], "std": IMAGENET[1], "output": "depth", "channels": "bgr"}
         model = DepthModel(write_model(tmp_path / "m.onnx", metadata=written))
-        assert model._convention == Convention.parsed(dict(written))
+        assert model.convention == Convention.parsed(dict(written))
         assert model.notes == ()
 
     def test_what_is_told_goes_first(self, tmp_path: Path) -> None:
         written = {"size": "30x20", "output": "depth", "mean": "0.1", "std": "1"}
         model = DepthModel(write_model(tmp_path / "m.onnx", metadata=written), told=told(size="8x8"))
-        assert (model._convention.size, model._convention.output) == ((8, 8), "disparity")
-        assert model._convention.mean == (0.1, 0.1, 0.1)
+        assert (model.convention.size, model.convention.output) == ((8, 8), "disparity")
+        assert model.convention.mean == (0.1, 0.1, 0.1)
 
     def test_what_is_taken_for_granted_is_noted(self, tmp_path: Path) -> None:
         model = DepthModel(write_model(tmp_path / "m.onnx", shape=(1, 3, 32, 48)), told=Convention(output="disparity"))
         assert len(model.notes) == 1
         assert "from 0 to 1" in model.notes[0]
-        assert model._convention.size == (32, 48)
+        assert model.convention.size == (32, 48)
 
     def test_our_own_export_says_it(self, tmp_path: Path) -> None:
         path = write_model(
@@ -175,7 +175,7 @@ class TestConvention:
         )
         model = DepthModel(path)
         assert model.notes == ()
-        assert model._convention == Convention(
+        assert model.convention == Convention(
             (DEPTH_SIZE, DEPTH_SIZE), (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "rgb", "disparity"
         )
 

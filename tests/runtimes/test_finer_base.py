@@ -16,6 +16,8 @@ from tests.conftest import ROOT
 from tests.model.test_edge_operations import weights_file_exists
 from tests.support.fake_runtime import FakeRuntime, Focus, depth_map, from_the_base, photo
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = ROOT / "samples" / "drum.jpg"
 
 needs_weights = pytest.mark.skipif(

@@ -48,6 +48,7 @@ def test_any_size_comes_back_unchanged_through_a_closed_aperture(height: int, wi
     np.testing.assert_array_equal(result, pixels)
 
 
+@pytest.mark.slow
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 900), st.integers(1, 900), st.integers(5, 16), st.sampled_from([8, 16]), st.sampled_from([8, 16]))
 @example(700, 900, 5, 16, 8)
@@ -194,6 +195,7 @@ def peak(harness: Harness, pixels: np.ndarray, **options: Any) -> float:
         tracemalloc.stop()
 
 
+@pytest.mark.slow
 def test_memory_is_that_of_a_quarter_of_the_photo_in_float() -> None:
     pixels = np.full((3072, 4096, 3), 90, np.uint8)
     # A float channel at level n − 1 is one byte per pixel of the photo. There and below, 4/3 of it, is signed depth,

@@ -1,6 +1,7 @@
 """The differentiable loop of the fits against the harness, which runs at inference: the same numbers."""
 
 import numpy as np
+import pytest
 import torch
 
 from deeplens.model.build import build
@@ -51,6 +52,7 @@ def test_pyramid_has_the_levels_of_the_harness() -> None:
     assert torch.equal(found[2], tensor(pixels))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_the_loop_gives_the_numbers_of_the_harness() -> None:
     pixels = textured(HEIGHT, WIDTH, seed=2)

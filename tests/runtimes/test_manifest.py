@@ -140,7 +140,7 @@ def test_a_killed_holder_does_not_keep_the_lock(tmp_path: Path) -> None:
 
 
 def item(**changes: object) -> str:
-    entry = manifest._entry_to(make_entry()) | changes
+    entry = manifest.entry_to(make_entry()) | changes
     return json.dumps({"artifacts": [{name: value for name, value in entry.items() if value is not ...}]})
 
 

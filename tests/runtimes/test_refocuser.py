@@ -147,6 +147,7 @@ class TestSharp:
         Harness(runtime, tile=None).refocus(photo(300, 400), flat(), **OPEN)
         assert len(runtime.runs) == 2
 
+    @pytest.mark.slow
     @needs_torch
     @pytest.mark.parametrize("name", ["drum", "stream", "dogs"])
     def test_the_networks_give_the_photo_there_within_the_bound(self, name: str) -> None:
@@ -221,6 +222,7 @@ class TestSoft:
         Harness(runtime, tile=None).refocus(photo(300, 400), flat(1.0), **OPEN)
         assert len(runtime.runs) == 2
 
+    @pytest.mark.slow
     @needs_torch
     @pytest.mark.parametrize("name", ["drum", "stream", "dogs"])
     @pytest.mark.parametrize(("blur", "within"), [(1.0, True), (0.2, False)], ids=["soft", "control"])

@@ -21,6 +21,8 @@ from tests.conftest import ROOT
 from tests.support.device import needs_torch
 from tests.support.small_graphs import add_graphs
 
+pytestmark = pytest.mark.slow
+
 FIXED = (40, 48)
 
 

@@ -68,11 +68,11 @@ def test_a_photo_comes_out_as_with_onnx_runtime(opened: Opened, artifacts: Path,
 def test_the_static_profile_goes_before_the_fallback(opened: Opened, module: TensorRtStandIn) -> None:
     with opened(in_flight=1) as runtime:
         session = runtime.open("upsample")
-        lane = session._all[0]
+        lane = session.opened[0]
         for size, profile in ((LEVEL, 0), (OTHER, 1), ((32, 256), 1), (LEVEL, 0)):
             inputs = inputs_of(size)
             np.testing.assert_array_equal(session.run(inputs)["blurred_high"], compute("upsample", inputs))
-            assert profile in lane._levels
+            assert profile in lane.levels
         assert sum(line.startswith("context") for line in module.log) == 2  # one for each profile, made once
 
 
@@ -166,8 +166,8 @@ def test_several_runs_in_flight(opened: Opened) -> None:
             np.testing.assert_array_equal(run.result()["blurred_high"], compute("upsample", inputs))
         with pytest.raises(InputError, match="was already taken"):
             pending[0].result()
-        addresses = [buffer.address for lane in session._all for level in lane._levels.values()
-                     for buffer in level._device.values()]  # fmt: skip
+        addresses = [buffer.address for lane in session.opened for level in lane.levels.values()
+                     for buffer in level.device.values()]  # fmt: skip
         assert len(set(addresses)) == len(addresses)
 
 

@@ -49,8 +49,8 @@ def test_a_scene_depends_on_its_seed_and_index_alone(sources: Sources) -> None:
         return digest(make_scene(sources, seed=seed, index=index, config=SMALL))
 
     first = [made(3, index) for index in (0, 1, 2)]
-    scenes._decoded_photo.cache_clear()
-    scenes._decoded_cutout.cache_clear()
+    scenes.decoded_photo.cache_clear()
+    scenes.decoded_cutout.cache_clear()
     assert [made(3, index) for index in (2, 0, 1)] == [first[2], first[0], first[1]]
     assert len({*first, *(made(4, index) for index in (0, 1, 2))}) == 6
 
@@ -173,8 +173,8 @@ def test_only_the_given_sources_are_read(sources: Sources, monkeypatch: pytest.M
 
     for name in ("load_background", "load_cutout"):
         monkeypatch.setattr(scenes, name, recording(getattr(scenes, name)))
-    scenes._decoded_photo.cache_clear()
-    scenes._decoded_cutout.cache_clear()
+    scenes.decoded_photo.cache_clear()
+    scenes.decoded_cutout.cache_clear()
     for index in range(30):
         make_scene(sources, seed=0, index=index, config=SMALL)
     assert read == {*sources.backgrounds, *sources.cutouts}

@@ -139,6 +139,7 @@ def test_a_plane_in_focus_is_left_alone(renderer: str) -> None:
     assert np.abs(render(scene, focal=0.9, radius=RADIUS) - scene[0].light).max() > 0.1, "the control"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("renderer", RENDERERS)
 def test_a_ramp_blurs_by_its_distance_from_the_focal_line(renderer: str) -> None:
     """A column of points on a plane whose disparity rises downwards: each has the radius of its own row."""

@@ -14,6 +14,7 @@ from deeplens.training.fit_depth import DepthConfig, DepthWithLoss, gradient_los
 # --- Equation 1
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_equation_1_counts_only_labels_that_are_there() -> None:
     module = DepthWithLoss(DepthConfig(gamma=0.25)).eval()
@@ -64,6 +65,7 @@ def module_config(folder: Path) -> DepthConfig:
     return DepthConfig(variant="edge", teacher=str(folder / "edge_depth.safetensors"))
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_student_follows_its_teacher_where_nothing_is_labelled(tmp_path: Path) -> None:
     teacher = build("edge", "depth")

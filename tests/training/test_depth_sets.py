@@ -285,6 +285,7 @@ def numbered(count: int, offset: float) -> ExampleSet:
 
 
 class TestMixing:
+    @pytest.mark.slow
     def test_the_stream_keeps_its_order_and_the_sets_take_turns(self) -> None:
         mixed = MixedDepth(Numbers(), [numbered(3, 0.2), numbered(2, 0.6)], seed=5, share=0.25)
         samples = [mixed[index] for index in range(48)]

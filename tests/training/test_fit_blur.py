@@ -20,6 +20,8 @@ from deeplens.training.losses import normalised_loss
 from tests.support.tiny import make_sources
 from tests.training.test_fit import ALONE, assert_equal, assert_same_run, checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 def tiny_blur(root: Path) -> BlurTask:
     sources = make_sources(root)

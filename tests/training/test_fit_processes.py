@@ -44,6 +44,7 @@ def run_script(tmp_path: Path) -> Callable[[Path, int], None]:
     return run
 
 
+@pytest.mark.slow
 def test_two_processes_fit_as_one_does(tmp_path: Path, run_script: Callable[[Path, int], None]) -> None:
     run_script(tmp_path / "two", 2)
     ranks = [torch.load(tmp_path / "two" / f"rank{rank}.pt") for rank in range(2)]

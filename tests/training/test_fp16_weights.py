@@ -14,6 +14,8 @@ from deeplens.model.build import build, load
 from deeplens.parity_tests.lively import lively
 from deeplens.training.fp16_weights import fold_and_round, main, stored
 
+pytestmark = pytest.mark.slow
+
 
 def folded_pairs(module: nn.Module) -> list[tuple[str, nn.Conv2d]]:
     """Each convolution with the norm behind it folded in by PyTorch's own tool, as exporters do."""

@@ -19,6 +19,8 @@ from deeplens.training.loop import pyramid
 from tests.conftest import ROOT
 from tests.support.tiny import make_sources
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def started(tmp_path_factory: pytest.TempPathFactory) -> tuple[PaperLensBlur, PaperUpsampler]:

@@ -106,10 +106,10 @@ class Log:
     def __init__(self, folder: Path) -> None:
         self.path = folder / LOG
         self._done: dict[str, dict[str, Any]] = {}
-        for line in self._lines():
+        for line in self.lines():
             self._done[line["output"]] = line
 
-    def _lines(self) -> Iterator[dict[str, Any]]:
+    def lines(self) -> Iterator[dict[str, Any]]:
         try:
             text = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
