@@ -10,7 +10,7 @@ from deeplens.benchmarks.candidate import Candidate
 from deeplens.benchmarks.worker import Worker, random_inputs
 from deeplens.console.errors import InputError
 from deeplens.model.contract import NETWORKS
-from deeplens.runtimes import manifest
+from deeplens.runtimes import folders, manifest
 
 RUNS = 30
 """Of a network; each operation counts with its median."""
@@ -69,7 +69,9 @@ def _nodes(candidate: Candidate, network: str, size: tuple[int, int]) -> dict[st
 
     from deeplens.runtimes.ort import session_options
 
-    folder = candidate.artifacts or manifest.DEFAULT_FOLDER
+    folder = folders.opened_folder(
+        "onnx", variant=candidate.variant, precision=candidate.precision, artifacts=candidate.artifacts
+    )
     entry = manifest.find(
         folder, network=network, variant=candidate.variant, runtime="onnx", precision=candidate.precision, shape=None
     )

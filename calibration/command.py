@@ -28,9 +28,9 @@ def calibrate(
         ),
     ] = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `make data` filled.")] = Path("data"),
-    out: Annotated[Path, typer.Option(help="Folder of the FP32 artefacts; missing ones are exported first.")] = (
-        manifest.DEFAULT_FOLDER
-    ),
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder of the FP32 artefacts; missing ones are exported first.")
+    ] = (manifest.DEFAULT_FOLDER),
     work: Annotated[
         Path | None,
         typer.Option(metavar="DIR", show_default="OUT/calibration", help="Folder for the measurements."),
@@ -41,9 +41,11 @@ def calibrate(
     ] = None,
     floor: Annotated[float, typer.Option(metavar="DB", help="Lowest PSNR in dB that the plan may give.")] = 50.0,
     fp16_floor: Annotated[float, typer.Option(metavar="DB", help="Lowest PSNR in dB that FP16 may give.")] = 60.0,
-    judges: Annotated[int, typer.Option(min=1, help="Number of large photos that a plan is judged on.")] = 3,
+    judges: Annotated[
+        int, typer.Option(metavar="N", min=1, help="Number of large photos that a plan is judged on.")
+    ] = 3,
     size: Annotated[
-        int, typer.Option(min=64, help="Long side in pixels of the photos that a plan is judged on.")
+        int, typer.Option(metavar="PIXELS", min=64, help="Long side in pixels of the photos that a plan is judged on.")
     ] = SIZE,
     recalibrate: Annotated[
         bool, typer.Option("--recalibrate", help="Replace scales of other photos or weights.")

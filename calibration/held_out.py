@@ -134,11 +134,10 @@ def command(
     json: JsonTarget = None,
 ) -> None:
     """Compare INT8 with FP32 on photos that calibration did not see."""
-    folder = manifest.DEFAULT_FOLDER if artifacts is None else artifacts
     rows, strips = [], []
     with (
-        OnnxRuntime(variant=variant, artifacts=folder, threads=threads) as whole,
-        OnnxRuntime(variant=variant, artifacts=folder, threads=threads, precision=precision) as other,
+        OnnxRuntime(variant=variant, artifacts=artifacts, threads=threads) as whole,
+        OnnxRuntime(variant=variant, artifacts=artifacts, threads=threads, precision=precision) as other,
     ):
         for runtime in (whole, other):  # loading is not timed
             refocused(
@@ -150,7 +149,7 @@ def command(
             rows.append(row)
             strips.append(strip(row, pictures))
             typer.echo(f"{row.photo}  {row.decibels:.1f} dB", err=True)
-    files = megabytes(folder, variant, "fp32"), megabytes(folder, variant, precision)
+    files = megabytes(whole.artifacts, variant, "fp32"), megabytes(other.artifacts, variant, precision)
     speed = median(row.seconds[0] / row.seconds[1] for row in rows)
     console = console_for(json)
     columns = (

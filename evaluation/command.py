@@ -45,13 +45,16 @@ def evaluate(
         typer.Option(
             "--set",
             metavar="SET",
-            help="Data set: synthetic, large, lens, highlights, rgbd; may be repeated. (default: all but large)",
+            help="Data set: synthetic, large, lens, highlights, rgbd; may be repeated.",
+            show_default="all but large",
         ),
     ] = None,
     depth: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="KIND", help="Kind of depth: true, corrupted, predicted, model; may be repeated. (default: all)"
+            metavar="KIND",
+            help="Kind of depth: true, corrupted, predicted, model; may be repeated.",
+            show_default="all",
         ),
     ] = None,
     depth_model: DepthModelFile = None,

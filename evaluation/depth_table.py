@@ -108,7 +108,10 @@ def main(
     on: Annotated[
         list[str] | None,
         typer.Option(
-            "--set", metavar="SET", help=f"Data set: {', '.join(SETS)}, or KIND:DIR; may be repeated. (default: all)"
+            "--set",
+            metavar="SET",
+            help=f"Data set: {', '.join(SETS)}, or KIND:DIR; may be repeated.",
+            show_default="all",
         ),
     ] = None,
     variant: ShippedVariants = None,

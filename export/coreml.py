@@ -234,15 +234,24 @@ def command(
     out: OutFolder = manifest.DEFAULT_FOLDER,
     weights: ExportedWeights = "shipped",
     precision: Annotated[
-        list[str] | None, typer.Option(help=f"Precision: {', '.join(PRECISIONS)}; may be repeated. (default: fp16)")
+        list[str] | None,
+        typer.Option(
+            metavar="PRECISION", help=f"Precision: {', '.join(PRECISIONS)}; may be repeated.", show_default="fp16"
+        ),
     ] = None,
     target: Annotated[
         list[str] | None,
-        typer.Option(help=f"Oldest system to run on: {', '.join(TARGETS)}; may be repeated. (default: both)"),
+        typer.Option(
+            metavar="SYSTEM",
+            help=f"Oldest system to run on: {', '.join(TARGETS)}; may be repeated.",
+            show_default="both",
+        ),
     ] = None,
     shapes: Annotated[
         list[str] | None,
-        typer.Option(help=f"How sizes are stored: {', '.join(SHAPES)}; may be repeated. (default: all)"),
+        typer.Option(
+            metavar="SHAPES", help=f"How sizes are stored: {', '.join(SHAPES)}; may be repeated.", show_default="all"
+        ),
     ] = None,
     size: FixedSizes = None,
     photo: Annotated[
@@ -254,7 +263,7 @@ def command(
     ] = False,
     plan: PlanFile = None,
     compute_units: Annotated[
-        str, typer.Option(help=f"Compute units that runtimes should use: {', '.join(UNITS)}.")
+        str, typer.Option(metavar="UNITS", help=f"Compute units that runtimes should use: {', '.join(UNITS)}.")
     ] = "all",
     json: JsonTarget = None,
 ) -> None:

@@ -27,7 +27,7 @@ from deeplens.export import golden as golden_vectors
 from deeplens.export.coreml_package import recipe_of
 from deeplens.export.golden import GATES, Golden, agreement
 from deeplens.export.placement import UNITS, devices
-from deeplens.runtimes import manifest
+from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.coreml.program import import_coremltools
 from deeplens.runtimes.options import Artifacts
 
@@ -288,14 +288,20 @@ def command(
         str, typer.Option(metavar="ID", help="Apple development team that signs the test app for a phone.")
     ] = "",
     variant: Annotated[
-        list[str] | None, typer.Option(help="Variant of the networks: edge or paper; may be repeated. (default: all)")
+        list[str] | None,
+        typer.Option(
+            metavar="VARIANT", help="Variant of the networks: edge or paper; may be repeated.", show_default="all"
+        ),
     ] = None,
-    network: Annotated[list[str] | None, typer.Option(help="Network to check; may be repeated. (default: all)")] = None,
+    network: Annotated[
+        list[str] | None, typer.Option(metavar="NETWORK", help="Network to check; may be repeated.", show_default="all")
+    ] = None,
     precision: Annotated[
-        list[str] | None, typer.Option(help="Precision to check; may be repeated. (default: all)")
+        list[str] | None,
+        typer.Option(metavar="PRECISION", help="Precision to check; may be repeated.", show_default="all"),
     ] = None,
     compute_units: Annotated[
-        str, typer.Option(help=f"Compute units that Core ML may use: {', '.join(UNITS)}.")
+        str, typer.Option(metavar="UNITS", help=f"Compute units that Core ML may use: {', '.join(UNITS)}.")
     ] = "all",
     seconds: Annotated[
         float, typer.Option(metavar="SECONDS", min=0, help="Time each package for at least this many seconds.")
@@ -309,7 +315,7 @@ def command(
         raise InputError(f"unknown place '{on}': choose {', '.join(PLACES)}")
     if compute_units not in UNITS:
         raise InputError(f"unknown compute units '{compute_units}': choose {', '.join(UNITS)}")
-    folder = artifacts or manifest.DEFAULT_FOLDER
+    folder = folders.opened_folder("coreml", artifacts=artifacts)
     entries = selected(folder, variants=variant or (), networks=network or (), precisions=precision or ())
 
     async def checked() -> tuple[str, list[Result]]:

@@ -19,7 +19,7 @@ from deeplens.console.report import console_for, table, write_json
 from deeplens.console.script import run_script
 from deeplens.export.fp16_check import LARGEST, Meter, Range, check_ranges
 from deeplens.model.contract import NETWORKS
-from deeplens.runtimes import manifest
+from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.contract import Arrays, Session
 from deeplens.runtimes.harness import Harness, focal_disparity_at
 from deeplens.runtimes.options import Artifacts, Variant
@@ -89,7 +89,7 @@ def command(
     json: JsonTarget = None,
 ) -> None:
     """Measure the largest value of each tensor against FP16's range, and what FP16 would lose."""
-    folder = artifacts or manifest.DEFAULT_FOLDER
+    folder = folders.opened_folder("onnx", variant=variant, precision="fp32", artifacts=artifacts)
     found = measure(variant, photo, artifacts=folder, size=size)
     console = console_for(json)
     for network, ranges in found.items():

@@ -263,7 +263,10 @@ def command(
     weights: ExportedWeights = "shipped",
     size: FixedSizes = None,
     precision: Annotated[
-        str, typer.Option(help=f"Precision: {', '.join(PRECISIONS)}. FP32 graphs are always written too.")
+        str,
+        typer.Option(
+            metavar="PRECISION", help=f"Precision: {', '.join(PRECISIONS)}. FP32 graphs are always written too."
+        ),
     ] = "fp32",
     plan: PlanFile = None,
 ) -> None:

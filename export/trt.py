@@ -215,18 +215,25 @@ def command(
     network: Networks = None,
     target: Annotated[
         str | None,
-        typer.Option(help=f"Machine that runs the engines: {', '.join(TARGETS)}. (default: this; rtx without a GPU)"),
+        typer.Option(
+            metavar="TARGET",
+            help=f"Machine that runs the engines: {', '.join(TARGETS)}.",
+            show_default="this; rtx without a GPU",
+        ),
     ] = None,
     precision: Annotated[
-        str, typer.Option(help="Precision: fp32, fp16, int8 or mixed; the last two follow a precision plan.")
+        str,
+        typer.Option(
+            metavar="PRECISION", help="Precision: fp32, fp16, int8 or mixed; the last two follow a precision plan."
+        ),
     ] = "fp16",
     plan: PlanFile = None,
     photo: Annotated[
         list[str] | None,
-        typer.Option(metavar="WxH", help=f"Photo size that the engines are made for. (default: {DEFAULT_PHOTO})"),
+        typer.Option(metavar="WxH", help="Photo size that the engines are made for.", show_default=f"{DEFAULT_PHOTO}"),
     ] = None,
     tile: Annotated[
-        int, typer.Option(min=0, help="Side of a tile, as in `deeplens refocus`; 0 turns tiles off.")
+        int, typer.Option(metavar="N", min=0, help="Side of a tile, as in `deeplens refocus`; 0 turns tiles off.")
     ] = 256,
     size: Annotated[
         list[str] | None,

@@ -8,8 +8,7 @@ from deeplens.export.trt_build import Options, build
 from deeplens.export.trt_jobs import TARGETS, profiles
 from deeplens.model.contract import CONTRACTS, NETWORKS
 from deeplens.parity_tests.compare import NETWORK, Row
-from deeplens.runtimes import manifest
-from deeplens.runtimes.manifest import DEFAULT_FOLDER
+from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.trt_api import TensorRt
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ PRECISIONS = ("fp32", "fp16", "int8")
 def compile_rows(request: "Request", variant: str) -> Iterator[Row]:
     """A row for each precision and network that has a graph of free sizes; one where there is no compiler."""
     capabilities = TARGETS["rtx"].compute_capabilities
-    folder = request.artifacts or DEFAULT_FOLDER
 
     def row(precision: str, what: str, status: str, note: str) -> Row:
         label = f"tensorrt-rtx {precision}"
@@ -36,6 +34,7 @@ def compile_rows(request: "Request", variant: str) -> Iterator[Row]:
         return
     for precision in request.precisions or PRECISIONS:
         request.report(f"{variant}: TensorRT for RTX compiles {precision}")
+        folder = folders.opened_folder("onnx", variant=variant, precision=precision, artifacts=request.artifacts)
         for network in NETWORKS:
             try:
                 entry = manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=precision)

@@ -164,13 +164,13 @@ def command(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="VARIANT", help="Variant of the networks: edge or paper; may be repeated. [default: edge]"
+            metavar="VARIANT", help="Variant of the networks: edge or paper; may be repeated.", show_default="edge"
         ),
     ] = None,
     network: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NETWORK", help=f"Network to compare: {', '.join(NETWORKS)}; may be repeated. [default: all]"
+            metavar="NETWORK", help=f"Network to compare: {', '.join(NETWORKS)}; may be repeated.", show_default="all"
         ),
     ] = None,
     precision: Annotated[str, typer.Option(metavar="PRECISION", help="Precision: fp32 or fp16.")] = "fp32",

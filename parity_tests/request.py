@@ -26,7 +26,8 @@ class Request:
     Attributes:
         runtimes: of `parity_tests.candidates.COMPARED`.
         precisions: of `parity_tests.candidates.PRECISIONS`; None: all that each runtime has.
-        artifacts: the folder with `manifest.json`; None: `runtimes.manifest.DEFAULT_FOLDER`.
+        artifacts: the folder with `manifest.json`; None: each runtime looks where it does
+            elsewhere (`runtimes.folders.search_path`), and what is exported goes to `runtimes.manifest.DEFAULT_FOLDER`.
         weights: PyTorch's, as in `model.build.load`. An artefact made from others is stale, and no number is compared.
         photo: for real inputs and the loop; None: these rows are not run.
         size: pixels that the photo's long side is brought down to; None: as it is.

@@ -66,7 +66,7 @@ def chosen_runtime(
         if spec.reads_artifacts:
             if weights == "shipped" and folders.folder_of(name, variant=variant, precision=wanted, artifacts=artifacts):
                 return name
-        elif artifacts is None and (weights != "shipped" or has_weights(variant)):
+        elif weights != "shipped" or (artifacts is None and has_weights(variant)):
             return name
     raise MissingError(_way_to_one(variant, artifacts, weights, precision))
 
@@ -83,9 +83,12 @@ def _way_to_one(variant: str, artifacts: Path | None, weights: object, precision
     command = manifest.export_command(
         artifacts or manifest.DEFAULT_FOLDER, variant=variant, runtime="onnx", precision=precision
     )
-    if RUNTIMES["torch"].is_installed() and onnx.is_installed():
-        return f"no artefacts of {kind} in {where}: run `{command}`"
+    missing = f"there are no artefacts of {kind} in {where}"
+    if not onnx.is_installed():
+        return f"{missing}, and no runtime for them is installed: {pip_install('export')}, then run `{command}`"
+    if RUNTIMES["torch"].is_installed():
+        return f"{missing}: run `{command}`"
     return (
-        f"nothing here can run {kind}: no artefacts in {where}, and PyTorch is not installed: {pip_install('torch')}, "
-        f"or bring a folder of artefacts (`{command}` makes it) and give it with --artifacts"
+        f"{missing}, and PyTorch, which could make them, is not installed: {pip_install('export')}, then run "
+        f"`{command}`; or copy a folder of artefacts here and name it with --artifacts"
     )

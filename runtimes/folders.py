@@ -20,24 +20,29 @@ def search_path() -> tuple[Path, ...]:
     return DEFAULT_FOLDER, user_folder(), PACKAGED_FOLDER
 
 
-def folder_of(runtime: str, *, variant: str, precision: str, artifacts: Path | None = None) -> Path | None:
+def folder_of(
+    runtime: str, *, variant: str | None = None, precision: str | None = None, artifacts: Path | None = None
+) -> Path | None:
     """The first folder that has artefacts of a kind; None: there is none.
 
     Args:
+        variant, precision: None: any.
         artifacts: the only folder to look in; None: those of `search_path`.
 
     Raises:
         InputError: a manifest on the way can't be read.
     """
-    wanted = (runtime, variant, precision)
     for folder in search_path() if artifacts is None else (artifacts,):
-        if any((each.runtime, each.variant, each.precision) == wanted for each in read(folder)):
-            return folder
+        for each in read(folder):
+            if each.runtime == runtime and variant in (None, each.variant) and precision in (None, each.precision):
+                return folder
     return None
 
 
-def opened_folder(runtime: str, *, variant: str, precision: str, artifacts: Path | None = None) -> Path:
-    """The folder that a runtime reads: the one it was given, else as `folder_of`, else `DEFAULT_FOLDER`."""
+def opened_folder(
+    runtime: str, *, variant: str | None = None, precision: str | None = None, artifacts: Path | None = None
+) -> Path:
+    """The folder that is read: the one it was given, else as `folder_of`, else `DEFAULT_FOLDER`."""
     if artifacts is not None:
         return artifacts
     return folder_of(runtime, variant=variant, precision=precision) or DEFAULT_FOLDER

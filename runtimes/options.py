@@ -63,12 +63,17 @@ PlanFile = Annotated[
 Variants = Annotated[
     list[str] | None,
     typer.Option(
-        "--variant", help=f"Variant of the networks: {' or '.join(VARIANTS)}; may be repeated.", show_default="edge"
+        "--variant",
+        metavar="VARIANT",
+        help=f"Variant of the networks: {' or '.join(VARIANTS)}; may be repeated.",
+        show_default="edge",
     ),
 ]
 Networks = Annotated[
     list[str] | None,
-    typer.Option("--network", help=f"Network: {', '.join(NETWORKS)}; may be repeated.", show_default="all"),
+    typer.Option(
+        "--network", metavar="NETWORK", help=f"Network: {', '.join(NETWORKS)}; may be repeated.", show_default="all"
+    ),
 ]
 FixedSizes = Annotated[
     list[str] | None,
@@ -81,9 +86,13 @@ FixedSizes = Annotated[
 ]
 ExportedWeights = Annotated[
     str,
-    typer.Option("--weights", help="Weights: shipped, initial (untrained), a safetensors file or a folder."),
+    typer.Option(
+        "--weights", metavar="WEIGHTS", help="Weights: shipped, initial (untrained), a safetensors file or a folder."
+    ),
 ]
-OutFolder = Annotated[Path, typer.Option("--out", help="Output folder of the artefacts and their manifest.")]
+OutFolder = Annotated[
+    Path, typer.Option("--out", metavar="DIR", help="Output folder of the artefacts and their manifest.")
+]
 
 # What the comparisons of depth share.
 ShippedVariants = Annotated[

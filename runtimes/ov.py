@@ -16,7 +16,7 @@ from deeplens.console.errors import InputError, MismatchError, MissingError, one
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, Contract
-from deeplens.runtimes import manifest
+from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 
 
@@ -70,7 +70,7 @@ class OpenVinoRuntime(OpensOnce[OpenVinoSession]):
 
     Args:
         variant: one of `model.contract.VARIANTS`.
-        artifacts: the folder with `manifest.json`; None: `runtimes.manifest.DEFAULT_FOLDER`.
+        artifacts: the folder with `manifest.json`; None: as `runtimes.folders.opened_folder`.
         threads: cores to use; None: all. As in `runtimes.ort.OnnxRuntime` the step runs a tile on each core at the same
             time, and the other networks take all cores for one run.
         precision: of the artefacts.
@@ -93,7 +93,7 @@ class OpenVinoRuntime(OpensOnce[OpenVinoSession]):
     ) -> None:
         super().__init__()
         self.variant = variant
-        self.artifacts = manifest.DEFAULT_FOLDER if artifacts is None else artifacts
+        self.artifacts = folders.opened_folder("onnx", variant=variant, precision=precision, artifacts=artifacts)
         self._library = import_openvino()
         self._threads = threads or core_count()
         self._precision = precision

@@ -17,7 +17,7 @@ from deeplens.parity_tests.locate.reference import Reference
 from deeplens.parity_tests.outputs import DEPTH_MAP, EIGHT_BIT
 from deeplens.parity_tests.produce import torch_opener
 from deeplens.parity_tests.report import Located, Report
-from deeplens.runtimes import manifest
+from deeplens.runtimes import folders, manifest
 
 if TYPE_CHECKING:
     from deeplens.parity_tests.compare import Row
@@ -134,8 +134,10 @@ def _verdict(
 
     contract = CONTRACTS[network]
     coverage = request.coverage_for(variant)
-    folder = request.artifacts or manifest.DEFAULT_FOLDER
     coreml = candidate.runtime == "coreml"
+    folder = folders.opened_folder(
+        "coreml" if coreml else "onnx", variant=variant, precision=candidate.precision, artifacts=request.artifacts
+    )
     traced = contract.fixed_size or (coverage.fixed_size if coreml else None)
     size = traced or coverage.dynamic_sizes[0]
     inputs = plausible_inputs(contract, size, np.random.default_rng(coverage.seed))

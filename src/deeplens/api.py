@@ -72,7 +72,10 @@ def refocus(
         MissingError: a library, weights or artefacts that are not there.
         MismatchError: an artefact that is not what its manifest says.
     """
-    with _Opened(photo, depth, runtime, variant, precision, artifacts, weights, threads, tile) as opened:
+    with _Opened(
+        photo, depth=depth, runtime=runtime, variant=variant, precision=precision, artifacts=artifacts,
+        weights=weights, threads=threads, tile=tile,
+    ) as opened:  # fmt: skip
         focal, in_focus = _focus(focus, focus_depth).of(opened.disparity, focus_range=focus_range)
         pixels = opened.harness.refocus(
             opened.photo.pixels,
@@ -114,7 +117,10 @@ class Refocuser:
         threads: int | None = None,
         tile: int | None = TILE,
     ) -> None:
-        self._opened = _Opened(photo, depth, runtime, variant, precision, artifacts, weights, threads, tile)
+        self._opened = _Opened(
+            photo, depth=depth, runtime=runtime, variant=variant, precision=precision, artifacts=artifacts,
+            weights=weights, threads=threads, tile=tile,
+        )  # fmt: skip
         self.photo, self.disparity, self.runtime = self._opened.photo, self._opened.disparity, self._opened.name
         self._refocuser = self._opened.harness.photo(self.photo.pixels, self.disparity)
 
@@ -156,6 +162,7 @@ class _Opened:
     def __init__(
         self,
         photo: PhotoLike,
+        *,
         depth: Depth | None,
         runtime: str,
         variant: str,

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -58,10 +59,25 @@ def test_the_working_folder_comes_before_the_user_and_the_package(
     assert folders.opened_folder("onnx", variant="paper", precision="fp32") == Path("artifacts")
 
 
+@pytest.mark.parametrize("name", ["onnx", "openvino"])
+def test_all_that_reads_artefacts_looks_in_the_same_places(
+    machine: Machine, artifacts: Path, tmp_path: Path, name: str
+) -> None:
+    machine("onnx")
+    shutil.copytree(artifacts, tmp_path / "packaged")
+    if name == "openvino":
+        pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'deeplens-edge[interop]'")
+    kind = {"onnx": "deeplens.runtimes.ort:OnnxRuntime", "openvino": "deeplens.runtimes.ov:OpenVinoRuntime"}[name]
+    module, attribute = kind.split(":")
+    with getattr(import_module(module), attribute)(variant="edge") as runtime:
+        assert runtime.artifacts == tmp_path / "packaged"
+        assert runtime.open("upsample").entry.network == "upsample"
+
+
 def test_a_folder_that_is_named_is_the_only_one(machine: Machine, artifacts: Path, tmp_path: Path) -> None:
     shutil.copytree(artifacts, tmp_path / "artifacts")
     machine("onnx")
-    with pytest.raises(MissingError, match=r"no artefacts in .*empty"):
+    with pytest.raises(MissingError, match=r"no artefacts of edge in .*empty"):
         resolved("auto", variant="edge", artifacts=tmp_path / "empty")
 
 
@@ -69,6 +85,7 @@ def test_weights_of_ones_own_are_pytorchs(machine: Machine, artifacts: Path, tmp
     shutil.copytree(artifacts, tmp_path / "artifacts")
     machine("torch", "onnx")
     assert resolved("auto", variant="edge", weights="initial") == ("torch", "fp32")
+    assert resolved("auto", variant="edge", weights="initial", artifacts=tmp_path / "artifacts") == ("torch", "fp32")
     machine("onnx")
     with pytest.raises(MissingError, match=r"pip install 'deeplens-edge\[torch\]'"):
         resolved("auto", variant="edge", weights="initial")
@@ -90,8 +107,15 @@ def test_a_gpu_is_taken_where_there_is_a_driver_and_an_engine(
 
 def test_the_way_on_depends_on_what_is_here(machine: Machine, artifacts: Path, tmp_path: Path) -> None:
     machine()
-    with pytest.raises(MissingError, match=r"PyTorch is not installed: pip install 'deeplens-edge\[torch\]'"):
+    with pytest.raises(MissingError, match=r"no runtime for them is installed: pip install 'deeplens-edge\[export\]'"):
         resolved("auto", variant="edge")
+    machine("onnx")
+    with pytest.raises(MissingError, match=r"PyTorch, which could make them, is not installed"):
+        resolved("auto", variant="edge")
+    machine("torch")
+    with pytest.raises(MissingError) as told:
+        resolved("auto", variant="edge", precision="int8")
+    assert "PyTorch" not in str(told.value), "it is installed"
     machine("torch", "onnx")
     with pytest.raises(MissingError, match=r"run `deeplens export onnx --variant edge --precision int8`"):
         resolved("auto", variant="edge", precision="int8")

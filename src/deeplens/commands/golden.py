@@ -29,19 +29,22 @@ def golden(
         list[str] | None,
         typer.Option(
             metavar="VARIANT",
-            help="Variant of the networks: edge or paper; may be repeated. [default: edge; --check: all in DIR]",
+            help="Variant of the networks: edge or paper; may be repeated.",
+            show_default="edge; --check: all in DIR",
         ),
     ] = None,
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="RUNTIME", help=f"Runtime to check: {', '.join(COMPARED)}; may be repeated. [default: all]"
+            metavar="RUNTIME", help=f"Runtime to check: {', '.join(COMPARED)}; may be repeated.", show_default="all"
         ),
     ] = None,
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PRECISION", help=f"Precision to check: {', '.join(PRECISIONS)}; may be repeated. [default: all]"
+            metavar="PRECISION",
+            help=f"Precision to check: {', '.join(PRECISIONS)}; may be repeated.",
+            show_default="all",
         ),
     ] = None,
     artifacts: Artifacts = None,

@@ -23,19 +23,21 @@ def parity(
     variant: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="VARIANT", help="Variant of the networks: edge or paper; may be repeated. [default: edge]"
+            metavar="VARIANT", help="Variant of the networks: edge or paper; may be repeated.", show_default="edge"
         ),
     ] = None,
     runtime: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="RUNTIME", help=f"Runtime to compare: {', '.join(COMPARED)}; may be repeated. [default: all]"
+            metavar="RUNTIME", help=f"Runtime to compare: {', '.join(COMPARED)}; may be repeated.", show_default="all"
         ),
     ] = None,
     precision: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="PRECISION", help=f"Precision to compare: {', '.join(PRECISIONS)}; may be repeated. [default: all]"
+            metavar="PRECISION",
+            help=f"Precision to compare: {', '.join(PRECISIONS)}; may be repeated.",
+            show_default="all",
         ),
     ] = None,
     artifacts: Artifacts = None,
@@ -54,7 +56,9 @@ def parity(
     ] = False,
     compiles: Annotated[
         bool | None,
-        typer.Option(help="Also check that TensorRT for RTX builds the graphs. [default: unless --runtime is given]"),
+        typer.Option(
+            help="Also check that TensorRT for RTX builds the graphs.", show_default="unless --runtime is given"
+        ),
     ] = None,
     locate: Annotated[
         bool,
