@@ -27,7 +27,8 @@ from tests.project.test_project import tracked
 from tests.project.test_workflows import check, make
 from tests.support.project_file import EXTRAS, PYPROJECT
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), ROOT / "samples" / "README.md"])
+CARDS = (ROOT / "model" / "weights").glob("*.md")
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *CARDS, ROOT / "samples" / "README.md"])
 
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
