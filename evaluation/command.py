@@ -19,6 +19,7 @@ from deeplens.runtimes.options import (
     DepthModelFile,
     DepthModelMean,
     DepthModelOutput,
+    DepthModelOutputName,
     DepthModelSize,
     DepthModelStd,
     Runtime,
@@ -63,6 +64,7 @@ def evaluate(
     depth_model_std: DepthModelStd = None,
     depth_model_channels: DepthModelChannels = None,
     depth_model_output: DepthModelOutput = None,
+    depth_model_output_name: DepthModelOutputName = None,
     scenes: Annotated[
         int, typer.Option(metavar="N", min=1, help="How many of the 500 synthetic test scenes to use.")
     ] = 100,
@@ -111,6 +113,7 @@ def evaluate(
         std=depth_model_std,
         channels=depth_model_channels,
         output=depth_model_output,
+        output_name=depth_model_output_name,
     )
     if "model" in (depth or ()) and chosen is None:
         raise InputError("depth of kind 'model' needs a depth model: give --depth-model FILE")

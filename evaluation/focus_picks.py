@@ -34,6 +34,7 @@ from deeplens.runtimes.options import (
     DepthModelFile,
     DepthModelMean,
     DepthModelOutput,
+    DepthModelOutputName,
     DepthModelSize,
     DepthModelStd,
     Runtime,
@@ -179,6 +180,7 @@ def main(
     depth_model_std: DepthModelStd = None,
     depth_model_channels: DepthModelChannels = None,
     depth_model_output: DepthModelOutput = None,
+    depth_model_output_name: DepthModelOutputName = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `make data` filled.")] = Path("data"),
     json: JsonTarget = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to FILE as Markdown.")] = None,
@@ -201,6 +203,7 @@ def main(
         std=depth_model_std,
         channels=depth_model_channels,
         output=depth_model_output,
+        output_name=depth_model_output_name,
     )
     names = tuple(variant) if variant else None
     choice = Choice(names, runtime, weights_from(weights), artifacts, chosen)

@@ -8,6 +8,7 @@ What a model takes and gives is written in its metadata (`metadata_props`), or t
 - deeplens.depth.channels: rgb (else) or bgr, the order of the input's channels, of mean and std too.
 - deeplens.depth.output: disparity (near = large, of any scale and offset) or depth (metric, far = large). It must be
   known: nothing could tell a wrong guess.
+- deeplens.depth.output_name: which of several outputs is the map.
 """
 
 from dataclasses import dataclass, replace
@@ -48,6 +49,7 @@ class Convention:
     std: tuple[float, float, float] | None = None
     channels: str | None = None
     output: str | None = None
+    output_name: str | None = None
 
     @classmethod
     def parsed(cls, texts: dict[str, str | None]) -> "Convention":
@@ -61,7 +63,7 @@ class Convention:
             if value is not None and value not in allowed:
                 raise InputError(f"unknown value '{value}' for the depth model: choose {' or '.join(allowed)}")
         subtracted, divisor = (None if each is None else parse_three(each) for each in (mean, std))
-        found = cls(_size(size), subtracted, divisor, channels, output)
+        found = cls(_size(size), subtracted, divisor, channels, output, texts.get("output_name"))
         if found.std is not None and 0.0 in found.std:
             raise InputError("the depth model's std must not contain 0, because pixels are divided by it")
         return found
@@ -100,9 +102,9 @@ class DepthModel:
             raise InputError(f"{path} is not an ONNX model that can be loaded: {one_line(error)}") from error
         self.path = path
         self._input = self._only(self._session.get_inputs(), "inputs")
-        self._only(self._session.get_outputs(), "outputs")
         self._channels_last = self._checked_layout()
         self.convention, self.notes = self._settled(told or Convention())
+        self._output = self._chosen_output(self.convention.output_name)
 
     def disparity(self, pixels: np.ndarray) -> np.ndarray:
         """The model's estimate for a photo.
@@ -120,7 +122,7 @@ class DepthModel:
         height, width = self.convention.size
         small = Image.fromarray(to_8_bit(pixels)).resize((width, height), Image.Resampling.BILINEAR)
         try:
-            (raw,) = self._session.run(None, {self._input.name: self._fed(np.asarray(small))})
+            (raw,) = self._session.run([self._output], {self._input.name: self._fed(np.asarray(small))})
         except Exception as error:
             raise InputError(f"{self.path} fails on a picture of {height}x{width}: {one_line(error)}") from error
         values = self._map(np.asarray(raw))
@@ -160,6 +162,18 @@ class DepthModel:
             names = ", ".join(each.name for each in found) or "none"
             raise InputError(f"{self.path} has {len(found)} {what} ({names}), expected one")
         return found[0]
+
+    def _chosen_output(self, wanted: str | None) -> str:
+        """The name of the output that is the map: the one that was named, or else the only one."""
+        names = [each.name for each in self._session.get_outputs()]
+        if wanted is None and len(names) == 1:
+            return str(names[0])
+        if wanted in names:
+            return str(wanted)
+        have = f"{self.path} has {len(names)} outputs ({', '.join(names) or 'none'})"
+        if wanted is None:
+            raise InputError(f"{have}: name the one with the depth map with --depth-model-output-name")
+        raise InputError(f"{have}, and none is called '{wanted}': give one of these with --depth-model-output-name")
 
     def _checked_layout(self) -> bool:
         """Whether the channels of the input come last."""

@@ -147,6 +147,15 @@ DepthModelOutput = Annotated[
         help="What the depth model gives: disparity (near = large) or depth (far = large).",
     ),
 ]
+DepthModelOutputName = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-model-output-name",
+        metavar="NAME",
+        help="Name of the output with the depth map, for a model with several outputs.",
+        show_default="the only output",
+    ),
+]
 
 
 @dataclass(frozen=True)
@@ -174,8 +183,7 @@ def depth_model_from(path: Path | None, **told: str | None) -> DepthModelChoice 
     if path is None:
         for name, value in told.items():
             if value is not None:
-                raise InputError(
-                    f"--depth-model-{name} describes a depth model, but none was named: give --depth-model FILE too"
-                )
+                option = f"--depth-model-{name.replace('_', '-')}"
+                raise InputError(f"{option} describes a depth model, but none was named: give --depth-model FILE too")
         return None
     return DepthModelChoice(path, Convention.parsed(told))

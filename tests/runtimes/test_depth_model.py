@@ -43,6 +43,7 @@ def write_model(
     """The mean over the channels, or one of them.
 
     Args:
+        outputs: those after the first hold its negative.
         rank: of the output: 4, 3 or 2 axes.
         axis: the one of the channels.
         tail: an operation with one input after it.
@@ -63,7 +64,8 @@ def write_model(
         nodes.append(helper.make_node("Squeeze", [last, "squeezed"], ["map"]))
         last = "map"
     names = ["map", *(f"map{i}" for i in range(1, outputs))]
-    nodes += [helper.make_node("Identity", [last], [name]) for name in names if name != last]
+    nodes += [helper.make_node("Identity", [last], ["map"])] if last != "map" else []
+    nodes += [helper.make_node("Neg", [last], [name]) for name in names[1:]]
     info = helper.make_tensor_value_info
     graph = helper.make_graph(
         nodes,
@@ -102,6 +104,19 @@ class TestAnswers:
         inverse = 1 / photo[..., 0].astype(float)
         expected = (inverse - inverse.min()) / np.ptp(inverse)
         np.testing.assert_allclose(model.disparity(photo), expected, atol=1e-5)
+
+    @pytest.mark.parametrize(("name", "sign"), [("map", 1), ("map1", -1)])
+    def test_one_of_several_outputs(self, tmp_path: Path, name: str, sign: int) -> None:
+        """By the option, and by the model's own metadata."""
+        expected = RAMP[..., 0] / 235 if sign == 1 else 1 - RAMP[..., 0] / 235
+        chosen = DepthModel(write_model(tmp_path / "m.onnx", outputs=2), told=told(output_name=name))
+        np.testing.assert_allclose(chosen.disparity(RAMP), expected, atol=1e-6)
+        stored = write_model(tmp_path / "stored.onnx", outputs=2, metadata={"output_name": name})
+        np.testing.assert_allclose(DepthModel(stored, told=told()).disparity(RAMP), expected, atol=1e-6)
+
+    def test_an_output_that_is_not_there(self, tmp_path: Path) -> None:
+        with pytest.raises(InputError, match=r"2 outputs \(map, map1\), and none is called 'conf'"):
+            DepthModel(write_model(tmp_path / "m.onnx", outputs=2), told=told(output_name="conf"))
 
     @pytest.mark.parametrize(("channels", "which"), [("rgb", 0), ("bgr", 2)])
     def test_the_order_of_channels(self, tmp_path: Path, channels: str, which: int) -> None:
@@ -206,7 +221,7 @@ class TestRefusals:
         ("options", "text"),
         [
             ({"inputs": 2}, r"2 inputs \(picture, more1\)"),
-            ({"outputs": 2}, r"2 outputs \(map, map1\)"),
+            ({"outputs": 2}, r"2 outputs \(map, map1\): name .* --depth-model-output-name"),
             ({"shape": (1, 4, "h", "w")}, "one picture"),
             ({"shape": (2, 3, "h", "w")}, "one picture"),
             ({"shape": (3, "h", "w")}, "one picture"),

@@ -20,6 +20,7 @@ from deeplens.runtimes.options import (
     DepthModelFile,
     DepthModelMean,
     DepthModelOutput,
+    DepthModelOutputName,
     DepthModelSize,
     DepthModelStd,
     Precision,
@@ -115,6 +116,7 @@ def refocus(
     depth_model_std: DepthModelStd = None,
     depth_model_channels: DepthModelChannels = None,
     depth_model_output: DepthModelOutput = None,
+    depth_model_output_name: DepthModelOutputName = None,
     runtime: Runtime = AUTO,
     precision: Precision = None,
     variant: Variant = "edge",
@@ -153,6 +155,7 @@ def refocus(
         std=depth_model_std,
         channels=depth_model_channels,
         output=depth_model_output,
+        output_name=depth_model_output_name,
     )
 
     from deeplens.commands import folder
