@@ -21,6 +21,7 @@ from PIL import Image
 from deeplens.console.errors import InputError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.parsing import parse_size, parse_three
+from deeplens.runtimes.depth_kind import MOST_UNKNOWN_OF_MODEL, inverse_depth
 from deeplens.runtimes.disparity import normalise_disparity
 from deeplens.runtimes.image_file import check_file
 from deeplens.runtimes.ort import import_onnxruntime
@@ -106,11 +107,12 @@ class DepthModel:
         self.convention, self.notes = self._settled(told or Convention())
         self._output = self._chosen_output(self.convention.output_name)
 
-    def disparity(self, pixels: np.ndarray) -> np.ndarray:
+    def disparity(self, pixels: np.ndarray, *, notes: list[str] | None = None) -> np.ndarray:
         """The model's estimate for a photo.
 
         Args:
             pixels: H×W×3, uint8 or uint16, sRGB.
+            notes: gets a line where depths of 0 were filled in.
 
         Returns:
             h×w, float32, normalised to [0, 1], near = large, of the photo's aspect ratio.
@@ -127,12 +129,8 @@ class DepthModel:
             raise InputError(f"{self.path} fails on a picture of {height}x{width}: {one_line(error)}") from error
         values = self._map(np.asarray(raw))
         if self.convention.output == "depth":
-            if values.min() <= 0:
-                raise InputError(
-                    f"{self.path} gave depths down to {values.min():g}, but depth must be above 0: if near is large, "
-                    "give --depth-model-output disparity"
-                )
-            values = 1 / values
+            notes = [] if notes is None else notes
+            values = inverse_depth(values, str(self.path), notes, most=MOST_UNKNOWN_OF_MODEL)
         return _in_aspect(normalise_disparity(values), pixels.shape[1] / pixels.shape[0])
 
     def _fed(self, small: np.ndarray) -> np.ndarray:

@@ -1,15 +1,18 @@
 """Disparity maps: inverse depth in [0, 1], near = large; their files; the value at a point. NumPy and Pillow only."""
 
 import math
-import zipfile
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps, PngImagePlugin
 
 from deeplens.console.errors import InputError
 from deeplens.console.files import replacing
-from deeplens.runtimes.image_file import MAX_PIXELS, check_file, check_pixels, opened_image
+from deeplens.runtimes.depth_kind import KEY, Kind, Said, inverse_depth, settled_kind
+from deeplens.runtimes.image_file import check_file, opened_image
+from deeplens.runtimes.numpy_file import read_array
 
 EPSILON = 1e-8
 """ε of the disparity normalisation (x − min) / (max − min + ε)."""
@@ -79,69 +82,107 @@ def nearest_subject(disparity: np.ndarray) -> float:
     return float(disparity.ravel()[order[np.searchsorted(share, 0.95 * share[-1])]])
 
 
-def read_disparity(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read a depth map of inverse depth (near = large) in any unit, and normalise it.
+@dataclass(frozen=True)
+class StoredMap:
+    """A depth file's numbers as they stand in it, and what it says about them.
+
+    Attributes:
+        values: h×w, of the file's own dtype.
+        said: the most reliable first; the name of the file last.
+    """
+
+    values: np.ndarray
+    said: tuple[Said, ...]
+
+
+def read_disparity(
+    path: Path, *, kind: Kind | None = None, max_pixels: int | None = None, notes: list[str] | None = None
+) -> np.ndarray:
+    """Read a depth map in any unit, as disparity (near = large), and normalise it.
 
     Grey pictures of 8, 16 or 32 bits (PNG, TIFF and so on), colour pictures whose three channels are equal, TIFF and
     PFM of floating point numbers, and NumPy's .npy, or .npz of one array, with two axes. Turned upright as EXIF says.
+
+    Args:
+        kind: what the file holds; None: what its metadata, the name of its array or its own name says, else disparity.
+            Depth is inverted.
+        max_pixels: as in `runtimes.bounds.check_pixels`.
+        notes: gets what was taken for granted, one line each.
 
     Returns:
         h×w, float32, in [0, 1]: (x − min) / (max − min); zeros if all values are equal.
 
     Raises:
-        InputError: not readable, coloured, not two-dimensional, too large, or values that are not finite.
+        InputError: not readable, coloured, not two-dimensional, too large, values that are not finite, or depth that
+            is mostly not above 0.
     """
     path = Path(path)
+    notes = [] if notes is None else notes
     try:
-        return normalise_disparity(read_map(path, max_pixels=max_pixels))
+        stored = read_stored(path, max_pixels=max_pixels)
+        values = stored.values
+        even = values.size > 0 and bool((values == values.flat[0]).all())  # goes neither way: nothing to tell
+        if settled_kind(kind, stored.said, path.name, [] if even else notes) == "depth":
+            values = inverse_depth(values, path.name, notes)
+        return normalise_disparity(values)
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
 
 
-def read_map(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:
+def read_map(path: Path, *, max_pixels: int | None = None) -> np.ndarray:
     """A depth file's numbers as they stand in it, of the formats of `read_disparity`: h×w, of the file's own dtype.
 
     Raises:
         InputError: not readable, coloured, an .npz of several arrays, or too large.
     """
-    path = Path(path)
-    return _read_numpy(path, max_pixels) if path.suffix.lower() in (".npy", ".npz") else _read_picture(path, max_pixels)
+    return read_stored(Path(path), max_pixels=max_pixels).values
 
 
-def _read_numpy(path: Path, max_pixels: int) -> np.ndarray:
+def read_stored(path: Path, *, max_pixels: int | None = None) -> StoredMap:
+    """A depth file's numbers, and what it says about them.
+
+    Raises:
+        InputError: as `read_map`.
+    """
+    own = Said("its name", path.stem)
+    if path.suffix.lower() not in (".npy", ".npz"):
+        return _read_picture(path, max_pixels, own)
     check_file(path)
-    try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.lib.npyio.NpzFile):
-            with loaded:
-                if len(loaded.files) != 1:
-                    raise InputError(
-                        f"{path} holds {', '.join(loaded.files) or 'nothing'}, but a depth file must be a single array"
-                    )
-                loaded = loaded[loaded.files[0]]
-        values: np.ndarray = loaded
-    except (OSError, ValueError, EOFError, SyntaxError, zipfile.BadZipFile) as error:
-        raise InputError(
-            f"{path} is not a NumPy file with an array of numbers, or is incomplete: write it again"
-        ) from error
-    if values.ndim == 2:
-        check_pixels(path, values.shape[1], values.shape[0], max_pixels)
-    return values
+    values, name = read_array(path, max_pixels=max_pixels, choose=_the_map)
+    return StoredMap(values, (Said("the name of its array", name, names_array=True), own))
 
 
-def _read_picture(path: Path, max_pixels: int) -> np.ndarray:
+def _the_map(names: Iterable[str]) -> str | None:
+    """The only array whose name says which way a map goes."""
+    found = [name for name in names if Said("", name, names_array=True).kind() is not None]
+    return found[0] if len(found) == 1 else None
+
+
+def _read_picture(path: Path, max_pixels: int | None, own: Said) -> StoredMap:
     with opened_image(path, max_pixels=max_pixels) as image:
+        said = (*_said_in(image), own)
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode in ("L", "F") or image.mode.startswith("I"):
-            return np.asarray(image)
+            return StoredMap(np.asarray(image), said)
         channels = np.asarray(image.convert("RGB"))
     if not (channels == channels[:, :, :1]).all():
         raise InputError(f"{path} is a colour picture: give a grey depth map with near = bright")
-    return channels[:, :, 0]
+    return StoredMap(channels[:, :, 0], said)
+
+
+def _said_in(image: Image.Image) -> list[Said]:
+    """What the texts in a picture's file say: our own key first."""
+    texts = {name: text for name, text in image.info.items() if isinstance(name, str) and isinstance(text, str)}
+    found = [Said(f"'{KEY}' in it", texts.pop(KEY), names_array=True)] if KEY in texts else []
+    found += [Said(f"'{name}' in it", f"{name} {text}"[:200]) for name, text in texts.items()]
+    description = image.getexif().get(ExifTags.Base.ImageDescription)
+    return [*found, Said("its description", str(description)[:200])] if description else found
 
 
 def write_disparity(path: Path, disparity: np.ndarray) -> None:
     """Write a disparity map by its suffix: .png (grey, 16 bits, 0 … 1 as 0 … 65535), .npy or .pfm (float32).
+
+    The PNG says that it holds disparity; the others have no place for it.
 
     Args:
         disparity: h×w, in [0, 1].
@@ -162,4 +203,7 @@ def write_disparity(path: Path, disparity: np.ndarray) -> None:
         elif suffix == ".pfm":
             Image.fromarray(values).save(file, format="PPM")
         else:
-            Image.fromarray(np.rint(values * np.float32(65535.0)).astype(np.uint16)).save(file, format="PNG")
+            grey = Image.fromarray(np.rint(values * np.float32(65535.0)).astype(np.uint16))
+            said = PngImagePlugin.PngInfo()
+            said.add_text(KEY, "disparity")
+            grey.save(file, format="PNG", pnginfo=said)

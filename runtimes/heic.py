@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from deeplens.console.errors import InputError, MissingError
+from deeplens.console.errors import InputError, MissingError, one_line
 from deeplens.console.package import pip_install
+from deeplens.runtimes.bounds import check_pixels
 
 BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx")
 """Of ISO/IEC 23008-12: pictures in HEVC. A general file (mif1, msf1) is one if it is compatible with any of them."""
@@ -47,29 +48,32 @@ def register() -> None:
 
 def heic_depth(path: Path) -> Any | None:
     """The first depth picture of a HEIC file, not decoded yet; None if it has none. InputError: a broken file."""
+    library = import_pillow_heif()
     try:
-        stored = import_pillow_heif().open_heif(path)
+        stored = library.open_heif(path)
         return next(iter(stored.info.get("depth_images") or ()), None)
-    except (ValueError, OSError, RuntimeError, SyntaxError, EOFError) as error:
-        raise InputError(f"{path} can't be opened as HEIC: {' '.join(str(error).split())}") from error
+    except Exception as error:  # whatever libheif and its wrapper raise on a broken file
+        raise InputError(f"{path} can't be opened as HEIC: {one_line(error)}") from error
 
 
-def heic_map(path: Path) -> np.ndarray:
+def heic_map(path: Path, *, max_pixels: int | None = None) -> np.ndarray:
     """The disparity that a portrait photo holds, as stored: h×w, float32, near = large.
 
     Raises:
-        InputError: no depth in it, depth of another kind, or a broken file.
+        InputError: no depth in it, depth of another kind, too large, or a broken file.
         MissingError: pillow-heif is not installed.
     """
     depth = heic_depth(path)
     if depth is None:
-        raise InputError(f"{path} has no depth in it: take the photo in the phone's portrait mode")
+        raise InputError(f"{path} has no depth in it: give --depth FILE, or predict it")
     kind = (depth.info.get("metadata") or {}).get("representation_type")
     if kind not in DISPARITY_KINDS:
         raise InputError(
             f"{path} holds depth of kind {kind}, but only kinds 0 (inverse depth) and 1 (disparity) can be read"
         )
+    width, height = depth.size
+    check_pixels(path, width, height, max_pixels)
     try:
         return np.asarray(depth.to_pillow()).astype(np.float32)
-    except (ValueError, OSError, RuntimeError) as error:
-        raise InputError(f"{path}: the depth in it can't be read: {' '.join(str(error).split())}") from error
+    except Exception as error:  # as above
+        raise InputError(f"{path}: the depth in it can't be read: {one_line(error)}") from error

@@ -11,10 +11,9 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from deeplens.console.errors import InputError, one_line
+from deeplens.console.inputs import check_regular
+from deeplens.runtimes.bounds import check_pixels
 from deeplens.runtimes.heic import is_heic, register
-
-MAX_PIXELS = 200_000_000
-"""Pictures with more pixels than this are refused before they are decoded."""
 
 FORMATS = (
     "JPEG", "MPO", "PNG", "WEBP", "TIFF", "BMP", "DIB", "GIF", "PPM", "AVIF", "JPEG2000", "TGA"
@@ -34,11 +33,10 @@ _PILLOW_LIMIT = threading.Lock()
 def check_file(path: Path) -> None:
     """Raise InputError unless `path` is a file with something in it that can be read."""
     try:
-        if path.is_dir():
-            raise InputError(f"{path} is a folder: give a file name")
         if not path.exists():
             raise InputError(f"{path} does not exist: check the name")
-        if path.is_file() and path.stat().st_size == 0:
+        check_regular(path)
+        if path.stat().st_size == 0:
             raise InputError(f"{path} is empty (0 bytes): copy or download it again")
         with path.open("rb"):
             pass
@@ -46,22 +44,14 @@ def check_file(path: Path) -> None:
         raise InputError(f"{path} can't be read: {one_line(error)}") from error
 
 
-def check_pixels(path: Path, width: int, height: int, max_pixels: int) -> None:
-    """Raise InputError if a picture of this size has more than `max_pixels`."""
-    if width * height > max_pixels:
-        raise InputError(
-            f"{path} has {width}×{height} pixels ({width * height / 1e6:.0f} megapixels), "
-            f"but at most {max_pixels / 1e6:g} megapixels are read: make it smaller"
-        )
-
-
 @contextmanager
-def opened_image(path: Path, *, max_pixels: int = MAX_PIXELS) -> Iterator[Image.Image]:
+def opened_image(path: Path, *, max_pixels: int | None = None) -> Iterator[Image.Image]:
     """The first frame of an image file, decoded; closed on leaving.
 
     Args:
         path: in one of `FORMATS`.
-        max_pixels: compared with the size in the header, before anything is decoded. It stands in for Pillow's limit.
+        max_pixels: as in `runtimes.bounds.check_pixels`, which looks at the header before anything is decoded. It
+            stands in for Pillow's limit.
 
     Raises:
         InputError: missing, a folder, empty, unreadable, not an image, too many pixels, truncated or broken.

@@ -16,7 +16,7 @@ from PIL import ExifTags, Image, ImageCms, ImageOps
 from deeplens.console.errors import InputError
 from deeplens.console.files import replacing
 from deeplens.runtimes.disparity import read_disparity, write_disparity
-from deeplens.runtimes.image_file import MAX_PIXELS, frame_count, opened_image
+from deeplens.runtimes.image_file import frame_count, opened_image
 
 __all__ = [
     "Photo",
@@ -93,7 +93,7 @@ def to_8_bit(pixels: np.ndarray) -> np.ndarray:
     return result
 
 
-def read_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
+def read_photo(path: Path, *, max_pixels: int | None = None) -> Photo:
     """Read a photo.
 
     The first frame or page; turned as EXIF says; converted to sRGB by its ICC profile, if it has one that works. Every
@@ -102,7 +102,8 @@ def read_photo(path: Path, *, max_pixels: int = MAX_PIXELS) -> Photo:
 
     Args:
         path: JPEG, PNG, WebP, TIFF, BMP, GIF, PPM, AVIF, JPEG 2000 or TGA; HEIC where pillow-heif is installed.
-        max_pixels: larger photos are refused by their header, before they are decoded.
+        max_pixels: larger photos are refused by their header, before they are decoded; None: as in
+            `runtimes.bounds.check_pixels`.
 
     Raises:
         InputError: no such file, a folder, empty, not an image, truncated or broken, too large, or numbers that have

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Literal
 
 from deeplens.console.errors import InputError
+from deeplens.runtimes.depth_kind import DISPARITY_WORDS
 from deeplens.scenes.sources import SUFFIXES
 
 Role = Literal["picture", "disparity", "depth", "mask"]
 
 WORDS: dict[Role, tuple[str, ...]] = {
     "picture": ("rgb", "image", "images", "imgs", "img", "colour", "color", "photos", "photo", "left"),
-    "disparity": ("disparity", "disparities", "disp", "inverse_depth", "inv_depth"),
+    "disparity": DISPARITY_WORDS,
     "depth": ("sync_depth", "depth", "depths", "depthmap", "distance"),
     "mask": ("masks", "mask", "gt", "alpha", "mattes", "matte"),
 }

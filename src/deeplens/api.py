@@ -4,6 +4,7 @@ What `deeplens.__all__` lists is public. Everything else in this package is inte
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 
@@ -13,6 +14,7 @@ from PIL import Image
 from deeplens.console.errors import InputError
 from deeplens.model.shipped import Weights
 from deeplens.runtimes import AUTO, open_runtime, resolved
+from deeplens.runtimes.depth_kind import Kind, checked_kind
 from deeplens.runtimes.focus import Focus
 from deeplens.runtimes.given_depth import Depth, given_disparity
 from deeplens.runtimes.harness import Harness, aperture_from_f_number
@@ -31,6 +33,7 @@ def refocus(
     focus_range: float = 0.0,
     f_number: float = 2.8,
     depth: Depth | None = None,
+    depth_kind: Kind | None = None,
     runtime: str = AUTO,
     variant: str = "edge",
     precision: str | None = None,
@@ -54,6 +57,8 @@ def refocus(
         f_number: from 1.4 (most blur) up.
         depth: instead of the depth network: a file with a disparity map, "embedded" (the photo's own), an array of
             height × width (near = large), or a `DepthModel`.
+        depth_kind: what a depth file or array holds: "disparity" (near = large) or "depth" (a distance, far = large);
+            None: what the file says, else disparity.
         runtime: "torch", "onnx", "trt", "coreml", or "auto": the first that is installed and has what it runs.
         variant: "edge" or "paper".
         precision: of the artefacts; None: the runtime's default.
@@ -73,8 +78,8 @@ def refocus(
         MismatchError: an artefact that is not what its manifest says.
     """
     with _Opened(
-        photo, depth=depth, runtime=runtime, variant=variant, precision=precision, artifacts=artifacts,
-        weights=weights, threads=threads, tile=tile,
+        photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=variant, precision=precision,
+        artifacts=artifacts, weights=weights, threads=threads, tile=tile,
     ) as opened:  # fmt: skip
         focal, in_focus = _focus(focus, focus_depth).of(opened.disparity, focus_range=focus_range)
         pixels = opened.harness.refocus(
@@ -109,6 +114,7 @@ class Refocuser:
         photo: PhotoLike,
         *,
         depth: Depth | None = None,
+        depth_kind: Kind | None = None,
         runtime: str = AUTO,
         variant: str = "edge",
         precision: str | None = None,
@@ -118,8 +124,8 @@ class Refocuser:
         tile: int | None = TILE,
     ) -> None:
         self._opened = _Opened(
-            photo, depth=depth, runtime=runtime, variant=variant, precision=precision, artifacts=artifacts,
-            weights=weights, threads=threads, tile=tile,
+            photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=variant, precision=precision,
+            artifacts=artifacts, weights=weights, threads=threads, tile=tile,
         )  # fmt: skip
         self.photo, self.disparity, self.runtime = self._opened.photo, self._opened.disparity, self._opened.name
         self._refocuser = self._opened.harness.photo(self.photo.pixels, self.disparity)
@@ -164,6 +170,7 @@ class _Opened:
         photo: PhotoLike,
         *,
         depth: Depth | None,
+        depth_kind: Kind | None,
         runtime: str,
         variant: str,
         precision: str | None,
@@ -177,7 +184,12 @@ class _Opened:
             self.photo = read_photo(Path(photo))
         else:
             self.photo = photo if isinstance(photo, Photo) else photo_of(photo)
-        given = None if depth is None else given_disparity(depth, path=path, pixels=self.photo.pixels)
+        given, notes = None, list(self.photo.notes)
+        if depth is not None:
+            given = given_disparity(
+                depth, path=path, pixels=self.photo.pixels, kind=checked_kind(depth_kind), notes=notes
+            )
+        self.photo = replace(self.photo, notes=tuple(notes))
         self.name, precision = resolved(
             runtime, variant=variant, artifacts=artifacts, weights=weights, precision=precision
         )

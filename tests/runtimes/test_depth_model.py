@@ -254,8 +254,15 @@ class TestRefusals:
             DepthModel(write_model(tmp_path / "m.onnx", **options), told=told()).disparity(RAMP)
 
     def test_depths_of_zero(self, tmp_path: Path) -> None:
-        with pytest.raises(InputError, match="depth must be above 0"):
-            DepthModel(write_model(tmp_path / "m.onnx"), told=told(output="depth")).disparity(RAMP)
+        """A few are filled in, with a note; of more the message says what was found, and no advice inverts the map."""
+        path, notes, specks = write_model(tmp_path / "m.onnx", shape=(1, 3, 32, 48)), list[str](), RAMP + np.uint8(5)
+        specks[4:6, 4:6] = 0
+        found = DepthModel(path, told=told(output="depth")).disparity(specks, notes=notes)
+        assert (found[4:6, 4:6] == found[4, 6]).all()
+        assert ["0.3 % of its values" in note for note in notes] == [True]
+        with pytest.raises(InputError, match=r"no distance .* at 2.1 % of its values") as caught:
+            DepthModel(path, told=told(output="depth")).disparity(RAMP)
+        assert "--depth-model-output" not in str(caught.value)
 
     def test_files(self, tmp_path: Path) -> None:
         (tmp_path / "text.onnx").write_text("no model")

@@ -2,6 +2,7 @@
 
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,17 @@ from deeplens.runtimes.heic import is_heic
 from deeplens.runtimes.photo import read_photo
 from deeplens.runtimes.portrait import embedded_disparity, embedded_map, holds_depth
 from tests.conftest import ROOT, Command
-from tests.support.portrait_files import META, STANDARD, jpeg, segment, write_dynamic_depth, write_gdepth
+from tests.support.portrait_files import (
+    EXTENDED,
+    GUID,
+    META,
+    STANDARD,
+    jpeg,
+    segment,
+    write_dynamic_depth,
+    write_gdepth,
+    write_mpf,
+)
 from tests.support.tiny import textured
 
 ROWS, COLUMNS = np.mgrid[0:36, 0:48]
@@ -65,11 +76,112 @@ class TestDynamicDepth:
         np.testing.assert_allclose(embedded_disparity(path), EXPECTED, atol=0.06)  # a JPEG of 8 bits
         assert np.abs(embedded_disparity(path) - EXPECTED).mean() < 0.01
 
+    @pytest.mark.parametrize(
+        "extra",
+        [
+            {"trailer": bytes(500) + b"SEFT"},
+            {"trailer": b"\xff\xd8 a video \xff\xd9" * 40, "junk": b"\0\0 more <of> it"},
+            {"junk": b"<?xpacket end='w'?> x"},
+            {"between": bytes(64)},
+        ],
+    )
+    def test_what_cameras_and_programs_add(self, tmp_path: Path, extra: dict[str, Any]) -> None:
+        """Trailers, padding between the files, bytes behind the packet: the depth is found all the same."""
+        path = tmp_path / "photo.jpg"
+        write_dynamic_depth(path, PHOTO, METRES, **extra)
+        assert holds_depth(path)
+        assert np.abs(embedded_disparity(path) - EXPECTED).mean() < 0.01
+
+    def test_files_that_are_not_where_the_container_says(self, tmp_path: Path) -> None:
+        path = tmp_path / "photo.jpg"
+        write_dynamic_depth(path, PHOTO, METRES, between=bytes(7), trailer=bytes(9))
+        with pytest.raises(InputError, match="not where it says"):
+            embedded_disparity(path)
+
+    @pytest.mark.parametrize("length", ["\u00b2", "-3", "1e3", "9" * 40])
+    def test_lengths_that_are_no_lengths(self, tmp_path: Path, length: str) -> None:
+        path = tmp_path / "photo.jpg"
+        write_dynamic_depth(path, PHOTO, METRES)
+        data = path.read_bytes()
+        at = data.index(b'Item:Length="', data.index(b"android/depthmap") - 80)
+        end = data.index(b'"', at + 13)
+        number = length.encode().ljust(end - at - 13)[: max(end - at - 13, 2)]
+        path.write_bytes(data[: at + 13] + number + data[at + 13 + len(number) :])
+        with pytest.raises(InputError, match=r"photo\.jpg"):
+            embedded_disparity(path)
+
     def test_a_file_that_was_cut_off(self, tmp_path: Path) -> None:
         path = tmp_path / "photo.jpg"
         write_dynamic_depth(path, PHOTO, METRES, cut=11)
         with pytest.raises(InputError, match=r"photo\.jpg"):
             embedded_disparity(path)
+
+
+class TestListed:
+    """Depth in a picture that the multi-picture index lists."""
+
+    GREY = np.rint(255 * (1 / METRES - 0.1) / 1.2).clip(0, 255).astype(np.uint8)
+
+    def test_a_picture_that_says_disparity(self, tmp_path: Path) -> None:
+        write_mpf(tmp_path / "a.jpg", PHOTO, self.GREY, says="disparity")
+        assert holds_depth(tmp_path / "a.jpg")
+        assert np.abs(embedded_disparity(tmp_path / "a.jpg") - EXPECTED).mean() < 0.02
+
+    def test_a_picture_that_says_depth(self, tmp_path: Path) -> None:
+        grey = np.rint(255 * (METRES - 0.5) / 6).astype(np.uint8)
+        write_mpf(tmp_path / "a.jpg", PHOTO, grey, says="urn:com:apple:photo:2020:aux:depth")
+        np.testing.assert_allclose(embedded_map(tmp_path / "a.jpg"), 1 / METRES, atol=0.06)
+
+    def test_a_grey_picture_that_says_nothing(self, tmp_path: Path) -> None:
+        """Not guessed, and not denied; read when a person says what it is."""
+        path = tmp_path / "a.jpg"
+        write_mpf(path, PHOTO, self.GREY)
+        assert not holds_depth(path)
+        with pytest.raises(InputError, match="1 grey picture in its MPF section"):
+            embedded_disparity(path)
+        assert np.abs(embedded_disparity(path, kind="disparity") - EXPECTED).mean() < 0.02
+        assert embedded_disparity(path, kind="depth")[0, 0] == 0
+
+    def test_pictures_that_are_no_depth(self, tmp_path: Path) -> None:
+        write_mpf(tmp_path / "colour.jpg", PHOTO, PHOTO[::2, ::2])
+        with pytest.raises(InputError, match="the 1 further pictures in it are no depth maps"):
+            embedded_disparity(tmp_path / "colour.jpg", kind="disparity")
+        data = bytearray((tmp_path / "colour.jpg").read_bytes())
+        at = data.index(b"MPF\0")
+        data[at + 4 : at + 20] = b"\xff" * 16
+        (tmp_path / "broken.jpg").write_bytes(data)
+        with pytest.raises(InputError, match="no further picture"):
+            embedded_disparity(tmp_path / "broken.jpg")
+
+
+class TestBounds:
+    """XMP takes memory and time in proportion to its bytes, and no more."""
+
+    @pytest.mark.parametrize("xmp", [b"<a>" + b"<b/>" * 25_000 + b"</a>", b"<a>" * 70 + b"</a>" * 70])
+    def test_many_elements_and_deep_ones(self, tmp_path: Path, xmp: bytes) -> None:
+        path, photo = tmp_path / "a.jpg", jpeg(PHOTO)
+        head = EXTENDED + GUID + struct.pack(">I", len(xmp))
+        parts = [xmp[at : at + 60_000] for at in range(0, len(xmp), 60_000)]
+        packet = b"".join(segment(head + struct.pack(">I", 60_000 * i) + part) for i, part in enumerate(parts))
+        path.write_bytes(photo[:2] + packet + photo[2:])
+        with pytest.raises(InputError, match="more than 20000 elements, or nested deeper"):
+            embedded_disparity(path)
+
+    @pytest.mark.parametrize("coding", ["utf-8", "utf-16"])
+    def test_entities_in_any_coding(self, tmp_path: Path, coding: str) -> None:
+        path, photo = tmp_path / "a.jpg", jpeg(PHOTO)
+        xmp = '<!DOCTYPE a [<!ENTITY b "c">]><a>&b;</a>'.encode(coding)
+        path.write_bytes(photo[:2] + segment(STANDARD + xmp) + photo[2:])
+        with pytest.raises(InputError, match="entities"):
+            embedded_disparity(path)
+
+    def test_the_extended_packet_that_is_named(self, tmp_path: Path) -> None:
+        """A part of another packet does not get into this one."""
+        write_gdepth(tmp_path / "a.jpg", PHOTO, METRES, extended=True)
+        data = (tmp_path / "a.jpg").read_bytes()
+        other = segment(EXTENDED + b"0" * 32 + struct.pack(">II", 9, 3) + b"<another>")
+        (tmp_path / "a.jpg").write_bytes(data[:2] + other + data[2:])
+        np.testing.assert_allclose(embedded_disparity(tmp_path / "a.jpg"), EXPECTED, atol=6e-3)
 
 
 class TestWithout:

@@ -91,6 +91,9 @@ def write_dynamic_depth(
     elements: bool = False,
     newer: bool = False,
     cut: int = 0,
+    trailer: bytes = b"",
+    between: bytes = b"",
+    junk: bytes = b"",
 ) -> None:
     """A photo followed by its depth map and another file, listed in its container.
 
@@ -98,6 +101,9 @@ def write_dynamic_depth(
         elements: properties are elements, as Android's own writer has them, not attributes.
         newer: the namespaces and Item:Semantic of later cameras.
         cut: bytes that are lost at the end.
+        trailer: what a camera of its own writes behind all listed files.
+        between: what a program has left between the photo and the first of them; not listed.
+        junk: what stands behind the XMP's outermost element.
     """
     near, far = float(metres.min()), float(metres.max())
     depth, other = encoded(metres, form=form, near=near, far=far, kind="JPEG"), b"\xff\xd8 another file \xff\xd9"
@@ -126,5 +132,23 @@ def write_dynamic_depth(
         f"</Container:Directory></Device:Container>{described}</rdf:Description>"
     )
     photo = jpeg(pixels)
-    whole = photo[:2] + segment(STANDARD + text.encode()) + photo[2:] + depth + other
+    whole = photo[:2] + segment(STANDARD + text.encode() + junk) + photo[2:] + between + depth + other + trailer
     path.write_bytes(whole[: len(whole) - cut])
+
+
+def write_mpf(path: Path, pixels: np.ndarray, second: np.ndarray, *, says: str | None = None) -> None:
+    """A photo with a second picture that its multi-picture index lists.
+
+    Args:
+        second: h×w, or h×w×3.
+        says: the AuxiliaryImageType in the second picture's own XMP; None: it has no XMP.
+    """
+    buffer = io.BytesIO()
+    picture = Image.fromarray(second)
+    if says is not None:
+        space = 'xmlns:apdi="http://ns.apple.com/pixeldatainfo/1.0/"'
+        bounds = 'apdi:FloatMinValue="0.5" apdi:FloatMaxValue="6.5"'
+        text = META.format(f'<rdf:Description rdf:about="" {space} apdi:AuxiliaryImageType="{says}" {bounds}/>')
+        picture.encoderinfo = {"xmp": text.encode(), "quality": 98}
+    Image.fromarray(pixels).save(buffer, "MPO", save_all=True, append_images=[picture], quality=95)
+    path.write_bytes(buffer.getvalue())

@@ -11,6 +11,7 @@ from deeplens.commands.folder_jobs import Job
 from deeplens.console.errors import InputError
 from deeplens.model.contract import NETWORKS
 from deeplens.model.shipped import Weights
+from deeplens.runtimes.depth_kind import Kind
 from deeplens.runtimes.options import DepthModelChoice
 from deeplens.runtimes.photo import Photo
 
@@ -33,6 +34,8 @@ class Look:
     threads: int | None
     depth_model: DepthModelChoice | None = None
     embedded: bool = False
+    depth_kind: Kind | None = None
+    max_pixels: int | None = None
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,7 @@ class Refocusing:
             "artifacts": hashes,
             "depth_model": None if look.depth_model is None else str(look.depth_model),
             "embedded": look.embedded,
+            "depth_kind": look.depth_kind,
         }
 
     def read(self, job: Job) -> Step:
@@ -95,18 +99,25 @@ class Refocusing:
 
         if job.problem is not None:
             raise InputError(job.problem)
-        disparity = None
+        disparity, notes = None, list[str]()
         if self.look.embedded:
             from deeplens.runtimes.portrait import embedded_disparity
 
-            disparity = embedded_disparity(job.photo)
-        return Step(job, read_photo(job.photo), disparity)
+            disparity = embedded_disparity(
+                job.photo, kind=self.look.depth_kind, max_pixels=self.look.max_pixels, notes=notes
+            )
+        photo = read_photo(job.photo, max_pixels=self.look.max_pixels)
+        return Step(job, replace(photo, notes=(*photo.notes, *notes)), disparity)
 
     def depth(self, step: Step) -> Step:
         if step.disparity is not None:
             return step
-        source = self._harness if self._model is None else self._model
-        return replace(step, disparity=source.disparity(step.photo.pixels))
+        if self._model is None:
+            return replace(step, disparity=self._harness.disparity(step.photo.pixels))
+        notes: list[str] = []
+        disparity = self._model.disparity(step.photo.pixels, notes=notes)
+        photo = replace(step.photo, notes=(*step.photo.notes, *notes))
+        return replace(step, photo=photo, disparity=disparity)
 
     def blur(self, step: Step) -> Step:
         assert step.disparity is not None

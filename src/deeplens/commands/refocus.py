@@ -110,6 +110,14 @@ def refocus(
             help="Depth map to use instead of a predicted one (near = bright); embedded: the one in the photo.",
         ),
     ] = None,
+    depth_kind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="KIND",
+            help="What --depth holds: disparity (near = large) or depth (a distance, far = large).",
+            show_default="what the file says, else disparity",
+        ),
+    ] = None,
     depth_model: DepthModelFile = None,
     depth_model_size: DepthModelSize = None,
     depth_model_mean: DepthModelMean = None,
@@ -138,6 +146,16 @@ def refocus(
     focus_file: FocusFile = None,
     suffix: Suffix = None,
     ray: Ray = None,
+    max_megapixels: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N",
+            min=0,
+            envvar="DEEPLENS_MAX_MEGAPIXELS",
+            help="Largest photo or depth map that is read, in millions of pixels.",
+            show_default="200, and less in a very short file",
+        ),
+    ] = None,
     json: JsonTarget = None,
 ) -> None:
     """Refocus a photo, or every photo in a folder: blur what a real lens would blur."""
@@ -148,6 +166,8 @@ def refocus(
         )
     if depth is not None and depth_model is not None:
         raise typer.BadParameter("give only one of these options", param_hint=["--depth", "--depth-model"])
+    if depth_kind is not None and depth is None:
+        raise typer.BadParameter("it describes the map of --depth: give --depth too", param_hint="--depth-kind")
     chosen = depth_model_from(
         depth_model,
         size=depth_model_size,
@@ -160,15 +180,18 @@ def refocus(
 
     from deeplens.commands import folder
     from deeplens.commands.folder_stages import Look
+    from deeplens.runtimes.depth_kind import checked_kind
     from deeplens.runtimes.given_depth import EMBEDDED, given_disparity
     from deeplens.runtimes.harness import aperture_from_f_number
 
     depth_file = None if depth is None or depth == EMBEDDED else Path(depth)
+    kind = checked_kind(depth_kind)
     aperture = aperture_from_f_number(f_number)
     chosen_weights = weights_from(weights)
     runtime, precision = resolved(
         runtime, variant=variant, artifacts=artifacts, weights=chosen_weights, precision=precision
     )
+    max_pixels = None if max_megapixels is None else round(max_megapixels * 1e6)
     if photo.is_dir():
         if depth_file is not None or save_depth is not None or side_by_side is not None:
             raise InputError(
@@ -186,6 +209,8 @@ def refocus(
             threads=threads,
             depth_model=chosen,
             embedded=depth == EMBEDDED,
+            depth_kind=kind,
+            max_pixels=max_pixels,
         )
         folder.command(
             photo, output, look, focus=focus, focus_depth=focus_depth, focus_file=focus_file, suffix=suffix, ray=ray,
@@ -210,8 +235,18 @@ def refocus(
     )
     watch = Stopwatch()
     with watch.part("read"):
-        before = photos.read_photo(photo)
-        disparity = None if depth is None else given_disparity(depth, path=photo, pixels=before.pixels)
+        before = photos.read_photo(photo, max_pixels=max_pixels)
+        notes = list(before.notes)
+        disparity = None
+        if depth is not None:
+            disparity = given_disparity(
+                EMBEDDED if depth_file is None else depth_file,
+                path=photo,
+                pixels=before.pixels,
+                kind=kind,
+                max_pixels=max_pixels,
+                notes=notes,
+            )
     with watch.part("open"):
         opened = open_runtime(
             runtime,
@@ -221,7 +256,6 @@ def refocus(
             threads=threads,
             precision=precision,
         )
-    notes = list(before.notes)
     with opened, progress_bar("Refocusing") as progress:
         with watch.part("open"):
             harness = Harness(opened, tile=tile or None)
@@ -231,7 +265,7 @@ def refocus(
             if chosen is not None:
                 model = chosen.open(threads=threads)
                 notes += model.notes
-                disparity = model.disparity(before.pixels)
+                disparity = model.disparity(before.pixels, notes=notes)
             elif disparity is None:
                 disparity = harness.disparity(before.pixels)
             focal, in_focus = Focus(points, focus_depth).of(disparity, focus_range=focus_range)
