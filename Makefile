@@ -7,7 +7,7 @@
 PYTHON ?= python3
 PIP_INSTALL_FLAGS ?=
 TRAIN_FLAGS ?=
-EXTRAS := coreml,dev,export,heic,interop,onnx,rgbd,rtx,torch,train
+EXTRAS := coreml,dev,export,heic,interop,onnx,rgbd,rtx,torch,train,trust
 
 # What the demo refocuses: two focal planes, X,Y in 0..1 from the top left.
 DEMO_PHOTO := samples/drum.jpg
@@ -57,7 +57,7 @@ test-device: ## test the device half in an environment without PyTorch (PYTHON=p
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed: make test-device PYTHON=python3.10")'
 	$(PYTHON) -m venv --clear $(DEVICE_VENV)
 	$(DEVICE_BIN)/python -m pip install -q -c $(DEVICE_CONSTRAINTS) setuptools
-	$(DEVICE_BIN)/python -m pip install -q -c $(DEVICE_CONSTRAINTS) $(PIP_INSTALL_FLAGS) --no-build-isolation -e '.[onnx]' $(DEVICE_TOOLS)
+	$(DEVICE_BIN)/python -m pip install -q -c $(DEVICE_CONSTRAINTS) $(PIP_INSTALL_FLAGS) --no-build-isolation -e '.[onnx,trust]' $(DEVICE_TOOLS)
 	$(DEVICE_BIN)/python -m pytest -p tests.support.device
 
 lint: $(INSTALLED) ## run ruff, mypy and the import rules

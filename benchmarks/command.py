@@ -15,7 +15,7 @@ from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
 from deeplens.model.shipped import WEIGHTS
-from deeplens.runtimes.options import Artifacts
+from deeplens.runtimes.options import Artifacts, Trust
 from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
@@ -113,6 +113,7 @@ def bench(
     precision: Precisions = None,
     candidate: Chosen = None,
     artifacts: Artifacts = None,
+    _trust: Trust = None,
     threads: Threads = None,
     item: Items = None,
     aperture: Aperture = 1.0,

@@ -11,6 +11,7 @@ from deeplens.benchmarks.worker import Worker, random_inputs
 from deeplens.console.errors import InputError
 from deeplens.model.contract import NETWORKS
 from deeplens.runtimes import folders, manifest
+from deeplens.runtimes.artefact import load as load_artefact
 
 RUNS = 30
 """Of a network; each operation counts with its median."""
@@ -81,7 +82,7 @@ def _nodes(candidate: Candidate, network: str, size: tuple[int, int]) -> dict[st
         options.enable_profiling = True
         options.profile_file_prefix = str(Path(name) / "profile")
         session = onnxruntime.InferenceSession(
-            manifest.verify(folder, entry), options, providers=["CPUExecutionProvider"]
+            load_artefact(folder, entry), options, providers=["CPUExecutionProvider"]
         )
         for _ in range(RUNS + 1):
             session.run(None, inputs)

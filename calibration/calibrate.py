@@ -22,7 +22,7 @@ from deeplens.export.planned import planned_graph
 from deeplens.export.precision_plan import Choice, Pair, Plan, Source
 from deeplens.export.trt_graph import fp32
 from deeplens.model.contract import NETWORKS
-from deeplens.runtimes import manifest
+from deeplens.runtimes.artefact import load as load_artefact
 from deeplens.runtimes.ort import OnnxRuntime
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def opened(
     models = {}
     for network in NETWORKS:
         _, entry = fp32(variant, network, out=artifacts, weights=weights)
-        models[network] = onnx.load(manifest.verify(artifacts, entry))
+        models[network] = onnx.load_from_string(load_artefact(artifacts, entry))
     runtime = OnnxRuntime(variant=variant, artifacts=artifacts)
     hashes = {network: runtime.open(network).entry.weights_sha256 for network in NETWORKS}
     source = Source(set_sha256(photos), len(photos), asdict(settings), hashes)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import IO
 
 from deeplens.console.errors import InputError, one_line
+from deeplens.console.inputs import check_regular
 
 STDOUT = Path("-")
 """The file name that stands for standard output."""
@@ -118,15 +119,36 @@ def remove(path: Path) -> None:
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, as hexadecimal digits; reads in blocks, so that memory stays small.
 
-    Of a folder: SHA-256 over a line `HASH  PATH` for each file below it, where PATH is relative, with forward slashes,
-    and the lines are sorted by PATH.
+    Of a folder: SHA-256 over a line `HASH  PATH` for each file below it, and `folder  PATH/` for each empty folder,
+    where PATH is relative, with forward slashes, and the lines are sorted by PATH.
+
+    Raises:
+        InputError: a device or a pipe; of a folder, also a link in it, or a name of more than one line.
+        OSError: it is not there or can't be read.
     """
     if path.is_dir():
-        files = {file.relative_to(path).as_posix(): file for file in path.rglob("*") if not file.is_dir()}
-        lines = [f"{file_sha256(file)}  {name}\n" for name, file in sorted(files.items())]
-        return hashlib.sha256("".join(lines).encode()).hexdigest()
+        inside = {each.relative_to(path).as_posix(): each for each in path.rglob("*")}
+        lines = [_line(inside[name], name) for name in sorted(inside)]
+        return bytes_sha256("".join(lines).encode("utf-8", "surrogateescape"))
+    check_regular(path)
     with path.open("rb") as file:
         digest = hashlib.sha256()
         while block := file.read(1 << 20):
             digest.update(block)
         return digest.hexdigest()
+
+
+def _line(path: Path, name: str) -> str:
+    """What stands for a file or an empty folder in the hash of the folder that it is in; nothing for another folder."""
+    if path.is_symlink():
+        raise InputError(f"{path} is a link, and what it leads to can change: put the file itself there")
+    if "\n" in name:
+        raise InputError(f"{name!r} is a name of more than one line: give the file another")
+    if path.is_dir():
+        return "" if any(path.iterdir()) else f"folder  {name}/\n"
+    return f"{file_sha256(path)}  {name}\n"
+
+
+def bytes_sha256(data: bytes) -> str:
+    """SHA-256 of bytes, as hexadecimal digits."""
+    return hashlib.sha256(data).hexdigest()

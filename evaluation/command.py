@@ -23,6 +23,7 @@ from deeplens.runtimes.options import (
     DepthModelSize,
     DepthModelStd,
     Runtime,
+    Trust,
     Weights,
     depth_model_from,
     weights_from,
@@ -40,6 +41,7 @@ def evaluate(
     ] = None,
     runtime: Runtime = "torch",
     artifacts: Artifacts = None,
+    _trust: Trust = None,
     weights: Weights = "shipped",
     on: Annotated[
         list[str] | None,

@@ -29,7 +29,7 @@ from deeplens.export.golden import GATES, Golden, agreement
 from deeplens.export.placement import UNITS, devices
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.coreml.program import import_coremltools
-from deeplens.runtimes.options import Artifacts
+from deeplens.runtimes.options import Artifacts, Trust
 
 if TYPE_CHECKING:
     from coremltools.models.ml_program.experimental.async_wrapper import MLModelAsyncWrapper
@@ -308,6 +308,7 @@ def command(
     ] = 3.0,
     runs: Annotated[int, typer.Option(metavar="N", min=1, help="Time at least this many runs.")] = 100,
     artifacts: Artifacts = None,
+    _trust: Trust = None,
     json: JsonTarget = None,
 ) -> None:
     """Check and time Core ML packages on a Mac, phone or tablet. Exit status 5 if a check fails."""

@@ -15,6 +15,7 @@ from deeplens.console.errors import MismatchError
 from deeplens.export.fp16_check import LARGEST, check
 from deeplens.export.onnx_check import tensor_entries
 from deeplens.runtimes import manifest
+from deeplens.runtimes.artefact import load as load_artefact
 from deeplens.runtimes.publish import publish, published
 
 if TYPE_CHECKING:
@@ -147,7 +148,7 @@ def export(
     if there is not None:
         return there
     with publish(out, path) as artefact:
-        model = onnx.load(manifest.verify(out, entry))
+        model = onnx.load_from_string(load_artefact(out, entry))
         half = convert(model, fp16_io=fp16_io)
         half.metadata_props.add(key="precision", value="fp16")
         figures = check(model, half, network=entry.network, module=module)

@@ -19,7 +19,8 @@ from deeplens.console.report import console_for, table, write_json
 from deeplens.console.script import run_script
 from deeplens.export.fp16_check import LARGEST, Meter, Range, check_ranges
 from deeplens.model.contract import NETWORKS
-from deeplens.runtimes import folders, manifest
+from deeplens.runtimes import folders
+from deeplens.runtimes.artefact import load as load_artefact
 from deeplens.runtimes.contract import Arrays, Session
 from deeplens.runtimes.harness import Harness, focal_disparity_at
 from deeplens.runtimes.options import Artifacts, Variant
@@ -52,7 +53,8 @@ def measure(variant: str, photos: Sequence[Path], *, artifacts: Path, size: int)
 
     with OnnxRuntime(variant=variant, artifacts=artifacts) as runtime:
         meters = {
-            network: Meter(onnx.load(manifest.verify(artifacts, runtime.open(network).entry))) for network in NETWORKS
+            network: Meter(onnx.load_from_string(load_artefact(artifacts, runtime.open(network).entry)))
+            for network in NETWORKS
         }
         sessions = {network: _MeteredSession(runtime.open(network), meter) for network, meter in meters.items()}
         harness = Harness(WrappedRuntime(runtime, lambda network, _: sessions[network]), tile=TILE)

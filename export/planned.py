@@ -16,6 +16,7 @@ from deeplens.export.onnx_check import random_inputs, tensor_entries
 from deeplens.export.precision_plan import PRECISIONS, Choice, Plan
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import manifest
+from deeplens.runtimes.artefact import load as load_artefact
 from deeplens.runtimes.publish import publish, published
 
 if TYPE_CHECKING:
@@ -95,7 +96,7 @@ def export(
     if there is not None:
         return there
     with publish(out, path) as artefact:
-        model = follow(onnx.load(manifest.verify(out, entry)), entry.network, plan, kind=kind)
+        model = follow(onnx.load_from_string(load_artefact(out, entry)), entry.network, plan, kind=kind)
         model.metadata_props.add(key="precision", value=kind)
         difference = None if module is None else check(model, module, entry.network, plan, kind=kind)
         onnx.save(model, artefact.file)

@@ -28,7 +28,8 @@ from deeplens.export.trt_build import Options, TimingCache, build
 from deeplens.export.trt_graph import graph
 from deeplens.export.trt_jobs import TARGETS, Job, jobs
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
-from deeplens.runtimes import manifest
+from deeplens.runtimes import manifest, trust
+from deeplens.runtimes.artefact import load as load_artefact
 from deeplens.runtimes.cuda import JETSON_RELEASE, Cuda
 from deeplens.runtimes.engine_key import EngineKey, Machine, to_more
 from deeplens.runtimes.options import ExportedWeights, Networks, OutFolder, PlanFile, Variants, weights_from
@@ -137,9 +138,7 @@ def export(
         timings = TimingCache(timing_cache or out / FOLDER / name, machine)
     with publish(out, path) as artefact:
         start = perf_counter()
-        data = build(
-            where.api, manifest.verify(out, source).read_bytes(), CONTRACTS[job.network], job.options, timings=timings
-        )
+        data = build(where.api, load_artefact(out, source), CONTRACTS[job.network], job.options, timings=timings)
         seconds = perf_counter() - start
         artefact.file.write_bytes(data)
         entry = artefact.describe(
@@ -154,6 +153,7 @@ def export(
                 "seconds": round(seconds, 2),
             },
         )
+    trust.remember_engine(entry.sha256)
     if timings is not None:
         timings.save()
     return entry, True

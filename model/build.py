@@ -6,11 +6,13 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from deeplens.console.errors import InputError, MismatchError
+from deeplens.console.errors import InputError, MismatchError, one_line
+from deeplens.console.files import bytes_sha256
+from deeplens.console.inputs import read_bytes
 from deeplens.model.contract import NETWORKS, VARIANTS
 from deeplens.model.depth import EdgeDepth, PaperDepth
 from deeplens.model.lens_blur import EdgeLensBlur, PaperLensBlur
-from deeplens.model.shipped import Weights, weights_file
+from deeplens.model.shipped import Weights, check_card, weights_file
 from deeplens.model.upsampler import EdgeUpsampler, PaperUpsampler
 
 TRAINING_ONLY = "segmentation_head."
@@ -56,28 +58,34 @@ def load(variant: str, network: str, weights: Weights = "shipped") -> nn.Module:
     path = weights_file(variant, network, weights)
     if path is None:
         return module
-    read_weights(module, path, what=f"the {variant} {network} network")
+    read_weights(module, path, what=f"the {variant} {network} network", needs_card=weights == "shipped")
     return module
 
 
-def read_weights(module: nn.Module, path: Path, *, what: str) -> None:
+def read_weights(module: nn.Module, path: Path, *, what: str, needs_card: bool = False) -> None:
     """Fill a module with the weights in a safetensors file. The training-only head may be missing there.
+
+    The file is read once: what is checked against its card is what is loaded.
 
     Args:
         what: the module, for messages: "the … network".
+        needs_card: refuse weights without a card, as well as those that are not their card's.
 
     Raises:
         InputError: the file can't be read as safetensors.
-        MismatchError: its tensors are not this module's.
+        MissingError: there is no card, and one is needed.
+        MismatchError: its tensors are not this module's, or the card beside it is of another file.
     """
     from safetensors import SafetensorError
-    from safetensors.torch import load_file
+    from safetensors.torch import load as load_bytes
 
     try:
-        state = load_file(path)
-    except (SafetensorError, OSError) as error:
+        data = read_bytes(path)
+        check_card(path, bytes_sha256(data), needed=needs_card)
+        state = load_bytes(data)
+    except (SafetensorError, OSError, ValueError, KeyError, OverflowError) as error:
         raise InputError(
-            f"{path} can't be read as safetensors ({error}): download the file or train the network again"
+            f"{path} can't be read as safetensors ({one_line(error)}): download the file or train the network again"
         ) from error
     expected = module.state_dict()
     wrong = sorted(

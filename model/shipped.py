@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from deeplens.console.errors import MismatchError, MissingError
+from deeplens.console.errors import MismatchError, MissingError, one_line
 from deeplens.console.files import file_sha256
+from deeplens.console.inputs import read_text
 from deeplens.model.contract import NETWORKS
 
 WEIGHTS = Path(__file__).parent / "weights"
@@ -85,14 +86,36 @@ class Shipped:
             MissingError: there is no card.
             MismatchError: the card names no hash, or another one.
         """
-        if self.card is None:
+        check_card(self.path, self.sha256, needed=True)
+
+
+def check_card(path: Path, sha256: str, *, needed: bool) -> None:
+    """Check weights against the card beside them, NAME.md of NAME.safetensors.
+
+    Args:
+        sha256: of the file.
+        needed: weights without a card are refused too.
+
+    Raises:
+        MissingError: there is no card, and one is needed.
+        MismatchError: the card names no hash, or another one.
+    """
+    card = path.with_suffix(".md")
+    if not card.is_file():
+        if needed:
             raise MissingError(
-                f"{self.path} has no card beside it, so its origin is unknown: restore the card from the repository"
+                f"{path} has no card beside it, so its origin is unknown: restore the card from the repository"
             )
-        if self.sha256 not in self.card.read_text(encoding="utf-8").lower():
-            raise MismatchError(
-                f"{self.path} has SHA-256 {self.sha256[:12]}…, but its card {self.card.name} lists another: restore it"
-            )
+        return
+    try:
+        text = read_text(card)
+    except (OSError, ValueError) as error:
+        raise MismatchError(f"the card {card} can't be read ({one_line(error)}): restore it") from error
+    if sha256 not in text.lower():
+        raise MismatchError(
+            f"{path} has SHA-256 {sha256[:12]}…, but its card {card.name} lists another: restore the file, or write "
+            "a card for it"
+        )
 
 
 def shipped_weights(folder: Path = WEIGHTS) -> list[Shipped]:

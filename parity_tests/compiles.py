@@ -9,6 +9,7 @@ from deeplens.export.trt_jobs import TARGETS, profiles
 from deeplens.model.contract import CONTRACTS, NETWORKS
 from deeplens.parity_tests.compare import NETWORK, Row
 from deeplens.runtimes import folders, manifest
+from deeplens.runtimes.artefact import load as load_artefact
 from deeplens.runtimes.trt_api import TensorRt
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def compile_rows(request: "Request", variant: str) -> Iterator[Row]:
         for network in NETWORKS:
             try:
                 entry = manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=precision)
-                graph = manifest.verify(folder, entry).read_bytes()
+                graph = load_artefact(folder, entry)
             except MissingError as error:
                 yield row(precision, network, "not run", f"not run: needs the graph: {error}")
                 continue

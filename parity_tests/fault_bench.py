@@ -18,6 +18,7 @@ from deeplens.parity_tests.locate.loop import Around, judge_loop
 from deeplens.parity_tests.outputs import Outputs
 from deeplens.parity_tests.produce import Opener, artefact_opener, produce, torch_opener
 from deeplens.runtimes import manifest
+from deeplens.runtimes.artefact import load as load_artefact
 from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.manifest import Entry
 
@@ -148,7 +149,7 @@ class Bench:
         """A folder with a copy of the step's graph that is changed, and what it holds now."""
         import onnx
 
-        model = onnx.load(manifest.verify(self.folder / "onnx", self.graph))
+        model = onnx.load_from_string(load_artefact(self.folder / "onnx", self.graph))
         change(model)
         out = self.folder / name
         path = out / self.graph.path

@@ -13,6 +13,7 @@ from deeplens.parity_tests.locate.graph import judge_graph
 from deeplens.parity_tests.locate.program import judge_program
 from deeplens.parity_tests.produce import TorchKind, produce, torch_opener
 from deeplens.runtimes import manifest
+from deeplens.runtimes.artefact import load as load_artefact
 from deeplens.runtimes.contract import Arrays, Runtime, Session
 from deeplens.runtimes.coreml.executor import Executor
 from deeplens.runtimes.coreml.program import Constant, Function, load
@@ -113,7 +114,7 @@ def half_overflow(bench: Bench) -> Found:
     save_file(module.state_dict(), weights / "edge_upsample.safetensors")
     folder = bench.folder / "overflow"
     entry = export_module(module, variant="edge", network="upsample", out=folder)
-    half = convert(onnx.load(manifest.verify(folder, entry)))
+    half = convert(onnx.load_from_string(load_artefact(folder, entry)))
     path = folder / "onnx" / "edge_upsample_fp16.onnx"
     onnx.save(half, path)
     name = path.relative_to(folder).as_posix()
@@ -141,7 +142,7 @@ def norm_epsilon(bench: Bench) -> Found:
     entry = export_module(module, variant="paper", network="upsample", out=folder)
     case = bench.case()
     caught = bench.judged(bench.opener(folder, variant="paper"), case, variant="paper")
-    model = onnx.load(manifest.verify(folder, entry))
+    model = onnx.load_from_string(load_artefact(folder, entry))
     return named(caught, judge_graph(model, case.inputs, bench.reference(bench.module("paper"), "paper")))
 
 

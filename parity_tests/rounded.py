@@ -1,7 +1,5 @@
 """FP16 graphs on the CPU with the rounding that ONNX Runtime leaves out: each tensor is rounded to FP16."""
 
-from pathlib import Path
-
 from deeplens.runtimes.ort import OnnxRuntime
 
 
@@ -12,9 +10,9 @@ class RoundedOnnxRuntime(OnnxRuntime):
     alone, and no overflow. Takes the arguments of `OnnxRuntime`, but for the precision. Needs `onnx`.
     """
 
-    def _graph(self, path: Path) -> bytes:
+    def _graph(self, data: bytes) -> bytes:
         import onnx
 
         from deeplens.export.fp16_check import rounded
 
-        return rounded(onnx.load(path)).SerializeToString()
+        return rounded(onnx.load_from_string(data)).SerializeToString()

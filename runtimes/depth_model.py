@@ -19,11 +19,13 @@ import numpy as np
 from PIL import Image
 
 from deeplens.console.errors import InputError, one_line
+from deeplens.console.inputs import read_bytes
 from deeplens.console.machine import core_count
 from deeplens.console.parsing import parse_size, parse_three
 from deeplens.runtimes.depth_kind import MOST_UNKNOWN_OF_MODEL, inverse_depth
 from deeplens.runtimes.disparity import normalise_disparity
 from deeplens.runtimes.image_file import check_file
+from deeplens.runtimes.onnx_bytes import check_self_contained
 from deeplens.runtimes.ort import import_onnxruntime
 from deeplens.runtimes.photo import to_8_bit
 
@@ -94,11 +96,16 @@ class DepthModel:
         """
         check_file(path)
         ort = import_onnxruntime()
+        try:
+            data = read_bytes(path)
+        except OSError as error:
+            raise InputError(f"{path} can't be read: {one_line(error)}") from error
+        check_self_contained(data, str(path))
         options = ort.SessionOptions()
         options.intra_op_num_threads = threads or core_count()
         options.log_severity_level = 4
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             raise InputError(f"{path} is not an ONNX model that can be loaded: {one_line(error)}") from error
         self.path = path

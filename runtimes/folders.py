@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from platformdirs import user_data_path
-
+from deeplens.runtimes import folders_of_user
 from deeplens.runtimes.manifest import DEFAULT_FOLDER, read
 
 PACKAGED_FOLDER = Path(__file__).parent.parent / "packaged"
@@ -12,7 +11,7 @@ PACKAGED_FOLDER = Path(__file__).parent.parent / "packaged"
 
 def user_folder() -> Path:
     """The user's own folder of artefacts, for all projects."""
-    return user_data_path("deeplens", appauthor=False) / "artifacts"
+    return folders_of_user.user_data() / "artifacts"
 
 
 def search_path() -> tuple[Path, ...]:

@@ -15,8 +15,10 @@ from typing import Any
 
 from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.console.files import file_sha256, locked_name, remove, staged
+from deeplens.console.inputs import MOST_TEXT, parse_json, read_bytes
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS
+from deeplens.runtimes import trust
 from deeplens.runtimes.spec import RUNTIMES, has_library
 
 DEFAULT_FOLDER = Path("artifacts")
@@ -97,17 +99,25 @@ def read(folder: Path) -> list[Entry]:
 
     Raises:
         InputError: the file is not a manifest.
+        MismatchError: the policy (`runtimes.trust`) wants a signature, and it has none that is good.
         OSError: it is there but can't be read.
     """
+    return _read(folder, trusted=True)
+
+
+def _read(folder: Path, *, trusted: bool) -> list[Entry]:
     path = folder / FILE_NAME
     try:
-        artifacts = json.loads(path.read_text(encoding="utf-8"))["artifacts"]
+        data = read_bytes(path, most=MOST_TEXT)
+        if trusted:
+            trust.check_manifest(path, data)
+        artifacts = parse_json(data.decode())["artifacts"]
         if not isinstance(artifacts, list):
             raise TypeError("'artifacts' is not a list")
         return [_entry_from(item) for item in artifacts]
     except FileNotFoundError:
         return []
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
+    except (ValueError, TypeError, KeyError) as error:
         what = f"{error} is missing" if isinstance(error, KeyError) else one_line(error)
         raise InputError(f"{path} is not a manifest of artefacts ({what}): delete it and export again") from error
 
@@ -130,7 +140,7 @@ def add(folder: Path, entry: Entry, *, made: Path | None = None) -> None:
     """
     folder.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
-        others = [other for other in read(folder) if other.key != entry.key]
+        others = [other for other in _read(folder, trusted=False) if other.key != entry.key]
         entries = sorted([*others, entry], key=lambda each: each.key)
         text = json.dumps({"artifacts": [entry_to(each) for each in entries]}, indent=2) + "\n"
         with _in_place(made, folder / entry.path), staged(folder / FILE_NAME, locked=True) as file:
@@ -179,19 +189,42 @@ def verify(folder: Path, entry: Entry) -> Path:
             added.
     """
     path = folder / entry.path
-    shape = None if CONTRACTS[entry.network].fixed_size else entry.size
-    command = export_command(
-        folder, variant=entry.variant, runtime=entry.runtime, shape=shape, precision=entry.precision
-    )
     try:
         found = file_sha256(path)
     except FileNotFoundError:
-        raise MissingError(f"{path} is in the manifest but does not exist: {remedy(command, entry.runtime)}") from None
+        raise missing(folder, entry) from None
+    except InputError as error:
+        raise MismatchError(f"{path} can't be read as an artefact: {error}") from error
+    check_hash(folder, entry, found)
+    return path
+
+
+def check_hash(folder: Path, entry: Entry, found: str) -> None:
+    """Refuse an artefact whose SHA-256 is not the entry's.
+
+    Args:
+        found: its SHA-256.
+
+    Raises:
+        MismatchError: it is another one.
+    """
     if found != entry.sha256:
         raise MismatchError(
-            f"{path} has SHA-256 {found[:12]}…, the manifest says {entry.sha256[:12]}…: rebuild it with `{command}`"
+            f"{folder / entry.path} has SHA-256 {found[:12]}…, the manifest says {entry.sha256[:12]}…: rebuild it with "
+            f"`{command_of(folder, entry)}`"
         )
-    return path
+
+
+def missing(folder: Path, entry: Entry) -> MissingError:
+    """The error that an artefact of the manifest is not there, with the command that makes it."""
+    how = remedy(command_of(folder, entry), entry.runtime)
+    return MissingError(f"{folder / entry.path} is in the manifest but does not exist: {how}")
+
+
+def command_of(folder: Path, entry: Entry) -> str:
+    """The command that makes an artefact of the manifest again."""
+    shape = None if CONTRACTS[entry.network].fixed_size else entry.size
+    return export_command(folder, variant=entry.variant, runtime=entry.runtime, shape=shape, precision=entry.precision)
 
 
 def export_command(

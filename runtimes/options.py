@@ -9,7 +9,7 @@ import typer
 from deeplens.console.errors import InputError
 from deeplens.model.contract import NETWORKS, VARIANTS
 from deeplens.model.shipped import weights_from as weights_from  # what `--weights` names
-from deeplens.runtimes import AUTO, RUNTIMES
+from deeplens.runtimes import AUTO, RUNTIMES, trust
 
 if TYPE_CHECKING:
     from deeplens.runtimes.depth_model import Convention, DepthModel
@@ -21,6 +21,27 @@ Artifacts = Annotated[
         metavar="DIR",
         show_default="./artifacts, else the user's, else those in the package",
         help="Folder of the artefacts (exported network files).",
+    ),
+]
+
+
+def _trust(context: typer.Context, value: str | None) -> None:
+    if value is not None:
+        context.with_resource(trust.trusting(value))  # until the command ends
+
+
+Trust = Annotated[
+    str | None,
+    typer.Option(
+        "--trust",
+        metavar="KEY|FILE|manifest",
+        envvar=trust.VARIABLE,
+        callback=_trust,
+        is_eager=True,
+        expose_value=False,
+        help="Public key of minisign, or a file of such keys, that must have signed the manifest; the word manifest "
+        "means that unsigned TensorRT engines are run too.",
+        show_default="no signature is needed, but engines must have been built here",
     ),
 ]
 Weights = Annotated[

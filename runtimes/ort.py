@@ -14,7 +14,7 @@ from deeplens.console.errors import InputError, MismatchError, MissingError, one
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, Contract
-from deeplens.runtimes import folders, manifest
+from deeplens.runtimes import artefact, folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.photo_part import cut
 
@@ -160,11 +160,11 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
             precision=self._precision,
             shape=shape,
         )
-        path = manifest.verify(self.artifacts, entry)
+        path, data = self.artifacts / entry.path, artefact.load(self.artifacts, entry)
         rebuild = manifest.export_command(self.artifacts, variant=self.variant, runtime=self.artefacts, shape=shape)
         lanes = self._threads if network == "upsample" else 1
         try:
-            graph = self._graph(path)
+            graph = self._graph(data)
             session = self._engine(graph, threads=self._threads // lanes)
         except MissingError:
             raise
@@ -186,7 +186,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
             parts=partial(self._cut, graph, self._threads // lanes),
         )
 
-    def _cut(self, graph: Path | bytes, threads: int) -> PhotoParts | None:
+    def _cut(self, graph: bytes, threads: int) -> PhotoParts | None:
         """The graph in two, where the photo's own part ends; None: there is no such part, or no `onnx` to cut with."""
         try:
             parts = cut(graph)
@@ -197,25 +197,25 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         photo, rest = (self._engine(each, threads=threads) for each in (parts.photo, parts.rest))
         return PhotoParts(photo, rest, parts.features)
 
-    def _engine(self, graph: Path | bytes, *, threads: int) -> Any:
-        """What runs a graph, in a file or serialised: a session, or what has its get_inputs, get_outputs and run.
+    def _engine(self, graph: bytes, *, threads: int) -> Any:
+        """What runs a serialised graph: a session, or what has its get_inputs, get_outputs and run.
 
         Args:
             threads: for one operation.
         """
         return self._session(graph, threads)
 
-    def open_graph(self, graph: Path | bytes, *, lanes: int = 1) -> Any:
-        """ONNX Runtime's own session of a graph, in a file or serialised; `lanes` runs share the runtime's threads."""
+    def open_graph(self, graph: bytes, *, lanes: int = 1) -> Any:
+        """ONNX Runtime's own session of a serialised graph; `lanes` runs share the runtime's threads."""
         return self._session(graph, self._threads // lanes)
 
-    def _session(self, graph: Path | bytes, threads: int) -> Any:
+    def _session(self, graph: bytes, threads: int) -> Any:
         options = session_options(self._ort, threads=threads)
         return self._ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
 
-    def _graph(self, path: Path) -> Path | bytes:
-        """What is loaded for the artefact at `path`: the file itself, or another graph in its place."""
-        return path
+    def _graph(self, data: bytes) -> bytes:
+        """What is loaded for the artefact that is `data`: that itself, or another graph in its place."""
+        return data
 
 
 def session_options(ort: ModuleType, *, threads: int) -> Any:

@@ -16,7 +16,7 @@ from deeplens.console.errors import InputError, MismatchError, MissingError, one
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, Contract
-from deeplens.runtimes import folders, manifest
+from deeplens.runtimes import artefact, folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 
 
@@ -33,6 +33,7 @@ class OpenVinoSession(Session):
         self.lanes = lanes
         self._contract = contract
         self._closed = False
+        self._takes = {name for each in compiled.inputs for name in each.names}  # an input that is not used is none
         self._requests: SimpleQueue[Any] = SimpleQueue()
         for _ in range(lanes):
             self._requests.put(compiled.create_infer_request())
@@ -50,7 +51,7 @@ class OpenVinoSession(Session):
         if self._closed:
             raise InputError(f"{self._contract.network}: this session is closed; open the network again")
         check_inputs(self._contract, inputs)
-        feed = {name: np.ascontiguousarray(array) for name, array in inputs.items()}
+        feed = {name: np.ascontiguousarray(array) for name, array in inputs.items() if name in self._takes}
         request = self._requests.get()
         try:
             outputs = request.infer(feed, share_inputs=True)
@@ -109,7 +110,7 @@ class OpenVinoRuntime(OpensOnce[OpenVinoSession]):
             precision=self._precision,
             shape=None if contract.fixed_size else self._shape,
         )
-        path = manifest.verify(self.artifacts, entry)
+        path, data = self.artifacts / entry.path, artefact.load(self.artifacts, entry)
         lanes = self._threads if network == "upsample" else 1
         settings = {
             "INFERENCE_NUM_THREADS": self._threads,
@@ -117,7 +118,8 @@ class OpenVinoRuntime(OpensOnce[OpenVinoSession]):
             "INFERENCE_PRECISION_HINT": "f32",
         }
         try:
-            compiled = self._library.Core().compile_model(str(path), "CPU", settings)
+            core = self._library.Core()
+            compiled = core.compile_model(core.read_model(data), "CPU", settings)
         except RuntimeError as error:
             reason = one_line(error)
             raise MismatchError(f"OpenVINO {self._library.__version__} can't load {path} ({reason})") from error

@@ -6,7 +6,6 @@ made of them is kept then, and the rest is run: the numbers are the same.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -31,15 +30,15 @@ class Parts:
     features: tuple[str, ...]
 
 
-def cut(graph: Path | bytes) -> Parts | None:
-    """Cut a graph, in a file or serialised, where convolutions have worked on the photo alone; None: none does.
+def cut(graph: bytes) -> Parts | None:
+    """Cut a serialised graph where convolutions have worked on the photo alone; None: none does.
 
     Raises:
         ImportError: onnx is not installed.
     """
     import onnx
 
-    model = onnx.load_from_string(graph) if isinstance(graph, bytes) else onnx.load(graph)
+    model = onnx.load_from_string(graph)
     nodes = list(model.graph.node)
     constants = {each.name for each in model.graph.initializer}
     alone = {each.name for each in model.graph.input if each.name in PHOTO_INPUTS} | constants

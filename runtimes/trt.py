@@ -14,7 +14,7 @@ import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.model.contract import CONTRACTS, Contract
-from deeplens.runtimes import folders, manifest
+from deeplens.runtimes import artefact, folders, manifest, trust
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.cuda import Cuda
 from deeplens.runtimes.engine_key import VERSION_COMPATIBLE, EngineKey, Profile, Size, from_entry
@@ -179,16 +179,18 @@ class TrtRuntime(OpensOnce[TrtSession]):
 
     def _load(self, network: str) -> TrtSession:
         entry, key, api = self._chosen(network)
-        path = manifest.verify(self.artifacts, entry)  # what lies there is code: not a byte is looked at before
+        path, command = self.artifacts / entry.path, str(entry.more["command"])
+        data = artefact.load(self.artifacts, entry)
+        trust.check_engine(path, entry.sha256, command)  # what lies there is code: no library sees a byte before
         contract = CONTRACTS[network]
         if len(key.profiles) == 1 and key.profiles[0].is_static:
             contract = replace(contract, fixed_size=key.profiles[0].best)
         try:
             with api.quiet():
-                data = api.engine(path.read_bytes(), host_code=bool(key.flags.get(VERSION_COMPATIBLE)))
-                engine = Engine(api, data, contract, key.profiles or (Profile.static(entry.size or (0, 0)),))
+                engine_data = api.engine(data, host_code=bool(key.flags.get(VERSION_COMPATIBLE)))
+                engine = Engine(api, engine_data, contract, key.profiles or (Profile.static(entry.size or (0, 0)),))
         except MismatchError as error:
-            raise MismatchError(f"{path}: {error}: rebuild it with `{entry.more['command']} --rebuild`") from error
+            raise MismatchError(f"{path}: {error}: rebuild it with `{command} --rebuild`") from error
         return TrtSession(engine, entry, cuda=self._cuda, in_flight=self._in_flight, graphs=self._graphs)
 
     def _chosen(self, network: str) -> tuple[manifest.Entry, EngineKey, TensorRt]:

@@ -17,6 +17,7 @@ from PIL import Image
 from deeplens.app import main
 from deeplens.console import progress
 from deeplens.model.contract import DEPTH_SIZE
+from deeplens.runtimes import folders_of_user, trust
 from tests.support.small_graphs import add_graphs
 
 ROOT = Path(__file__).parent.parent
@@ -91,6 +92,15 @@ def deeplens_process(tmp_path: Path) -> Command:
         return Outcome(result.returncode, result.stdout, err, frozenset(line.split()[1] for line in loaded))
 
     return run
+
+
+@pytest.fixture(autouse=True)
+def own_user_folder(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The user's own folder is one of this run: tests neither see what a person has there nor add to it."""
+    path = tmp_path_factory.getbasetemp() / "user"
+    monkeypatch.setattr(folders_of_user, "user_data", lambda: path)
+    monkeypatch.delenv(trust.VARIABLE, raising=False)
+    return path
 
 
 @pytest.fixture

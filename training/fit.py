@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
-from deeplens.console.errors import InputError, MismatchError
+from deeplens.console.errors import DeepLensError, InputError, MismatchError, one_line
 from deeplens.console.files import locked_name, staged
+from deeplens.console.inputs import check_regular, parse_json, read_bytes
 from deeplens.model.layers import FrozenNorm
 from deeplens.scenes.stream import Sample
 
@@ -154,7 +155,7 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
         "step": 0, "seconds": 0.0, "config": asdict(config),
     }  # fmt: skip
     if checkpoint.exists():
-        fabric.load(checkpoint, state)
+        _load(fabric, checkpoint, state)
         changed = changed_settings(config, state["config"])
         if changed:
             raise MismatchError(f"{checkpoint} was written with a different {', '.join(changed)}: choose another --out")
@@ -231,6 +232,24 @@ def settle(average: nn.Module, batches: Iterable[Sample]) -> None:
         each.load_state_dict(state)
 
 
+def _load(fabric: Fabric, checkpoint: Path, state: dict[str, Any]) -> None:
+    """Fill `state` from a checkpoint: tensors and plain data, no code of anybody's.
+
+    Raises:
+        InputError: it is torn, or no checkpoint.
+    """
+    try:
+        check_regular(checkpoint)
+        fabric.load(checkpoint, state, weights_only=True)
+    except DeepLensError:
+        raise
+    except Exception as error:  # zipfile's, pickle's and PyTorch's own
+        raise InputError(
+            f"{checkpoint} can't be read as a checkpoint ({one_line(error)[:200]}): delete it to begin the fit anew, "
+            "or put a whole one there"
+        ) from error
+
+
 def first_batches(samples: Dataset[Sample], size: int) -> Iterator[Sample]:
     """The first `SETTLING` batches of `size` samples."""
     for start in range(0, SETTLING * size, size):
@@ -274,9 +293,18 @@ def learning_rate(config: FitConfig, step: int) -> float:
 def _forget_after(metrics: Path, step: int) -> None:
     """Drop the lines of steps that a killed run had done but not saved: they will be done, and written, again."""
     if metrics.exists():
-        lines = metrics.read_text().splitlines(keepends=True)
+        lines = read_bytes(metrics).decode("utf-8", "replace").splitlines(keepends=True)
         with staged(metrics) as temporary:
-            temporary.write_text("".join(line for line in lines if json.loads(line)["step"] <= step))
+            temporary.write_text("".join(line for line in lines if _is_kept(line, step)))
+
+
+def _is_kept(line: str, step: int) -> bool:
+    """Whether a line of the log is whole and of a step up to `step`; a killed run may leave a torn one."""
+    try:
+        stored = parse_json(line)
+        return bool(line.endswith("\n") and stored["step"] <= step)
+    except (ValueError, TypeError, KeyError):
+        return False
 
 
 @torch.no_grad()

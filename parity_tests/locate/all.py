@@ -18,6 +18,7 @@ from deeplens.parity_tests.outputs import DEPTH_MAP, EIGHT_BIT
 from deeplens.parity_tests.produce import torch_opener
 from deeplens.parity_tests.report import Located, Report
 from deeplens.runtimes import folders, manifest
+from deeplens.runtimes.artefact import load as load_artefact
 
 if TYPE_CHECKING:
     from deeplens.parity_tests.compare import Row
@@ -174,7 +175,7 @@ def _verdict(
     from deeplens.parity_tests.locate.graph import judge_graph
 
     entry = manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=candidate.precision)
-    model = onnx.load(manifest.verify(folder, _fitting(report, entry, due)))
+    model = onnx.load_from_string(load_artefact(folder, _fitting(report, entry, due)))
     if candidate.precision == "fp16":
         model = rounded(model)
     return judge_graph(model, inputs, reference, precision=candidate.precision)

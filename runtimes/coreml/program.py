@@ -2,13 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.inputs import read_json
 from deeplens.console.package import pip_install
 
 if TYPE_CHECKING:
@@ -90,6 +91,7 @@ def load(path: Path, function: str | None = None) -> Function:
 
     if not path.is_dir():
         raise MissingError(f"{path} does not exist or is not an .mlpackage: export it again")
+    check_package(path)
     try:
         package = tools.models.MLModel(str(path), skip_model_load=True)
         spec = package.get_spec()
@@ -106,6 +108,27 @@ def load(path: Path, function: str | None = None) -> Function:
     except Exception as error:  # ValueError, RuntimeError, AssertionError…: whatever the reader trips over
         raise _broken(path, error) from error
     return _function(name, loaded.functions[name])
+
+
+def check_package(path: Path) -> None:
+    """Check that what a package's Manifest.json names lies in the package.
+
+    Raises:
+        MismatchError: there is no such file, or it names nothing, or something that is missing or lies elsewhere.
+    """
+    inside = path / "Data"
+    try:
+        stored = read_json(path / "Manifest.json")
+        items = {str(key): PurePosixPath(item["path"]) for key, item in stored["itemInfoEntries"].items()}
+        root = items[stored["rootModelIdentifier"]]
+    except (OSError, InputError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _broken(path, error) from error
+    for each in (root, *items.values()):
+        outside = each.is_absolute() or ".." in each.parts or not each.parts or "\0" in str(each)
+        if outside or any(part.is_symlink() for part in (inside / each, *(inside / each).parents[: len(each.parts)])):
+            raise MismatchError(f"{path}: its Manifest.json names '{each}', which is not inside it: export it again")
+        if not (inside / each).exists():
+            raise MismatchError(f"{path}: its Manifest.json names '{each}', which is missing: export it again")
 
 
 def import_coremltools() -> ModuleType:

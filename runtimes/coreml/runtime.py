@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,6 +12,7 @@ import numpy as np
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.model.contract import CONTRACTS, Contract
 from deeplens.runtimes import folders, manifest
+from deeplens.runtimes.artefact import unpacked
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.coreml.executor import Executor, Mode
 from deeplens.runtimes.coreml.program import import_coremltools, load
@@ -29,9 +31,16 @@ class CoreMLSession(Session):
         entry: the artefact's line in the manifest, with the hash of the weights it was made from.
     """
 
-    def __init__(self, predict: Predict, contract: Contract, entry: manifest.Entry) -> None:
+    def __init__(
+        self, predict: Predict, contract: Contract, entry: manifest.Entry, *, held: ExitStack | None = None
+    ) -> None:
+        """
+        Args:
+            held: what is released when the session is closed.
+        """
         self.entry: manifest.Entry = entry
         self._predict: Predict | None = predict
+        self._held = held or ExitStack()
         self._contract = contract
 
     @property
@@ -52,6 +61,7 @@ class CoreMLSession(Session):
 
     def close(self) -> None:
         self._predict = None
+        self._held.close()
 
 
 class CoreMLRuntime(OpensOnce[CoreMLSession]):
@@ -106,14 +116,15 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
 
     def _load(self, network: str) -> CoreMLSession:
         entry = self._entry(network)
-        path = manifest.verify(self.artifacts, entry)
         contract = CONTRACTS[network]
         size = contract.fixed_size or self._size
         function = f"size_{size[0]}x{size[1]}" if entry.more["shapes"] == "multifunction" else None
-        if self.mode is None:
-            predict = _native(path, function, self._units or entry.more["compute_units"])
-        else:
-            predict = _executed(path, function, self.mode, contract)
+        with ExitStack() as held:
+            path = held.enter_context(unpacked(self.artifacts, entry))
+            if self.mode is None:
+                predict = _native(path, function, self._units or entry.more["compute_units"])
+                return CoreMLSession(predict, replace(contract, fixed_size=size), entry, held=held.pop_all())
+            predict = _executed(path, function, self.mode, contract)  # reads all that it needs
         return CoreMLSession(predict, replace(contract, fixed_size=size), entry)
 
     def _entry(self, network: str) -> manifest.Entry:

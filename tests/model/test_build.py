@@ -1,5 +1,6 @@
 """Making and loading networks: the same weights each time, and one clear line when a file is not the right one."""
 
+import hashlib
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_one_place_reads_weights() -> None:
     rooms = [link.name for link in (ROOT / "src" / "deeplens").iterdir() if link.is_symlink()]
     files = [path for room in rooms for path in (ROOT / room).rglob("*.py") if not path.name.startswith("test_")]
     texts = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in files}
-    assert [name for name, text in texts.items() if "load_file(" in text] == ["model/build.py"]
+    assert [name for name, text in texts.items() if "safetensors.torch import load" in text] == ["model/build.py"]
     assert [name for name, text in texts.items() if "weights_from(text" in text] == ["model/shipped.py"]
 
 
@@ -150,3 +151,23 @@ def test_the_segmentation_head_is_not_part_of_the_weights(tmp_path: Path) -> Non
     save_file({"depth_head.1.bias": torch.zeros(1)}, path)
     with pytest.raises(MismatchError):
         load("edge", "depth", path)
+
+
+def test_weights_are_those_of_their_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shipped weights need a card; those of a person are held to one that lies beside them."""
+    name = "edge_upsample"
+    data = (shipped.WEIGHTS / f"{name}.safetensors").read_bytes()
+    (tmp_path / f"{name}.safetensors").write_bytes(data)
+    load("edge", "upsample", tmp_path)
+    monkeypatch.setattr(shipped, "WEIGHTS", tmp_path)
+    with pytest.raises(MissingError, match="has no card beside it"):
+        load("edge", "upsample")
+    card = tmp_path / f"{name}.md"
+    card.write_text(f"SHA-256: {hashlib.sha256(data).hexdigest()}")
+    load("edge", "upsample")
+    altered = bytearray(data)
+    altered[-1] ^= 1
+    (tmp_path / f"{name}.safetensors").write_bytes(altered)
+    for weights in ("shipped", tmp_path):
+        with pytest.raises(MismatchError, match=r"its card edge_upsample\.md lists another"):
+            load("edge", "upsample", weights)

@@ -8,7 +8,7 @@ import numpy as np
 from deeplens.console.files import file_sha256
 from deeplens.export.onnx_check import random_inputs
 from deeplens.model.contract import CONTRACTS
-from deeplens.runtimes import manifest
+from deeplens.runtimes import manifest, trust
 from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.cuda import Cuda
 from deeplens.runtimes.engine_key import EngineKey, Profile, to_more
@@ -25,7 +25,13 @@ def library_of(module: TensorRtStandIn) -> Library:
 
 
 def add_engine(
-    folder: Path, network: str, module: TensorRtStandIn, *, profiles: tuple[Profile, ...] | None = None, **changes: str
+    folder: Path,
+    network: str,
+    module: TensorRtStandIn,
+    *,
+    profiles: tuple[Profile, ...] | None = None,
+    built_here: bool = True,
+    **changes: str,
 ) -> manifest.Entry:
     """An engine of `network` for the machine of `module`, and its entry; `changes` are of the key's machine."""
     if profiles is None:
@@ -47,6 +53,8 @@ def add_engine(
         more=to_more(key, command="deeplens export trt --target desktop"),
     )  # fmt: skip
     manifest.add(folder, entry)
+    if built_here:
+        trust.remember_engine(entry.sha256)
     return entry
 
 

@@ -12,7 +12,7 @@ from deeplens.console.report import console_for, table, write_json
 from deeplens.export.chosen import VARIANT
 from deeplens.model.contract import VARIANTS
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS, candidates
-from deeplens.runtimes.options import Artifacts, Weights, weights_from
+from deeplens.runtimes.options import Artifacts, Trust, Weights, weights_from
 
 
 def golden(
@@ -48,6 +48,7 @@ def golden(
         ),
     ] = None,
     artifacts: Artifacts = None,
+    _trust: Trust = None,
     weights: Weights = "shipped",
     json: JsonTarget = None,
 ) -> None:

@@ -16,11 +16,12 @@ from deeplens.console.package import VERSION, pip_install
 from deeplens.console.report import console_for, table, write_json
 from deeplens.model.shipped import shipped_weights
 from deeplens.runtimes import folders, manifest
-from deeplens.runtimes.options import Artifacts
+from deeplens.runtimes.options import Artifacts, Trust
 
 
 def info(
     artifacts: Artifacts = None,
+    _trust: Trust = None,
     cost: Annotated[
         bool, typer.Option("--cost", help="Also show parameters and multiplications of every network; needs PyTorch.")
     ] = False,
@@ -103,7 +104,7 @@ def _show(report: dict[str, Any], json: Path | None) -> None:
         console.print(table("Cost", columns, (tuple(row[name] for name in columns) for row in report["cost"])))
 
 
-def verify(artifacts: Artifacts = None, json: JsonTarget = None) -> None:
+def verify(artifacts: Artifacts = None, _trust: Trust = None, json: JsonTarget = None) -> None:
     """Check the SHA-256 of every artefact against its manifest, and of the shipped weights against their cards."""
     places = folders.search_path() if artifacts is None else (artifacts,)
     results = list(_verdicts(places))

@@ -13,7 +13,7 @@ from deeplens.console.options import JsonTarget
 from deeplens.console.progress import Progress, progress_bar
 from deeplens.console.report import console_for, write_json
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS
-from deeplens.runtimes.options import Artifacts, Weights, weights_from
+from deeplens.runtimes.options import Artifacts, Trust, Weights, weights_from
 
 if TYPE_CHECKING:
     from deeplens.parity_tests.report import Report
@@ -41,6 +41,7 @@ def parity(
         ),
     ] = None,
     artifacts: Artifacts = None,
+    _trust: Trust = None,
     weights: Weights = "shipped",
     photo: Annotated[
         Path | None,

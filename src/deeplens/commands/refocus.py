@@ -25,6 +25,7 @@ from deeplens.runtimes.options import (
     DepthModelStd,
     Precision,
     Runtime,
+    Trust,
     Variant,
     Weights,
     depth_model_from,
@@ -129,6 +130,7 @@ def refocus(
     precision: Precision = None,
     variant: Variant = "edge",
     artifacts: Artifacts = None,
+    _trust: Trust = None,
     weights: Weights = "shipped",
     tile: Annotated[
         int,
