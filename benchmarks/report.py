@@ -1,11 +1,11 @@
 """A benchmark's answer as tables, Markdown and a plot, and two answers beside each other."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeplens.console.errors import InputError, MissingError
+from deeplens.console.inputs import read_json
 from deeplens.console.package import pip_install
 
 if TYPE_CHECKING:
@@ -114,7 +114,7 @@ def read(path: Path) -> dict[str, Any]:
         InputError: it is not one.
     """
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = read_json(path)
         if report["format"] != FORMAT:
             raise ValueError(f"format {report['format']}, expected {FORMAT}")
     except (OSError, ValueError, KeyError, TypeError) as error:

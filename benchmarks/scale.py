@@ -1,6 +1,5 @@
 """`deeplens scale`: how long and how dear a million photos are, from what a folder's run measured."""
 
-import json as jsonlib
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 
 from deeplens.console.errors import InputError
 from deeplens.console.files import check_outputs
+from deeplens.console.inputs import read_json
 from deeplens.console.options import JsonTarget
 from deeplens.console.report import console_for, table, write_json
 
@@ -41,9 +41,9 @@ def scale(
     """Estimate time and cost of many photos. The prices are assumptions: give those of your provider."""
     check_outputs((json, None), inputs=(report,))
     try:
-        measured = jsonlib.loads(report.read_text(encoding="utf-8"))
+        measured = read_json(report)
         found = estimate(measured, photos=photos, price=price, cores=cores, storage=storage, efficiency=efficiency)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise InputError(
             f"{report} was not written by `deeplens refocus DIR --json` ({error}): give such a file"
         ) from error

@@ -16,10 +16,13 @@ from pathlib import Path
 import numpy as np
 
 from deeplens.calibration.photos import Photo
+from deeplens.console.errors import InputError
 from deeplens.console.files import replacing
+from deeplens.console.inputs import read_bytes
 from deeplens.model.contract import ALIGNMENT, CONTRACTS
 from deeplens.runtimes.contract import Arrays, Runtime
 from deeplens.runtimes.harness import Harness, focal_disparity_at
+from deeplens.runtimes.numpy_file import read_arrays
 from deeplens.runtimes.wrapped import recording
 
 FORMAT = 1
@@ -101,11 +104,13 @@ def key(photo: Photo, weights: Mapping[str, str], settings: Settings) -> str:
 def read(paths: Sequence[Path]) -> Iterator[Input]:
     """All inputs in the files, a file after another; in a file by level, then network."""
     for path in paths:
-        with np.load(path) as stored:
-            cases: dict[tuple[int, str], Arrays] = {}
-            for name in sorted(stored.files):
-                level, network, tensor = name.split("/")
-                cases.setdefault((int(level), network), {})[tensor] = _unpacked(stored[name])
+        cases: dict[tuple[int, str], Arrays] = {}
+        try:
+            for name, array in sorted(read_arrays(read_bytes(path), str(path)).items()):
+                number, kind, tensor = name.split("/")
+                cases.setdefault((int(number), kind), {})[tensor] = _unpacked(array)
+        except (OSError, ValueError) as error:
+            raise InputError(f"{path} can't be read as inputs ({error}): delete it, and it is made again") from error
         for (level, network), arrays in sorted(cases.items()):
             ordered = {tensor.name: arrays[tensor.name] for tensor in CONTRACTS[network].inputs}
             yield Input(path.stem, network, level, ordered)

@@ -13,6 +13,7 @@ from deeplens.calibration.calibrators import CALIBRATORS, threshold
 from deeplens.calibration.correction import shifts
 from deeplens.console.errors import InputError
 from deeplens.console.files import replacing
+from deeplens.console.inputs import read_json
 from deeplens.export.int8 import LEVELS
 from deeplens.export.precision_plan import Pair, Source
 
@@ -85,7 +86,7 @@ def read(path: Path) -> Scales:
         FileNotFoundError: there is no such file.
     """
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
         if stored["format"] != FORMAT:
             raise ValueError(f"format {stored['format']}")
         layers = {
@@ -100,5 +101,5 @@ def read(path: Path) -> Scales:
             for network, own in stored["shifts"].items()
         }
         return Scales(stored["variant"], Source(**stored["source"]), layers, corrections)
-    except (ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path} can't be read as scales ({error}): run `deeplens calibrate --recalibrate`") from error

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplens.calibration.quality import Judge
+from deeplens.console.inputs import parse_json, read_bytes
 from deeplens.export.layers import REST, Layer
 from deeplens.export.planned import planned_graph
 from deeplens.export.precision_plan import Choice, Pair
@@ -37,15 +38,15 @@ class Notebook:
 
     def __post_init__(self) -> None:
         try:
-            lines = self.path.read_text(encoding="utf-8").splitlines()
+            lines = read_bytes(self.path).decode("utf-8", "replace").splitlines()
         except FileNotFoundError:
             return
         for line in lines:
             try:
-                stored = json.loads(line)
+                stored = parse_json(line)
                 if stored["key"] == self.key:
                     self.errors[stored["what"]] = [float(each) for each in stored["errors"]]
-            except (ValueError, KeyError, TypeError):  # the last line of a run that was killed
+            except (ValueError, KeyError, TypeError, ArithmeticError):  # the last line of a run that was killed
                 continue
 
     def measured(self, what: str, measure: Callable[[], list[float]]) -> list[float]:

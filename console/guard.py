@@ -10,7 +10,9 @@
 | 130, 143 | interrupted, terminated |
 """
 
+import codecs
 import errno
+import io
 import os
 import signal
 import sys
@@ -40,6 +42,7 @@ def guarded(command: Callable[[], object]) -> int:
         command: a whole number that it returns is the exit status (what typer returns for `typer.Exit`).
     """
     previous = signal.signal(signal.SIGTERM, _terminate)  # so that `finally` clauses remove temporary files
+    _print_anywhere()
     try:
         status = command()
         sys.stdout.flush()
@@ -54,6 +57,8 @@ def guarded(command: Callable[[], object]) -> int:
         return _fail(error, "interrupted", INTERRUPTED)
     except MemoryError as error:
         return _fail(error, "out of memory: try a smaller --tile or a smaller photo", NO_MEMORY)
+    except RecursionError as error:
+        return _fail(error, "something in the input is nested too deep: check the files that were given", 3)
     except OSError as error:
         if error.errno == errno.EPIPE:  # the reader of our output has gone, as with `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -64,6 +69,29 @@ def guarded(command: Callable[[], object]) -> int:
         return _unexpected(error)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+PLAIN = str.maketrans({"×": "x", "−": "-", "–": "-", "…": "...", "’": "'", "±": "+-", "·": ".", "→": "->", "≤": "<="})
+"""Signs of our own messages → what stands for them where the terminal's encoding lacks them."""
+
+
+def _print_anywhere() -> None:
+    """Let standard output and error take any text: signs that their encoding lacks are spelled otherwise."""
+    codecs.register_error("deeplens", _spelled)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace"):
+            stream.reconfigure(errors="deeplens")
+
+
+def _spelled(error: UnicodeError) -> tuple[str, int]:
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    lacking = error.object[error.start : error.end]
+    spelled = "".join(
+        sign.translate(PLAIN) if ord(sign) in PLAIN else sign.encode("ascii", "backslashreplace").decode()
+        for sign in lacking
+    )
+    return spelled, error.end
 
 
 def _terminate(_number: int, _frame: FrameType | None) -> None:

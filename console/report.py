@@ -22,10 +22,12 @@ def write_json(target: Path | None, report: Mapping[str, Any]) -> None:
         return
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     if target == STDOUT:
-        sys.stdout.write(text)
+        encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
+        sys.stdout.write(text if encoding == "utf8" else json.dumps(report, indent=2) + "\n")
         return
     with replacing(target) as file:
-        file.write(text.encode())
+        # A name that is not UTF-8 has surrogates, whose backslash form is JSON's own.
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def console_for(target: Path | None) -> Console:

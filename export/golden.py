@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.console.files import file_sha256, replacing
+from deeplens.console.files import bytes_sha256, replacing
+from deeplens.console.inputs import read_bytes, read_json
 from deeplens.console.package import VERSION
 from deeplens.export.golden_inputs import GENERATOR, SEED, golden_inputs
 from deeplens.export.own_rounding import FLOORS, in_fp16, least_agreement
@@ -129,7 +130,7 @@ def read(path: Path) -> Golden:
         MismatchError: a file is not the one that was written, or inputs made by the rule are not those that were run.
     """
     try:
-        text = json.loads(path.read_text(encoding="utf-8"))
+        text = read_json(path)
         if text["format"] != FORMAT:
             raise ValueError(f"its format is {text['format']}, but this version reads format {FORMAT}")
         height, width = text["size"]
@@ -143,7 +144,7 @@ def read(path: Path) -> Golden:
         return Golden(inputs, outputs, *where, limits, least)
     except FileNotFoundError as error:
         raise MissingError(f"golden vectors are missing ({error.filename}): {REBUILD}") from error
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path} does not describe golden vectors ({error!r}): {REBUILD}") from error
 
 
@@ -154,8 +155,8 @@ def variant_of(path: Path) -> str:
         InputError: it is no such file.
     """
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["variant"])
-    except (ValueError, TypeError, KeyError) as error:
+        return str(read_json(path)["variant"])
+    except (OSError, ValueError, TypeError, KeyError) as error:
         raise InputError(f"{path} does not describe golden vectors ({error!r}): {REBUILD}") from error
 
 
@@ -197,7 +198,9 @@ def _inputs(path: Path, network: str, size: tuple[int, int], items: list[dict[st
 
 def _array(folder: Path, item: dict[str, Any]) -> np.ndarray:
     path = folder / item["file"]
-    data = path.read_bytes()
-    if file_sha256(path) != item["sha256"]:
+    if path.parent != folder:
+        raise ValueError(f"'{item['file']}' is not a file beside it")
+    data = read_bytes(path)
+    if bytes_sha256(data) != item["sha256"]:
         raise MismatchError(f"{path} has changed since {item['name']} was written to it: {REBUILD}")
     return np.frombuffer(data, "<f4").reshape(item["shape"]).astype(np.float32)

@@ -13,6 +13,7 @@ from typing import Any
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.files import replacing
+from deeplens.console.inputs import read_json
 
 FORMAT = 1
 
@@ -143,7 +144,7 @@ def read(path: Path) -> Plan:
         InputError: it is no plan; the message says where.
     """
     try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
+        stored = read_json(path)
         if stored["format"] != FORMAT:
             raise ValueError(f"format {stored['format']}")
         layers = {
@@ -161,7 +162,7 @@ def read(path: Path) -> Plan:
         )
     except FileNotFoundError:
         raise MissingError(f"there is no precision plan at {path}: make one with `deeplens calibrate`") from None
-    except (OSError, ValueError, TypeError, KeyError, IndexError, AttributeError) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path} is not a precision plan ({error}): make one with `deeplens calibrate`") from error
 
 

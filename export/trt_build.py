@@ -9,6 +9,7 @@ from typing import Any
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.console.files import replacing
+from deeplens.console.inputs import parse_json, read_bytes
 from deeplens.model.contract import Contract
 from deeplens.runtimes.engine_key import VERSION_COMPATIBLE, Machine, Profile
 from deeplens.runtimes.trt_api import TensorRt
@@ -125,13 +126,13 @@ class TimingCache:
 
     def _read(self) -> bytes:
         try:
-            head, _, rest = self.path.read_bytes().partition(b"\n")
+            head, _, rest = read_bytes(self.path).partition(b"\n")
         except FileNotFoundError:
             return b""
         try:
-            said = json.loads(head)
+            said = parse_json(head.decode())
             sha256 = said.pop("sha256")
-        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        except (ValueError, TypeError, KeyError, AttributeError):
             return self._refused("is no timing cache")
         if sha256 != hashlib.sha256(rest).hexdigest():
             return self._refused("is damaged")

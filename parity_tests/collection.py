@@ -6,7 +6,6 @@ device needs no more than NumPy). Every file's SHA-256 stands in the JSON file, 
 """
 
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +14,13 @@ from typing import Any, Literal
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.console.files import file_sha256, replacing
+from deeplens.console.files import bytes_sha256, file_sha256, replacing
+from deeplens.console.inputs import read_bytes, read_json
 from deeplens.parity_tests.cases import Case, LoopCase, NetworkCase, case_sha256
 from deeplens.parity_tests.compare import NETWORK, Row
 from deeplens.parity_tests.outputs import Outputs
 from deeplens.runtimes.contract import Arrays
+from deeplens.runtimes.numpy_file import read_arrays
 
 FORMAT = 1
 """Of `collection.json`; another one is refused."""
@@ -129,7 +130,7 @@ def read(folder: Path) -> Collection:
     """
     path = folder / FILE_NAME
     try:
-        text = json.loads(path.read_text(encoding="utf-8"))
+        text = read_json(path)
         if text["format"] != FORMAT:
             raise ValueError(f"its format is {text['format']}, but this version reads format {FORMAT}")
         cases, hashes = {}, {}
@@ -147,7 +148,7 @@ def read(folder: Path) -> Collection:
         raise MissingError(
             f"there is no collection in {folder} ({error.filename} does not exist): collect again"
         ) from error
-    except (ValueError, TypeError, KeyError, AttributeError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, TypeError, LookupError, AttributeError, ArithmeticError) as error:
         raise InputError(f"{path} is not a collection ({error!r}): collect again") from error
 
 
@@ -193,7 +194,7 @@ def _load(folder: Path, name: str, files: Mapping[str, str]) -> Arrays:
     path = folder / name
     if Path(name).name != name:
         raise ValueError(f"'{name}' is not a file beside it")
-    if file_sha256(path) != files[name]:
+    data = read_bytes(path)
+    if bytes_sha256(data) != files[name]:
         raise MismatchError(f"{path} has changed since it was written: copy it again, or collect again")
-    with np.load(path, allow_pickle=False) as archive:
-        return {key: archive[key] for key in archive.files}
+    return read_arrays(data, str(path))

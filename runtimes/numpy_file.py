@@ -12,12 +12,15 @@ from typing import IO
 
 import numpy as np
 
-from deeplens.console.errors import InputError
+from deeplens.console.errors import InputError, one_line
 from deeplens.console.inputs import read_bytes
 from deeplens.runtimes.bounds import check_pixels
 
 LONGEST_HEADER = 10_000
 """Bytes of an array's header that are read; of a plain array it has some 100."""
+
+MOST_UNPACKED = 4 << 30
+"""Bytes that all arrays of a file may take, for files that are not depth maps."""
 
 Choice = Callable[[list[str]], str | None]
 """Of the names of several arrays, the one that is meant; None: it can't be told."""
@@ -49,6 +52,30 @@ def read_array(path: Path, *, max_pixels: int | None, choose: Choice = lambda _n
                 if stored.read(1):  # at the end the checksum is compared
                     raise ValueError("more than one array")
                 return values, name
+
+
+def read_arrays(data: bytes, name: str, *, most: int = MOST_UNPACKED) -> dict[str, np.ndarray]:
+    """All arrays of an .npz, of any shape.
+
+    Args:
+        data: the file's bytes.
+        name: of the file, for messages.
+        most: the largest number of bytes that its arrays may take in all.
+
+    Raises:
+        ValueError: it is no such file, holds objects, or unpacks to more.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as archive:
+            size = sum(each.file_size for each in archive.infolist())
+        if size > most:
+            raise ValueError(f"{name} unpacks to {size / 1e6:.0f} MB, but at most {most / 1e6:.0f} MB are read")
+        with np.load(io.BytesIO(data), allow_pickle=False) as stored:
+            return {key: stored[key] for key in stored.files}
+    except ValueError:
+        raise
+    except Exception as error:  # as below
+        raise ValueError(f"{name} is no whole .npz file: {one_line(error)}") from error
 
 
 @contextmanager

@@ -77,7 +77,16 @@ class OnnxSession(Session):
 
     def _outputs(self, session: Any, arrays: Mapping[str, np.ndarray]) -> Arrays:
         names = [tensor.name for tensor in self._contract.outputs]
-        return dict(zip(names, session.run(names, _feed(session, arrays)), strict=True))
+        return self._ran(session, names, arrays)
+
+    def _ran(self, session: Any, names: list[str], arrays: Mapping[str, np.ndarray]) -> Arrays:
+        try:
+            return dict(zip(names, session.run(names, _feed(session, arrays)), strict=True))
+        except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
+            raise MismatchError(
+                f"ONNX Runtime fails while it runs {self.entry.path} ({one_line(error)}): export it again, or give a "
+                "smaller --tile if memory is short"
+            ) from error
 
     def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
         """As in `runtimes.contract.Session`; None also where the package `onnx`, which cuts graphs, is missing."""
@@ -86,7 +95,7 @@ class OnnxSession(Session):
         if parts is None:
             return None
         names = list(parts.names)
-        return dict(zip(names, parts.photo.run(names, _feed(parts.photo, inputs)), strict=True))
+        return self._ran(parts.photo, names, inputs)
 
     def _photo_parts(self) -> PhotoParts | None:
         with self._lock:

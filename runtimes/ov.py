@@ -29,7 +29,7 @@ class OpenVinoSession(Session):
     """
 
     def __init__(self, compiled: Any, contract: Contract, entry: manifest.Entry, *, lanes: int = 1) -> None:
-        self.entry = entry
+        self.entry: manifest.Entry = entry
         self.lanes = lanes
         self._contract = contract
         self._closed = False
@@ -54,7 +54,10 @@ class OpenVinoSession(Session):
         feed = {name: np.ascontiguousarray(array) for name, array in inputs.items() if name in self._takes}
         request = self._requests.get()
         try:
-            outputs = request.infer(feed, share_inputs=True)
+            try:
+                outputs = request.infer(feed, share_inputs=True)
+            except RuntimeError as error:
+                raise MismatchError(f"OpenVINO fails while it runs {self.entry.path} ({one_line(error)})") from error
             return {tensor.name: outputs[tensor.name] for tensor in self._contract.outputs}
         finally:
             self._requests.put(request)

@@ -167,3 +167,27 @@ class TestPackages:
         (package / "a\nb").write_text("")
         with pytest.raises(MismatchError, match="more than one line"):
             manifest.verify(tmp_path, entry)
+
+
+def test_a_graph_that_fails_while_it_runs(tmp_path: Path, artifacts: Path, graph: manifest.Entry) -> None:
+    """It loads, and fails at the first run: one line, not a fault of the program."""
+    model = onnx.load(artifacts / graph.path)
+    model.graph.initializer.append(helper.make_tensor("seven", TensorProto.INT64, [1], [7]))
+    output = model.graph.output[0].name
+    for node in model.graph.node:
+        node.output[:] = ["before" if name == output else name for name in node.output]
+    model.graph.node.extend(
+        (
+            helper.make_node("Reshape", ["picture_high", "seven"], ["sevenfold"]),
+            helper.make_node("ReduceMean", ["sevenfold"], ["mean"], keepdims=0),
+            helper.make_node("Add", ["before", "mean"], [output]),
+        )
+    )
+    onnx.save(model, tmp_path / "a.onnx")
+    entry = replace(graph, path="a.onnx", sha256=file_sha256(tmp_path / "a.onnx"))
+    manifest.add(tmp_path, entry)
+    with ort.OnnxRuntime(artifacts=tmp_path) as runtime:
+        session = runtime.open("upsample")
+        inputs = {tensor.name: np.zeros(tensor.shape(64, 64), np.float32) for tensor in session.describe().inputs}
+        with pytest.raises(MismatchError, match=r"fails while it runs a\.onnx"):
+            session.run(inputs)
