@@ -7,6 +7,7 @@
 PYTHON ?= python3
 PIP_INSTALL_FLAGS ?=
 TRAIN_FLAGS ?=
+FUZZ_FLAGS ?=
 EXTRAS := coreml,dev,export,heic,interop,onnx,rgbd,rtx,torch,train,trust
 
 # What the demo refocuses: two focal planes, X,Y in 0..1 from the top left.
@@ -27,7 +28,7 @@ DEVICE_CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("constraints-py310.
 # `make test` tests the device half with this one too, where it is found.
 OLDEST ?= python3.10
 
-.PHONY: help demo test test-fast test-device lint format dist docs data train clean
+.PHONY: help demo test test-fast test-device fuzz lint format dist docs data train clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -53,6 +54,9 @@ test: lint ## lint, then run all tests; those of the device half again on Python
 test-fast: $(INSTALLED) ## run the tests that are not slow
 	$(BIN)/python -m pytest -m "not slow"
 
+fuzz: $(INSTALLED) ## give broken files to every reader (FUZZ_FLAGS='--cases 50000 --target photo'); findings go to fuzz/
+	$(BIN)/python -m tests.fuzz $(FUZZ_FLAGS)
+
 test-device: ## test the device half in an environment without PyTorch (PYTHON=python3.10)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "error: Python 3.10 or newer is needed: make test-device PYTHON=python3.10")'
 	$(PYTHON) -m venv --clear $(DEVICE_VENV)
@@ -76,10 +80,11 @@ $(DOCS_VENV)/installed: docs/_site/constraints.txt pyproject.toml
 	$(DOCS_VENV)/bin/python -m pip install -q -c docs/_site/constraints.txt --group docs
 	touch $@
 
-dist: $(INSTALLED) ## build a wheel with the ONNX graphs of edge, into dist/
+dist: $(INSTALLED) ## build a wheel with the ONNX graphs of edge, and its bill of materials, into dist/
 	$(BIN)/python -m deeplens.export.packaged
 	rm -rf build
 	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
+	$(BIN)/python -m deeplens.export.bill --out dist
 	@ls -l dist/*.whl | awk '{ printf "%s: %.1f MB\n", $$NF, $$5 / 1e6 }'
 
 docs: $(DOCS_VENV)/installed ## build the site into site/; a warning is an error

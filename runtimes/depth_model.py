@@ -106,6 +106,9 @@ class DepthModel:
         options.log_severity_level = 4
         try:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            for each in (*self._session.get_inputs(), *self._session.get_outputs()):
+                _ = each.name, each.shape  # names that are not UTF-8 fail when they are asked for
+            self._props = dict(self._session.get_modelmeta().custom_metadata_map)
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             raise InputError(f"{path} is not an ONNX model that can be loaded: {one_line(error)}") from error
         self.path = path
@@ -194,10 +197,9 @@ class DepthModel:
 
     def _settled(self, told: Convention) -> tuple[Convention, tuple[str, ...]]:
         """The whole convention, and what was taken for granted."""
-        props = self._session.get_modelmeta().custom_metadata_map
         try:
             stored = Convention.parsed(
-                {key.removeprefix(PREFIX): value for key, value in props.items() if key.startswith(PREFIX)}
+                {key.removeprefix(PREFIX): value for key, value in self._props.items() if key.startswith(PREFIX)}
             )
         except InputError as error:
             raise InputError(f"{self.path}: in its metadata, {error}") from error

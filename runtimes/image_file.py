@@ -23,7 +23,7 @@ runs another program (EPS) or reads other files."""
 
 DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, KeyError, IndexError, OverflowError, NotImplementedError,
-    struct.error, zlib.error,
+    RuntimeError, struct.error, zlib.error,
 )  # fmt: skip
 """What Pillow's decoders raise on broken files."""
 

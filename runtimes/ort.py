@@ -175,6 +175,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         try:
             graph = self._graph(data)
             session = self._engine(graph, threads=self._threads // lanes)
+            found = ([each.name for each in session.get_inputs()], [each.name for each in session.get_outputs()])
         except MissingError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
@@ -182,7 +183,6 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
             raise MismatchError(
                 f"ONNX Runtime {self._ort.__version__} can't load {path} ({reason}): rebuild it with `{rebuild}`"
             ) from error
-        found = ([each.name for each in session.get_inputs()], [each.name for each in session.get_outputs()])
         expected = ([each.name for each in contract.inputs], [each.name for each in contract.outputs])
         if found != expected:
             names = [" → ".join(", ".join(side) for side in sides) for sides in (found, expected)]

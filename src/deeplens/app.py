@@ -11,6 +11,7 @@ from deeplens.benchmarks.scale import scale
 from deeplens.calibration.command import calibrate
 from deeplens.commands.golden import golden
 from deeplens.commands.info import info, verify
+from deeplens.commands.licences import licences
 from deeplens.commands.lint import lint
 from deeplens.commands.parity import parity
 from deeplens.commands.refocus import refocus
@@ -34,6 +35,7 @@ app.command()(scale)
 app.command()(calibrate)
 app.command()(info)
 app.command()(verify)
+app.command()(licences)
 app.command("device")(coreml_device.command)
 app.command()(lint)
 

@@ -268,3 +268,11 @@ def test_a_command_that_does_not_exist_is_told(runner: Path, line: str) -> None:
 def test_a_script_that_the_shell_can_not_run_is_told(runner: Path, line: str) -> None:
     with pytest.raises(AssertionError):
         calls(runner, line, {})
+
+
+def test_actions_are_pinned_by_commit() -> None:
+    """A tag can be moved to other code; a commit can't. The comment says which version it is."""
+    texts = [path.read_text() for path in (ROOT / ".github" / "workflows").glob("*.yml")]
+    used = [line.strip() for text in texts for line in text.splitlines() if re.match(r"\s*(- )?uses:", line)]
+    assert used
+    assert [line for line in used if not re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line)] == []

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import io
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplens.console.errors import InputError
+from deeplens.console.inputs import parse_json, read_text
 from deeplens.console.parsing import parse_point
 from deeplens.runtimes.focus import Focus
 from deeplens.runtimes.photo import WRITERS
@@ -80,16 +82,15 @@ def read_focus_file(path: Path) -> dict[str, Focus]:
     """
     points: dict[str, tuple[tuple[float, float], ...]] = {}
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            if not {"photo", "x", "y"} <= set(reader.fieldnames or ()):
-                raise InputError(f"{path}: the first line must name the columns photo,x,y")
-            for row in reader:
-                try:
-                    point = parse_point(f"{row['x']},{row['y']}")
-                except InputError as error:
-                    raise InputError(f"{path}, line {reader.line_num}: {error}") from error
-                points[row["photo"]] = (*points.get(row["photo"], ()), point)
+        reader = csv.DictReader(io.StringIO(read_text(path), newline=""))
+        if not {"photo", "x", "y"} <= set(reader.fieldnames or ()):
+            raise InputError(f"{path}: the first line must name the columns photo,x,y")
+        for row in reader:
+            try:
+                point = parse_point(f"{row['x']},{row['y']}")
+            except InputError as error:
+                raise InputError(f"{path}, line {reader.line_num}: {error}") from error
+            points[row["photo"]] = (*points.get(row["photo"], ()), point)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise InputError(
             f"{path} can't be read as a focus file ({error}): give a CSV file with the columns photo,x,y"
@@ -111,14 +112,14 @@ class Log:
 
     def lines(self) -> Iterator[dict[str, Any]]:
         try:
-            text = self.path.read_text(encoding="utf-8")
+            text = read_text(self.path)
         except FileNotFoundError:
             return
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{self.path} can't be read ({error}): delete it to process all photos again") from error
         for line in text.splitlines():
             try:
-                entry = json.loads(line)
+                entry = parse_json(line)
             except ValueError:
                 continue
             if isinstance(entry, dict) and isinstance(entry.get("output"), str):
