@@ -8,6 +8,9 @@ PYTHON ?= python3
 PIP_INSTALL_FLAGS ?=
 TRAIN_FLAGS ?=
 FUZZ_FLAGS ?=
+# LOCKED=1 installs packages by their hash, from requirements/ci.txt; PyTorch alone by its version.
+LOCKED ?=
+comma := ,
 EXTRAS := coreml,dev,export,heic,interop,onnx,rgbd,rtx,torch,train,trust
 
 # What the demo refocuses: two focal planes, X,Y in 0..1 from the top left.
@@ -28,18 +31,30 @@ DEVICE_CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("constraints-py310.
 # `make test` tests the device half with this one too, where it is found.
 OLDEST ?= python3.10
 
-.PHONY: help demo test test-fast test-device fuzz lint format dist docs data train clean
+.PHONY: help demo test test-fast test-device fuzz lock lint format dist docs data train clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): pyproject.toml constraints.txt requirements/ci.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "error: Python 3.11 or newer is needed: make PYTHON=python3.12")'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt setuptools
+	if test -n '$(LOCKED)'; then $(BIN)/python -m pip install -q --no-deps --require-hashes -r requirements/ci.txt; \
+	else $(BIN)/python -m pip install -q -c constraints.txt setuptools; fi
 	$(BIN)/python -m pip install -q -c constraints.txt $(PIP_INSTALL_FLAGS) --no-build-isolation -e '.[$(EXTRAS)]'
 	touch $@
+
+# What only PyTorch's CUDA build brings is left out with it: which build is installed is the machine's choice.
+UNLOCKED := torch triton cuda-toolkit $(addprefix nvidia-,cublas cuda-cupti cuda-nvrtc cuda-runtime cudnn-cu13 cufft cufile \
+	curand cusolver cusparse cusparselt-cu13 nccl-cu13 nvjitlink nvshmem-cu13 nvtx)
+
+lock: ## write the hashes of all packages into requirements/ci.txt; needs uv
+	awk '/^#/' requirements/ci.txt > requirements/ci.new
+	uv pip compile -q pyproject.toml $(foreach each,$(subst $(comma), ,$(EXTRAS)),--extra $(each)) -c constraints.txt \
+	  --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url \
+	  $(foreach each,$(UNLOCKED),--no-emit-package $(each)) >> requirements/ci.new
+	mv requirements/ci.new requirements/ci.txt
 
 demo: $(INSTALLED) ## refocus a sample photo with ONNX Runtime, and write the parity table, into demo/
 	$(BIN)/deeplens export onnx --variant edge

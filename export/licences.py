@@ -12,7 +12,7 @@ from pathlib import Path
 
 from deeplens.model.shipped import WEIGHTS
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 SOURCE = re.compile(r"^- (?P<count>\d+) (?P<kind>[\w-]+) from (?P<package>\S+) \((?P<licence>.+)\)$", re.MULTILINE)
 """A line of a card about what the weights were trained on."""
 

@@ -1,0 +1,78 @@
+"""The bill of materials and the licences: complete, and true to the files."""
+
+import json
+import re
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from deeplens.console.files import file_sha256
+from deeplens.console.package import VERSION
+from deeplens.export import bill, licences
+from deeplens.model.shipped import WEIGHTS
+from deeplens.scenes.sources import read_table
+from tests.conftest import ROOT, Command
+
+
+@pytest.mark.skipif(find_spec("onnxruntime") is None, reason="lists what is installed")
+def test_the_bill(artifacts: Path, tmp_path: Path) -> None:
+    made = bill.bill(packaged=artifacts)
+    assert (made["bomFormat"], made["specVersion"], made["metadata"]["component"]["version"]) == (
+        "CycloneDX", "1.6", VERSION
+    )  # fmt: skip
+    parts = {each["bom-ref"]: each for each in made["components"]}
+    assert len(parts) == len(made["components"])  # references are unique
+    names = {each["name"] for each in parts.values()}
+    assert {"numpy", "pillow", "onnxruntime", "flatbuffers", "edge_depth.safetensors"} <= names
+    assert not names & {"torch", "pytest", "mypy"}
+    hashes = {each["name"]: each["hashes"][0]["content"] for each in parts.values() if "hashes" in each}
+    for path in [*WEIGHTS.glob("*.safetensors"), *artifacts.rglob("*.onnx")]:
+        name = path.name if path.suffix == ".safetensors" else path.relative_to(artifacts).as_posix()
+        assert hashes[name] == file_sha256(path)
+    assert set(made["dependencies"][0]["dependsOn"]) <= parts.keys()
+    assert all(each["licenses"] for each in parts.values() if each["name"].startswith(("edge_", "paper_")))
+    bill.main(tmp_path)
+    assert json.loads(next(tmp_path.glob("*.cdx.json")).read_text())["components"]
+
+
+def test_licences_are_those_that_are_stated() -> None:
+    rows = licences.listed()
+    assert {row.what for row in rows} == {"code", "weights", "data", "samples"}
+    assert all(row.licence for row in rows), [row for row in rows if not row.licence]
+    data = [row for row in rows if row.what == "data"]
+    assert sum(row.count for row in data) == len(read_table())
+    assert {row.name for row in rows if row.what == "samples"} == {
+        path.name for path in (ROOT / "samples").glob("*.jpg")
+    }
+    for path in WEIGHTS.glob("*.md"):
+        counted = [line for line in path.read_text().splitlines() if re.match(r"- \d+ ", line)]
+        own = [row for row in rows if row.name == f"{path.stem}.safetensors" and row.count]
+        assert len(own) == len(counted), path.name
+
+
+def test_weights_without_a_card(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    assert [row.licence for row in licences.of_weights(tmp_path)] == [""]
+
+
+def test_the_command(deeplens: Command, tmp_path: Path) -> None:
+    result = deeplens("licences", "--json", tmp_path / "a.json")
+    assert result.status == 0
+    assert "MIT" in result.out
+    assert len(json.loads((tmp_path / "a.json").read_text())["licences"]) == len(licences.listed())
+
+
+def test_the_lock_is_that_of_the_constraints() -> None:
+    """Every version is the tried one and has hashes; nothing that the constraints name is missing but PyTorch."""
+
+    def pins(text: str) -> dict[str, str]:
+        found = re.findall(r"^([A-Za-z0-9][\w.-]*)==([^\s;\\]+)", text, re.MULTILINE)
+        return {re.sub(r"[-_.]+", "-", name).lower(): version for name, version in found}
+
+    lock = (ROOT / "requirements" / "ci.txt").read_text()
+    locked, tried = pins(lock), pins((ROOT / "constraints.txt").read_text())
+    assert {name: version for name, version in locked.items() if tried.get(name, version) != version} == {}
+    assert tried.keys() - locked.keys() == {"torch"}
+    blocks = re.split(r"\n(?=[a-zA-Z0-9])", lock.split("\n\n")[0] if "\n\n" in lock else lock)
+    assert all("--hash=sha256:" in block for block in blocks if "==" in block)
