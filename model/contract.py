@@ -7,11 +7,12 @@ Sizes. `h` and `w` are the low-resolution size of a network's input: multiples o
 Pictures are RGB, gamma-encoded (sRGB), in [0, 1]. `disparity` is inverse depth, near = large. `signed_depth` is
 (disparity − disparity of the focal plane) · α with disparity normalised to [0, 1]: in [-1, 1], 0 at the focal
 plane, positive nearer than it (section 3.2.2 of the paper). |signed_depth| = 1 stands for a circle of confusion with a
-radius of `R_MAX` pixels at the base size, whatever the level of the loop.
+radius of `R_MAX` pixels: at the base size, or of the network's own low picture where a variant's signed depth is scaled
+by level (`Variant`). `contract_of` says for each variant what its networks are given.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from deeplens.model.discs import DISCS, lens_blur_reach
 
@@ -150,3 +151,33 @@ VARIANTS: dict[str, Variant] = {
     ),
 }
 """Name → what is to be known of it."""
+
+
+def contract_of(variant: str, network: str) -> Contract:
+    """`CONTRACTS[network]` with what the inputs hold for one variant: its signed depth may be scaled by level."""
+    contract = CONTRACTS[network]
+    meanings = {"lens_blur": _lens_blur_depth, "upsample": _step_depth}
+    if network not in meanings:
+        return contract
+    meaning = meanings[network](VARIANTS[variant])
+    return replace(
+        contract,
+        inputs=tuple(
+            replace(tensor, meaning=meaning) if tensor.name == "signed_depth" else tensor for tensor in contract.inputs
+        ),
+    )
+
+
+def _lens_blur_depth(variant: Variant) -> str:
+    text = f"signed depth D at the base, 0 at the focal plane, near positive; radius {R_MAX:g} · |D| pixels"
+    return f"{text}; in a loop that begins at level 1: 2 · D there, clipped to [-1, 1]" if variant.finer_base else text
+
+
+def _step_depth(variant: Variant) -> str:
+    text = "signed depth D at level k, that of the low picture (the base is level 0)"
+    if not variant.depth_by_level:
+        return f"{text}, not scaled by level, 0 at the focal plane, near positive; radius {R_MAX:g} · |D| base pixels"
+    return (
+        f"{text}, times 2^k, clipped to [-1, 1], 0 at the focal plane, near positive; "
+        f"radius {R_MAX:g} · |value| pixels of the low picture"
+    )

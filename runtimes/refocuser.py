@@ -37,6 +37,9 @@ Sink = Callable[[slice, slice, np.ndarray], None]
 FEATURES_BYTES = 1 << 28
 """As much is kept of what the networks make of a photo alone, at most: 2048×1536 pixels of `edge` need 160 MB."""
 
+FINER_BASE_LIMIT = 0.5
+"""The loop may begin at level 1 where |signed depth| at the base is nowhere more: twice it still fits into [-1, 1]."""
+
 UNBLURRED = 1e-3
 """A blurred picture that is nowhere farther than this from the photo, in [0, 1], has no blur: rounding, not light."""
 
@@ -74,6 +77,7 @@ class Refocuser:
         aperture: float,
         focus_range: float = 0.0,
         observe: Observer | None = None,
+        from_base: bool | None = None,
         progress: Progress | None = None,
     ) -> np.ndarray:
         """The photo with a shallow depth of field: see `runtimes.harness.Harness.refocus`."""
@@ -93,7 +97,9 @@ class Refocuser:
             focus_range=focus_range,
             by_level=self._variant.depth_by_level,
         )
-        first = 1 if observe is None and self._reaches(depths[0]) else 0
+        if from_base is None:
+            from_base = observe is not None
+        first = 1 if not from_base and self._reaches(depths[0]) else 0
         report = _Share(levels, first, progress)
         result = np.empty_like(self._pixels, order="C", subok=False)
 
@@ -127,7 +133,9 @@ class Refocuser:
 
     def _reaches(self, base_depth: np.ndarray) -> bool:
         """Whether the lens blur can begin at level 1: see `model.contract.Variant`."""
-        return self._variant.finer_base and self._levels.steps > 0 and float(np.abs(base_depth).max()) <= 0.5
+        return (
+            self._variant.finer_base and self._levels.steps > 0 and float(np.abs(base_depth).max()) <= FINER_BASE_LIMIT
+        )
 
     def _run(
         self,
