@@ -99,6 +99,11 @@ CONTRACTS: dict[str, Contract] = {
 }
 
 
+FINER_BASE = (0.5, 0.5625)
+"""The largest |D̃| at the base up to which the loop begins at level 1, and from which on at the base. Between them what
+both give at level 1 is mixed, evenly in |D̃|, so that nothing jumps when the aperture moves."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """What the harness has to know of a variant's networks.
@@ -114,7 +119,7 @@ class Variant:
         finer_base: whether the loop may begin at level 1, where the circle of confusion is nowhere wider than the lens
             blur reaches there: |D̃| ≤ 1/2 at every base pixel. The lens blur then sees level 1's picture and 2 · D̃,
             clipped to [-1, 1], and computes what else the first step would have to guess. It costs the lens blur four
-            times, the first step not at all.
+            times, the first step not at all. Between the values of `FINER_BASE` both are made and mixed.
         sharp_bound: how far the trained networks may be from the photo, in [0, 1], where the signed depth is 0 and
             nothing blurred reaches in; 99.9 % of the numbers are within a tenth of it. The harness takes the photo's
             own pixels there, which are right, and saves the run. None: the variant changes what is in focus.

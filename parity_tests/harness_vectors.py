@@ -152,7 +152,7 @@ class _Refocused:
 
     Attributes:
         first: the level that the loop begins at.
-        depths, blurred: level → the array of that stage; blurred is clipped to [0, 1].
+        depths, blurred: level → the array of that stage, blurred but for the last level.
     """
 
     scalars: np.ndarray
@@ -167,17 +167,20 @@ class _Refocused:
         focal = focal_disparity_at(disparity, *setting.focus)
         depths: dict[int, np.ndarray] = {}
         blurred: dict[int, np.ndarray] = {}
+        seen: list[int] = []
 
         def observe(level: int, network: str, arrays: Arrays) -> None:
             low = level if network == "lens_blur" else level - 1
+            seen.append(level)
             depths[low] = arrays["signed_depth"]
-            blurred[level] = np.clip(arrays["blurred" if network == "lens_blur" else "blurred_high"], 0.0, 1.0)
+            if network == "upsample":
+                blurred[low] = arrays["blurred"]  # mixed, sharpened and clipped
 
         picture = Harness(runtime).refocus(
             pixels, disparity, focal_disparity=focal, aperture=aperture, observe=observe, from_base=False
         )
         scale = geometry(*pixels.shape[:2]).blur_scale
-        return cls(np.array([aperture, focal, scale], np.float32), min(blurred), depths, blurred, picture)
+        return cls(np.array([aperture, focal, scale], np.float32), seen[0], depths, blurred, picture)
 
 
 def _case_stages(reference: _Refocused, judge: _Refocused, half: _Refocused) -> Iterator[Stage]:
@@ -185,10 +188,9 @@ def _case_stages(reference: _Refocused, judge: _Refocused, half: _Refocused) -> 
     yield Stage("scalars", reference.scalars, dict.fromkeys(everywhere, ULPS), SCALARS)
     for level, depth in sorted(reference.depths.items()):
         yield Stage(f"signed_depth_{level}", depth, dict.fromkeys(everywhere, ULPS * 2**level))
-    last = max(reference.blurred)
-    for level, blurred in sorted(reference.blurred.items()):
-        if level == last:
-            break  # the picture says it, in a twelfth of the space
+    for level, blurred in sorted(
+        reference.blurred.items()
+    ):  # of the last one the picture tells, in a twelfth of the space
         own = max_abs(blurred, judge.blurred[level])
         limits = {"fp32": min(LEVEL.absolute, max(FACTORS["fp32"].worst * own, ULPS))}
         limits["fp16"] = FACTORS["fp16"].worst * max_abs(half.blurred[level], blurred)

@@ -15,11 +15,12 @@ from PIL import Image
 
 from deeplens.console.errors import InputError
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, VARIANTS
+from deeplens.runtimes.assembly import Progress
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity
 from deeplens.runtimes.photo import to_8_bit
 from deeplens.runtimes.pyramid import read_picture
-from deeplens.runtimes.refocuser import Observer, Progress, Refocuser, check_result
+from deeplens.runtimes.refocuser import Observer, Refocuser, check_result
 from deeplens.runtimes.tiling import TILE
 
 __all__ = ["N_MIN", "Harness", "aperture_from_f_number", "focal_disparity_at", "normalise_disparity"]
@@ -148,7 +149,8 @@ class Harness:
                 of the contract. They must not be changed. Only for an observer the last level is held whole,
                 tiles are run where nothing is blurred or everything very much (`model.contract.Variant`,
                 `sharp_bound` and `soft_radius`), and the loop begins at the base whatever the blur (`finer_base`)
-                unless `from_base` says otherwise.
+                unless `from_base` says otherwise. Where both beginnings are mixed, level 1 is seen twice: made by the
+                step, then by the lens blur.
             from_base: True: the loop begins at the base. False: at level 1 where the variant may (`finer_base`). None:
                 True for an observer, else False.
             progress: called with the share done after each tile, up to 1.0.

@@ -12,7 +12,7 @@ from typing import Any
 from deeplens.console.files import staged
 from deeplens.console.package import VERSION
 from deeplens.model import contract
-from deeplens.runtimes import disparity, harness, refocuser, tiling
+from deeplens.runtimes import disparity, harness, refocuser, sharp, tiling
 from deeplens.runtimes.manifest import HARNESS
 
 FORMAT = 1
@@ -35,7 +35,9 @@ def described() -> dict[str, Any]:
         "aspect_tolerance": harness.ASPECT_TOLERANCE,
         "subject_sigma": disparity.SUBJECT_SIGMA,
         "subject_share": disparity.SUBJECT_SHARE,
-        "finer_base_limit": refocuser.FINER_BASE_LIMIT,
+        "finer_base_range": list(contract.FINER_BASE),
+        "sharp_radius": sharp.SHARP_RADIUS,
+        "blurred_radius": sharp.BLURRED_RADIUS,
         "unblurred": refocuser.UNBLURRED,
         "tile": tiling.TILE,
         "variants": {name: _variant(name, each) for name, each in contract.VARIANTS.items()},
