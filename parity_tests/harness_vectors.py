@@ -188,9 +188,7 @@ def _case_stages(reference: _Refocused, judge: _Refocused, half: _Refocused) -> 
     yield Stage("scalars", reference.scalars, dict.fromkeys(everywhere, ULPS), SCALARS)
     for level, depth in sorted(reference.depths.items()):
         yield Stage(f"signed_depth_{level}", depth, dict.fromkeys(everywhere, ULPS * 2**level))
-    for level, blurred in sorted(
-        reference.blurred.items()
-    ):  # of the last one the picture tells, in a twelfth of the space
+    for level, blurred in sorted(reference.blurred.items()):  # of the last level the picture tells
         own = max_abs(blurred, judge.blurred[level])
         limits = {"fp32": min(LEVEL.absolute, max(FACTORS["fp32"].worst * own, ULPS))}
         limits["fp16"] = FACTORS["fp16"].worst * max_abs(half.blurred[level], blurred)
