@@ -27,7 +27,16 @@ from deeplens.export.chosen import chosen_networks, chosen_variants
 from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
 from deeplens.export.onnx_rewrite import rewrite
 from deeplens.export.precision_plan import plans_for
-from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, NETWORKS, VARIANTS, Contract
+from deeplens.model.contract import (
+    ALIGNMENT,
+    CONTRACTS,
+    DEPTH_SIZE,
+    MIN_SIZE,
+    NETWORKS,
+    VARIANTS,
+    Contract,
+    contract_of,
+)
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.depth_model import PREFIX
@@ -94,7 +103,8 @@ def export_module(
     with publish(out, f"onnx/{name}") as artefact:
         model = rewrite(simplified(traced(module, contract, size)))
         sha256 = weights_sha256(module)
-        _describe(model, {"network": network, "variant": variant, "weights_sha256": sha256, **tools}, contract)
+        about = {"network": network, "variant": variant, "weights_sha256": sha256, "harness": manifest.HARNESS, **tools}
+        _describe(model, about, contract_of(variant, network))
         check_structure(model, contract, size=size)
         onnx.save(model, artefact.file)
         onnx.checker.check_model(artefact.file, full_check=True)

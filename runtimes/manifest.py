@@ -1,7 +1,7 @@
 """The list of artefacts: what was made from which weights, by which tools, and the hash of each file.
 
-`manifest.json` lies at the root of the artefact folder and holds `{"artifacts": [entry, …]}`. A runtime looks its file
-up here and verifies the hash before it loads. This file imports neither torch nor a runtime.
+`manifest.json` lies at the root of the artefact folder and holds `{"harness": FILE, "artifacts": [entry, …]}`.
+A runtime looks its file up here and verifies the hash before it loads. This file imports neither torch nor a runtime.
 """
 
 import json
@@ -17,7 +17,7 @@ from deeplens.console.errors import InputError, MismatchError, MissingError, one
 from deeplens.console.files import file_sha256, locked_name, remove, staged
 from deeplens.console.inputs import MOST_TEXT, parse_json, read_bytes
 from deeplens.console.package import pip_install
-from deeplens.model.contract import CONTRACTS
+from deeplens.model.contract import CONTRACTS, VARIANTS, contract_of
 from deeplens.runtimes import trust
 from deeplens.runtimes.spec import RUNTIMES, has_library
 
@@ -25,6 +25,8 @@ DEFAULT_FOLDER = Path("artifacts")
 """Where artefacts go unless told otherwise, relative to the working directory."""
 
 FILE_NAME = "manifest.json"
+HARNESS = "harness.json"
+"""Beside it: the constants of what goes around the networks (`runtimes.harness_file`)."""
 LOCK_NAME = ".manifest.lock"
 
 
@@ -142,7 +144,7 @@ def add(folder: Path, entry: Entry, *, made: Path | None = None) -> None:
     with _locked(folder):
         others = [other for other in _read(folder, trusted=False) if other.key != entry.key]
         entries = sorted([*others, entry], key=lambda each: each.key)
-        text = json.dumps({"artifacts": [entry_to(each) for each in entries]}, indent=2) + "\n"
+        text = json.dumps({"harness": HARNESS, "artifacts": [entry_to(each) for each in entries]}, indent=2) + "\n"
         with _in_place(made, folder / entry.path), staged(folder / FILE_NAME, locked=True) as file:
             file.write_text(text, encoding="utf-8")
 
@@ -258,8 +260,14 @@ def remedy(command: str, runtime: str) -> str:
 
 
 def entry_to(entry: Entry) -> dict[str, Any]:
-    """The entry as it stands in the file."""
+    """The entry as it stands in the file; inputs and outputs with their meaning, which is not read back."""
     item = asdict(entry)
+    known = entry.variant in VARIANTS
+    contract = contract_of(entry.variant, entry.network) if known else CONTRACTS[entry.network]
+    meanings = {tensor.name: tensor.meaning for tensor in (*contract.inputs, *contract.outputs)}
+    for tensor in (*item["inputs"], *item["outputs"]):
+        if tensor["name"] in meanings:
+            tensor["meaning"] = meanings[tensor["name"]]
     return item.pop("more") | item
 
 
