@@ -32,6 +32,8 @@ __all__ = [
 WRITERS: dict[str, tuple[str, dict[str, object]]] = {
     ".jpg": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".jpeg": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jpe": ("JPEG", {"quality": 95, "subsampling": 0}),
+    ".jfif": ("JPEG", {"quality": 95, "subsampling": 0}),
     ".png": ("PNG", {"compress_level": 4}),
     ".webp": ("WEBP", {"quality": 95, "method": 4}),
     ".tif": ("TIFF", {"compression": "tiff_adobe_deflate"}),
