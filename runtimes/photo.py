@@ -1,9 +1,11 @@
 """Photo files ↔ upright sRGB pixels. NumPy and Pillow only.
 
 What is kept apart from the pixels and put back when writing: alpha and metadata. What is settled on reading:
-orientation, colour space, colour mode, bit depth, polarity. Photos have 8 bits a channel, but for grey ones of more bits or of
-floating point numbers, and HEIC of high dynamic range, which have 16. Pillow 13 decodes other deep *colour* to 8
-bits and writes none; such a photo is read at 8 bits with a note.
+orientation, colour space, colour mode, bit depth, polarity.
+
+Photos have 8 bits a channel, but for grey ones of more bits or of floating point numbers, and HEIC of high dynamic
+range, which have 16. Pillow 13 decodes other deep *colour* to 8 bits and writes none; such a photo is read at 8 bits
+with a note.
 """
 
 from contextlib import suppress
