@@ -170,7 +170,6 @@ class TestKept:
         lost = {"jpg": 0, "png": 1, "webp": 2, "tif": 1}[suffix]  # IPTC; the comment
         assert len(notes) == lost, notes
         again = read_photo(out)
-        np.testing.assert_array_equal(again.pixels.shape, photo.pixels.shape)
         assert again.kept.xmp == out_xmp(photo, width, height)
         if suffix in ("jpg", "tif"):
             assert again.kept.iptc == IPTC
