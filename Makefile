@@ -31,7 +31,7 @@ DEVICE_CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("constraints-py310.
 # `make test` tests the device half with this one too, where it is found.
 OLDEST ?= python3.10
 
-.PHONY: help demo test test-fast test-device fuzz lock lint format dist docs data train clean
+.PHONY: help demo test test-fast test-device test-full-disk test-kills fuzz lock lint format dist docs data train clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -78,6 +78,12 @@ test-device: ## test the device half in an environment without PyTorch (PYTHON=p
 	$(DEVICE_BIN)/python -m pip install -q -c $(DEVICE_CONSTRAINTS) setuptools
 	$(DEVICE_BIN)/python -m pip install -q -c $(DEVICE_CONSTRAINTS) $(PIP_INSTALL_FLAGS) --no-build-isolation -e '.[onnx,trust]' $(DEVICE_TOOLS)
 	$(DEVICE_BIN)/python -m pytest -p tests.support.device
+
+test-full-disk: $(INSTALLED) ## write everything on disks that are too small; nothing broken may be called done (Linux)
+	$(BIN)/python -m tests.trust.full_disk
+
+test-kills: $(INSTALLED) ## kill export, folder, calibrate, fit and collect 50 times each, at any moment
+	$(BIN)/python -m tests.trust.kills
 
 lint: $(INSTALLED) ## run ruff, mypy and the import rules
 	$(BIN)/ruff check

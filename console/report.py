@@ -9,11 +9,11 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from deeplens.console.files import STDOUT, replacing
+from deeplens.console.files import is_stdout, replacing
 
 
 def write_json(target: Path | None, report: Mapping[str, Any]) -> None:
-    """Write `report` to `target`, to standard output for `-`, nowhere for None.
+    """Write `report` to `target`, to standard output for - or its other names, nowhere for None.
 
     Raises:
         InputError: the file can't be written.
@@ -21,7 +21,7 @@ def write_json(target: Path | None, report: Mapping[str, Any]) -> None:
     if target is None:
         return
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    if target == STDOUT:
+    if is_stdout(target):
         encoding = (sys.stdout.encoding or "ascii").lower().replace("-", "")
         sys.stdout.write(text if encoding == "utf8" else json.dumps(report, indent=2) + "\n")
         return
@@ -32,7 +32,7 @@ def write_json(target: Path | None, report: Mapping[str, Any]) -> None:
 
 def console_for(target: Path | None) -> Console:
     """Where text for people goes: standard output, or standard error when the JSON `target` is standard output."""
-    console = Console(stderr=target == STDOUT, highlight=False, markup=False)
+    console = Console(stderr=target is not None and is_stdout(target), highlight=False, markup=False)
     if not console.is_terminal:
         console.width = 240  # a file or a pipe has no width to keep to
     return console

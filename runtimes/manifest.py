@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
-from deeplens.console.files import file_sha256, locked_name, remove, staged
+from deeplens.console.files import file_sha256, locked, locked_name, remove, staged, sync_folder, target_of
 from deeplens.console.inputs import MOST_TEXT, parse_json, read_bytes
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, VARIANTS, contract_of
@@ -141,11 +141,11 @@ def add(folder: Path, entry: Entry, *, made: Path | None = None) -> None:
         OSError: the folder can't be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder / LOCK_NAME):
         others = [other for other in _read(folder, trusted=False) if other.key != entry.key]
         entries = sorted([*others, entry], key=lambda each: each.key)
         text = json.dumps({"harness": HARNESS, "artifacts": [entry_to(each) for each in entries]}, indent=2) + "\n"
-        with _in_place(made, folder / entry.path), staged(folder / FILE_NAME, locked=True) as file:
+        with _in_place(made, target_of(folder / entry.path)), staged(folder / FILE_NAME, locked=True) as file:
             file.write_text(text, encoding="utf-8")
 
 
@@ -315,15 +315,6 @@ def _typed(item: dict[str, Any], name: str, kind: type) -> Any:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    import fcntl  # POSIX only; reading a manifest works everywhere
-
-    with (folder / LOCK_NAME).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-@contextmanager
 def _in_place(made: Path | None, path: Path) -> Iterator[None]:
     """Move `made` to `path` around the body, which writes the entry; the caller holds the lock.
 
@@ -333,6 +324,7 @@ def _in_place(made: Path | None, path: Path) -> Iterator[None]:
     if made is None or not (made.is_dir() or path.is_dir()):
         if made is not None:
             os.replace(made, path)
+            sync_folder(path.parent)
         yield
         return
     aside = locked_name(path)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any
 
-from deeplens.console.errors import InputError
+from deeplens.console.errors import MismatchError
 
 POLL = 0.1
 """Seconds after which a waiting stage looks whether all was called off."""
@@ -22,7 +22,7 @@ class Passage:
     Attributes:
         item: what came in.
         value: what the last stage gave.
-        error: the item's own fault (`InputError` or `MemoryError`); the stages after it pass it on untouched.
+        error: what a stage raised for this item; the stages after it pass it on untouched.
         seconds: stage → time spent on this item.
     """
 
@@ -42,10 +42,11 @@ def pipeline(
         ahead: how many finished items may wait between two stages; so at most len(stages) · (1 + ahead) are on the way.
 
     Yields:
-        the items in order, failed ones too.
+        the items in order, failed ones too: an exception of a stage is that item's.
 
     Raises:
-        whatever a stage raises beside `InputError` and `MemoryError`: then all stages are called off.
+        MismatchError, which is about an artefact and so about all items; what is no `Exception`, such as
+        KeyboardInterrupt; and what `items` raises. Then all stages are called off.
     """
     queues: list[queue.Queue[Any]] = [queue.Queue(ahead) for _ in range(len(stages) + 1)]
     off = threading.Event()
@@ -81,7 +82,9 @@ def pipeline(
                 start = perf_counter()
                 try:
                     passage.value = stage(passage.value)
-                except (InputError, MemoryError) as error:
+                except MismatchError:
+                    raise
+                except Exception as error:  # decoders raise anything: one bad item must not stop the rest
                     passage.error, passage.value = error, None
                 passage.seconds[name] = perf_counter() - start
             if not put(queues[index + 1], passage):

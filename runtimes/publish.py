@@ -6,19 +6,18 @@
         artefact.describe(network="depth", …)
 
 At the end of the block the file and its line in the manifest take their places together, and `harness.json` lies beside
-them. If the block fails, nothing
-is left and what was there stays. Of a process that was killed in between, a file `.part-*` may be left, which nobody
-reads. Imports neither torch nor a runtime.
+them. If the block fails, nothing is left and what was there stays. What a process that was killed in between left is
+deleted by the next one. Imports neither torch nor a runtime.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from deeplens.console.files import file_sha256, remove, temporary_name
+from deeplens.console.files import claimed, file_sha256, sync, target_of
 from deeplens.runtimes import harness_file, manifest
 
 
@@ -43,6 +42,7 @@ class Artefact:
             source: the entry of the artefact that it was made from: its fields stay where none is given.
             fields: of `manifest.Entry`, without path, sha256 and created, which are known here.
         """
+        sync(self.file)
         own: dict[str, Any] = {"path": self.path, "sha256": file_sha256(self.file)}
         own["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
         self.entry = manifest.Entry(**own, **fields) if source is None else replace(source, **own, **fields)
@@ -64,19 +64,16 @@ def publish(out: Path, path: Path | str) -> Iterator[Artefact]:
         OSError: the folder can't be written to.
         RuntimeError: the block ended without `describe`: a fault of the program.
     """
-    place = out / path
+    place = target_of(out / path)
     manifest.read(out)
-    artefact = Artefact(temporary_name(place, suffix=place.suffix), Path(path).as_posix())
     place.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with claimed(place, suffix=place.suffix) as temporary:
+        artefact = Artefact(temporary, Path(path).as_posix())
         yield artefact
         if artefact.entry is None:
             raise RuntimeError(f"{place} was published without a description")
         manifest.add(out, artefact.entry, made=artefact.file)
         harness_file.write(out)
-    finally:
-        with suppress(OSError):
-            remove(artefact.file)
 
 
 def published(out: Path, path: Path | str, **more: Any) -> manifest.Entry | None:

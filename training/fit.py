@@ -15,13 +15,13 @@ import torch
 from lightning_fabric import Fabric
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from deeplens.console.errors import DeepLensError, InputError, MismatchError, one_line
-from deeplens.console.files import locked_name, staged
+from deeplens.console.files import locked_name, move, replacing, staged
 from deeplens.console.inputs import check_regular, parse_json, read_bytes
 from deeplens.model.layers import FrozenNorm
 from deeplens.scenes.stream import Sample
@@ -201,13 +201,13 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
                 temporary = locked_name(checkpoint)  # the same for all processes
                 fabric.save(temporary, state)
                 if fabric.is_global_zero:
-                    temporary.replace(checkpoint)
+                    move(temporary, checkpoint)
                 saved = time.monotonic()
     if fabric.is_global_zero:
         for network, part in task.networks(average).items():
             weights = {name: tensor.contiguous() for name, tensor in part.state_dict().items()}
-            with staged(out / f"{config.variant}_{network}.safetensors") as temporary:
-                save_file(weights, temporary)
+            with replacing(out / f"{config.variant}_{network}.safetensors") as file:
+                file.write(save(weights))
     fabric.barrier()
 
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from deeplens.commands.folder_jobs import LOG, Job, Log, jobs, read_focus_file
-from deeplens.console.errors import InputError, MismatchError
+from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.runtimes.disparity import nearest_subject
 from deeplens.runtimes.focus import Focus
 from deeplens.runtimes.pipeline import pipeline
@@ -60,7 +60,9 @@ class TestPipeline:
         running.close()  # type: ignore[attr-defined]
         assert not [each for each in threading.enumerate() if each.name in ("feed", "one", "two")]
 
-    @pytest.mark.parametrize("error", [InputError("bad"), MemoryError("large")])
+    @pytest.mark.parametrize(
+        "error", [InputError("bad"), MemoryError("large"), RuntimeError("a decoder"), MissingError("HEIC")]
+    )
     def test_a_bad_item_does_not_stop_the_rest(self, error: Exception) -> None:
         def fail(value: int) -> int:
             if value == 1:
@@ -215,11 +217,12 @@ class TestCommand:
         out = tmp_path / "out"
         run(photos, "-o", out, "--focus", "nearest")
         result = run(photos, "-o", out, "--focus", "nearest", "--json", tmp_path / "report.json")
-        assert result.out == f"{out}: nothing to do: all 5 photos were done before\n"
+        passed_over = "; passed over, because they are no photos: 1 hidden, 1 .txt\n"
+        assert result.out == f"{out}: nothing to do: all 5 photos were done before{passed_over}"
         assert json.loads((tmp_path / "report.json").read_text())["of_limit"] is None
         (photos / "0.png").write_bytes(b"broken")
         told = run(photos, "-o", out, "--focus", "nearest").out
-        assert told.endswith("0 of 5 photos refocused, 4 were done before, 1 failed\n")
+        assert f"0 of 5 photos refocused, 4 were done before, 1 failed{passed_over}" in told
 
     def test_bad_photos_are_reported_and_the_rest_is_done(self, run: Command, photos: Path, tmp_path: Path) -> None:
         (photos / "1.png").write_bytes((photos / "1.png").read_bytes()[:200])

@@ -219,7 +219,7 @@ def test_alpha_is_kept_aside(tmp_path: Path, mode: str) -> None:
     assert photo.alpha is not None
     expected = np.asarray(image.convert("RGBA"))
     np.testing.assert_array_equal(photo.alpha, expected[:, :, 3])
-    np.testing.assert_array_equal(photo.pixels, expected[:, :, :3])
+    np.testing.assert_array_equal(photo.pixels[photo.alpha > 0], expected[photo.alpha > 0][:, :3])
 
 
 def test_an_opaque_alpha_is_none(tmp_path: Path) -> None:

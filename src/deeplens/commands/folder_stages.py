@@ -95,7 +95,7 @@ class Refocusing:
         }
 
     def read(self, job: Job) -> Step:
-        from deeplens.runtimes.photo import read_photo
+        from deeplens.runtimes.photo import read_photo, writing_notes
 
         if job.problem is not None:
             raise InputError(job.problem)
@@ -107,6 +107,7 @@ class Refocusing:
                 job.photo, kind=self.look.depth_kind, max_pixels=self.look.max_pixels, notes=notes
             )
         photo = read_photo(job.photo, max_pixels=self.look.max_pixels)
+        writing_notes(job.output, photo)  # a size that can't be written is refused before the work
         return Step(job, replace(photo, notes=(*photo.notes, *notes)), disparity)
 
     def depth(self, step: Step) -> Step:

@@ -238,7 +238,7 @@ def refocus(
     watch = Stopwatch()
     with watch.part("read"):
         before = photos.read_photo(photo, max_pixels=max_pixels)
-        notes = list(before.notes)
+        notes = [*before.notes, *photos.writing_notes(output, before)]
         disparity = None
         if depth is not None:
             disparity = given_disparity(
@@ -285,7 +285,7 @@ def refocus(
             write_disparity(save_depth, disparity)
         if side_by_side is not None:
             photos.write_photo(side_by_side, photos.side_by_side(before.pixels, pixels))
-        notes += photos.write_photo(output, before.with_pixels(pixels))
+        photos.write_photo(output, before.with_pixels(pixels))
     for note in notes:
         print("note:", note, file=sys.stderr)
 

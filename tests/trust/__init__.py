@@ -1,0 +1,1 @@
+"""Commands that ill-treat the program: `make test-full-disk`, disks that fill; `make test-kills`, sudden ends."""
