@@ -17,6 +17,7 @@ from deeplens.console.errors import InputError, MismatchError, MissingError, one
 from deeplens.console.files import file_sha256, locked_name, remove, staged
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS
+from deeplens.model.whole_contract import WHOLE_CONTRACTS, WHOLE_WITH_DEPTH, contract_of
 from deeplens.runtimes.spec import RUNTIMES, has_library
 
 DEFAULT_FOLDER = Path("artifacts")
@@ -82,8 +83,8 @@ class Entry:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """The low-resolution height and width in pixels; None where they are free."""
-        low = {tensor.name for tensor in CONTRACTS[self.network].inputs if tensor.scale == 1}
+        """The low-resolution height and width in pixels, of a whole graph the photo's; None where they are free."""
+        low = {tensor.name for tensor in contract_of(self.network).inputs if tensor.scale == 1}
         for tensor in self.inputs:
             if tensor.name in low:
                 height, width = tensor.shape[-2:]
@@ -157,7 +158,7 @@ def find(
     Raises:
         MissingError: there is none; the message names the command that makes it.
     """
-    size = CONTRACTS[network].fixed_size if shape is None else shape
+    size = contract_of(network).fixed_size if shape is None else shape
     wanted = (network, variant, runtime, precision, size)
     for entry in read(folder):
         if (entry.network, entry.variant, entry.runtime, entry.precision, entry.size) != wanted:
@@ -165,7 +166,9 @@ def find(
         if all(entry.more.get(key) == value for key, value in more.items()):
             return entry
     what = ["any size" if size is None else f"{size[0]}x{size[1]}", *(f"{key} {more[key]}" for key in more)]
-    command = export_command(folder, variant=variant, runtime=runtime, shape=shape, precision=precision)
+    command = export_command(
+        folder, variant=variant, runtime=runtime, shape=shape, precision=precision, network=network
+    )
     name = f"{runtime} artefact of {variant} {network} ({precision}, {', '.join(what)})"
     raise MissingError(f"there is no {name} in {folder}: {remedy(command, runtime)}")
 
@@ -179,9 +182,14 @@ def verify(folder: Path, entry: Entry) -> Path:
             added.
     """
     path = folder / entry.path
-    shape = None if CONTRACTS[entry.network].fixed_size else entry.size
+    shape = None if contract_of(entry.network).fixed_size else entry.size
     command = export_command(
-        folder, variant=entry.variant, runtime=entry.runtime, shape=shape, precision=entry.precision
+        folder,
+        variant=entry.variant,
+        runtime=entry.runtime,
+        shape=shape,
+        precision=entry.precision,
+        network=entry.network,
     )
     try:
         found = file_sha256(path)
@@ -195,18 +203,27 @@ def verify(folder: Path, entry: Entry) -> Path:
 
 
 def export_command(
-    folder: Path, *, variant: str, runtime: str, shape: tuple[int, int] | None = None, precision: str | None = None
+    folder: Path,
+    *,
+    variant: str,
+    runtime: str,
+    shape: tuple[int, int] | None = None,
+    precision: str | None = None,
+    network: str | None = None,
 ) -> str:
     """The command that makes an artefact, for error messages.
 
     Args:
         precision: named where it is not the one that the command makes unless told otherwise.
+        network: looked at for a graph of the whole effect only, whose `shape` is the photo's.
     """
     command = f"deeplens export {runtime} --variant {variant}"
     if precision not in (None, RUNTIMES[runtime].default_precision if runtime in RUNTIMES else None):
         command += f" --precision {precision}"
     if shape is not None:
-        command += f" --size {shape[1]}x{shape[0]}"
+        command += f" --{'whole' if network in WHOLE_CONTRACTS else 'size'} {shape[1]}x{shape[0]}"
+    if network == WHOLE_WITH_DEPTH:
+        command += " --with-depth"
     return command if folder == DEFAULT_FOLDER else f"{command} --out {folder}"
 
 
@@ -237,7 +254,7 @@ def _entry_from(item: Any) -> Entry:
     rest = dict(item)
     text = ("network", "variant", "runtime", "precision", "path", "sha256", "weights_sha256", "created")
     values = {name: _typed(rest, name, str) for name in text}
-    if values["network"] not in CONTRACTS:
+    if values["network"] not in CONTRACTS and values["network"] not in WHOLE_CONTRACTS:
         raise ValueError(f"unknown network '{values['network']}'")
     path = PurePosixPath(values["path"])
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in values["path"]:
