@@ -24,7 +24,7 @@ from deeplens.console.options import JsonTarget
 from deeplens.console.report import console_for, table, write_json
 from deeplens.console.script import run_script
 from deeplens.export import golden as golden_vectors
-from deeplens.export.coreml_package import recipe_of
+from deeplens.export.coreml_recipe import recipe_of
 from deeplens.export.golden import GATES, Golden, agreement
 from deeplens.export.placement import UNITS, devices
 from deeplens.runtimes import folders, manifest

@@ -25,7 +25,7 @@ from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, te
 from deeplens.export.onnx_rewrite import rewrite
 from deeplens.export.onnx_trace import OPSET, TOOLS, describe, simplified, traced
 from deeplens.export.precision_plan import plans_for
-from deeplens.export.whole_sizes import whole_sizes
+from deeplens.export.whole_sizes import wanted, whole_sizes
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, NETWORKS, VARIANTS, Contract
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
@@ -230,9 +230,9 @@ def command(
     trained = weights_from(weights)
     if sizes:
         _import_libraries()
-        from deeplens.export import whole_capture, whole_onnx
+        from deeplens.export import whole_onnx
 
-        graphs = whole_capture.wanted(variants, sizes, with_depth=with_depth, weights=trained, memory=memory)
+        graphs = wanted(variants, sizes, with_depth=with_depth, weights=trained, memory=memory)
         for made in whole_onnx.export_all(graphs, out=out, precisions=(precision,), plans=plans):
             typer.echo(f"{out / made.path}  {made.precision}  {whole_onnx.summary(out, made)}")
         return

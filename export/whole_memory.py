@@ -76,9 +76,9 @@ def _bytes(node: Any, *, half: bool) -> int:
     return total
 
 
-def needed(program: "torch.export.ExportedProgram", target: str, *, half: bool) -> int:
-    """MiB that a runtime takes for a program: `peak` times its share in `SHARES`, rounded up."""
-    return -(-int(SHARES.get(target, 1.0) * peak(program, half=half)) // MIB)
+def needed(peak_bytes: int, target: str) -> int:
+    """MiB that a target's runtime takes for a program of this `peak`: its share in `SHARES`, rounded up."""
+    return -(-int(SHARES.get(target, 1.0) * peak_bytes) // MIB)
 
 
 def check(needs: int, target: str, *, size: tuple[int, int], given: int | None = None) -> None:

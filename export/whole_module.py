@@ -138,7 +138,8 @@ class Whole(nn.Module):
         for level in range(self.levels.steps):
             blurred = self.upsample(pictures[level + 1], pictures[level], blurred, depths[level])
             blurred = torch.clamp(blurred, 0.0, 1.0)
-        return blurred[:, :, : self.levels.height, : self.levels.width]
+        size = self.levels.height, self.levels.width
+        return blurred if blurred.shape[2:] == size else blurred[:, :, : size[0], : size[1]]
 
 
 def whole_module(

@@ -18,8 +18,9 @@ from deeplens.export.onnx_check import check_structure, tensor_entries
 from deeplens.export.onnx_rewrite import rewrite
 from deeplens.export.onnx_trace import OPSET, TOOLS, deduplicated, describe, simplified, traced
 from deeplens.export.precision_plan import Plan
-from deeplens.export.whole_capture import Captured, Wanted, captured, file_name, reference, told
+from deeplens.export.whole_capture import Captured, captured, file_name, reference, told
 from deeplens.export.whole_check import check, made_inputs
+from deeplens.export.whole_sizes import Wanted, memory_of
 from deeplens.runtimes import manifest
 from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.publish import publish, published
@@ -99,7 +100,7 @@ def _single(wanted: Wanted, made: Captured, inputs: Arrays, expected: np.ndarray
             tools=tools,
             opset=OPSET,
             dynamic=False,
-            more={"parts": dict(made.hashes), "memory_mib": made.needs["fp32"], "agreement_db": told(decibels)},
+            more={"parts": dict(made.hashes), **memory_of(made.peaks["fp32"], "onnx"), "agreement_db": told(decibels)},
         )
 
 
@@ -117,8 +118,8 @@ def _half(
         model.metadata_props.add(key="precision", value="fp16")
         decibels = check(_run(rounded(model)), wanted.network, inputs, expected, precision="fp16")
         onnx.save(model, artefact.file)
-        needs = made.needs["fp16"]
-        return _made_from(artefact, entry, model, "fp16", agreement_db=told(decibels), memory_mib=needs)
+        needs = memory_of(made.peaks["fp16"], "onnx")
+        return _made_from(artefact, entry, model, "fp16", agreement_db=told(decibels), **needs)
 
 
 def _planned(

@@ -105,7 +105,7 @@ def _package(
         return
     try:
         from deeplens.export import coreml
-        from deeplens.export.coreml_package import Recipe
+        from deeplens.export.coreml_recipe import Recipe
 
         request.report(f"{variant} {network}: Core ML {_size(size)} in {precision}")
         recipe = Recipe(precision=precision, sizes=(size,))

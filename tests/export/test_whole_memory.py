@@ -63,6 +63,6 @@ def test_a_size_that_takes_too_much_is_refused_with_the_figure() -> None:
 
 
 def test_need_is_rounded_up_to_whole_mebibytes() -> None:
-    assert needed(program(Chain()), "coreml", half=False) == 4 * 4 * 256 * 256 // MIB
-    assert needed(program(Chain(), 64), "coreml", half=False) == 1
+    assert [needed(each, "coreml") for each in (1, MIB, MIB + 1)] == [1, 1, 2]
+    assert needed(4 * MIB, "onnx") == 3
     assert set(LIMITS) == {"onnx", "coreml", "desktop", "rtx", "jetson-orin", "jetson-thor"}

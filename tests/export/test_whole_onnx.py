@@ -13,8 +13,8 @@ from onnx import numpy_helper
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.export import trt_build, whole_check, whole_onnx
 from deeplens.export.precision_plan import for_variant
-from deeplens.export.whole_capture import Wanted, parts_sha256
 from deeplens.export.whole_check import by_harness, made_inputs
+from deeplens.export.whole_sizes import Wanted, parts_sha256
 from deeplens.model import build
 from deeplens.model.whole_contract import WHOLE, contract_of
 from deeplens.runtimes import manifest
