@@ -63,17 +63,17 @@ class Whole(nn.Module):
         self._register_resizing(self.levels)
 
     def _register_resizing(self, levels: Geometry) -> None:
-        """Matrices that resize along rows and columns; padding by reflection is a choice of their rows."""
+        """Matrices, (to, from, 1, 1), that resize along an axis; padding by reflection is a choice of their rows."""
         finest = levels.finest_depth
         for name, axis in (("rows", 0), ("columns", 1)):
             side, covered = (levels.height, levels.width)[axis], levels.covered(finest)[axis]
             end = DEPTH_SIZE * ((covered << (levels.steps - finest)) / side)
             matrix = bilinear(DEPTH_SIZE, covered, end=end)
             padded = matrix[reflected(0, levels.padded(finest)[axis], covered)]
-            self._constant(name, padded if axis == 0 else padded.T)
+            self._constant(name, padded[:, :, None, None])
         if self.depth is not None:
-            self._constant("small_rows", _fixed_point(bilinear(levels.height, DEPTH_SIZE)))
-            self._constant("small_columns", _fixed_point(bilinear(levels.width, DEPTH_SIZE)).T)
+            for name, side in (("small_rows", levels.height), ("small_columns", levels.width)):
+                self._constant(name, _fixed_point(bilinear(side, DEPTH_SIZE))[:, :, None, None])
             self._constant("places", np.arange(DEPTH_SIZE))
 
     def _constant(self, name: str, values: np.ndarray) -> None:
@@ -91,7 +91,7 @@ class Whole(nn.Module):
 
     def signed_depths(self, disparity: Tensor, focal_disparity: Tensor, aperture: Tensor) -> list[Tensor]:
         """Signed depth (1, 1, *padded(k)) in [-1, 1] at each level that a network takes it, from the base up."""
-        registered = torch.matmul(self.rows, torch.matmul(disparity, self.columns))
+        registered = resized(disparity, self.rows, self.columns)
         signed = (registered - focal_disparity) * (aperture * self.levels.blur_scale)
         depths = [torch.clamp(signed, -1.0, 1.0)]
         for _ in range(self.levels.finest_depth):
@@ -108,8 +108,7 @@ class Whole(nn.Module):
         """Disparity (1, 1, 320, 320) in [0, 1] by the depth network, which sees the photo resized as by Pillow."""
         assert self.depth is not None
         pixels = torch.floor(255.0 * picture + 0.5)
-        narrow = torch.floor(torch.matmul(pixels, self.small_columns) + 0.5)
-        small = torch.floor(torch.matmul(self.small_rows, narrow) + 0.5)
+        small = resized(pixels, self.small_rows, self.small_columns, whole=True)
         raw = self.depth(small * (1 / 255))
         low, high = (reduce(reduce(raw, 3, keepdim=True), 2, keepdim=True) for reduce in (torch.amin, torch.amax))
         return (raw - low) / torch.clamp(high - low, min=SMALLEST_RANGE)
@@ -176,6 +175,21 @@ def bilinear(length: int, target: int, *, end: float | None = None) -> np.ndarra
     matrix = weights[:, :length].copy()
     matrix[:, -1] += weights[:, length:].sum(1)
     return matrix
+
+
+def resized(picture: Tensor, rows: Tensor, columns: Tensor, *, whole: bool = False) -> Tensor:
+    """(1, C, h, w) with the matrices `rows` (H, h, 1, 1) and `columns` (W, w, 1, 1) along its axes: (1, C, H, W).
+
+    As convolutions of one pixel, with the axis as channels: every compiler takes them, products of matrices not all.
+
+    Args:
+        whole: round to whole numbers after each axis, halves up.
+    """
+    narrow = F.conv2d(picture.permute(0, 3, 1, 2), columns)
+    narrow = torch.floor(narrow + 0.5) if whole else narrow
+    small = F.conv2d(narrow.permute(0, 3, 2, 1), rows)
+    small = torch.floor(small + 0.5) if whole else small
+    return small.permute(0, 2, 1, 3)
 
 
 def _fixed_point(matrix: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Sums, extremes and products over axes."""
+"""Sums and extremes over axes."""
 
 import numpy as np
 
@@ -41,22 +41,6 @@ def _axes(x: np.ndarray, axes: np.ndarray | None) -> tuple[int, ...]:
     return tuple(range(x.ndim)) if axes is None else tuple(int(axis) % x.ndim for axis in axes)
 
 
-def matmul(
-    x: np.ndarray, y: np.ndarray, transpose_x: bool = False, transpose_y: bool = False, *, partial: Partial
-) -> np.ndarray:
-    """The matrix product over the last two axes; the others are broadcast."""
-    left, right = (
-        np.swapaxes(each, -1, -2) if turned else each for each, turned in ((x, transpose_x), (y, transpose_y))
-    )
-    if partial is kept:
-        return np.matmul(left, right)
-    total = partial(left[..., :, :1] * right[..., :1, :])
-    for index in range(1, left.shape[-1]):
-        product = partial(left[..., :, index : index + 1] * right[..., index : index + 1, :])
-        total = partial(total + product)
-    return total
-
-
 def softmax(x: np.ndarray, axis: int = -1, *, partial: Partial) -> np.ndarray:
     """exp(x − max) over its sum along `axis`."""
     weights = partial(np.exp(partial(x - x.max(axis, keepdims=True))))
@@ -64,9 +48,6 @@ def softmax(x: np.ndarray, axis: int = -1, *, partial: Partial) -> np.ndarray:
 
 
 OPERATIONS = {
-    **{
-        function.__name__: Computation(function, Rounding.SUMS)
-        for function in (reduce_sum, reduce_mean, matmul, softmax)
-    },
+    **{function.__name__: Computation(function, Rounding.SUMS) for function in (reduce_sum, reduce_mean, softmax)},
     **{function.__name__: Computation(function, Rounding.NONE) for function in (reduce_min, reduce_max)},
 }
