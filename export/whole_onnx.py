@@ -55,7 +55,7 @@ def export(
             raise InputError(f"a graph of the whole effect is made in {', '.join(PRECISIONS)}, not in {each}")
     if "int8" in precisions and plan is None:
         raise InputError("precision 'int8' needs a precision plan: give one with --plan")
-    made = captured(wanted)
+    made = captured(wanted, half=wanted.half)
     inputs = made_inputs(wanted.network, wanted.size)
     expected = reference(wanted, inputs)
     entries = [_single(wanted, made, inputs, expected, out=out)]

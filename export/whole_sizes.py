@@ -53,6 +53,7 @@ class Wanted:
         size: height and width of the photo.
         target: of `whole_memory.LIMITS`: where it is to run.
         memory: MiB that the target has; None: as `LIMITS` says.
+        half: the target computes it in FP16, which takes half the memory.
     """
 
     variant: str
@@ -61,6 +62,7 @@ class Wanted:
     weights: "Weights" = "shipped"
     target: str = "onnx"
     memory: int | None = None
+    half: bool = False
 
 
 def wanted(

@@ -96,6 +96,7 @@ def export_all(
                 weights=weights,
                 target=job.target,
                 memory=memory,
+                half=job.precision == "fp16",
             )
             if wanted not in sources:
                 sources[wanted] = graph(wanted, job.precision, out=out, plan=plans.get(job.variant))
