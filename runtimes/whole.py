@@ -8,6 +8,7 @@ import numpy as np
 from deeplens.console.errors import InputError
 from deeplens.model.contract import DEPTH_SIZE
 from deeplens.model.whole_contract import WHOLE, WHOLE_WITH_DEPTH
+from deeplens.runtimes import folders
 from deeplens.runtimes.contract import Runtime, Session
 from deeplens.runtimes.photo import to_8_bit
 from deeplens.runtimes.pyramid import quantise, read_picture
@@ -120,6 +121,7 @@ def whole_runtime(
 ) -> Runtime:
     """The runtime that opens graphs of the whole effect for one size of photo: see `open_whole`."""
     own: dict[str, Any] = {} if precision is None else {"precision": precision}
+    artifacts = folders.opened_folder(name, variant=variant, precision=precision, artifacts=artifacts, whole=True)
     if name == "onnx":
         from deeplens.runtimes.ort import OnnxRuntime
 
