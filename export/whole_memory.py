@@ -16,7 +16,7 @@ MIB = 1 << 20
 
 SHARES = {"onnx": 0.75}
 """Target → what its runtime takes of the bytes that PyTorch's tensors take, 1.0 where it was not measured. ONNX Runtime
-takes 0.61 to 0.71: its graph has weighted sums as slices, which need fewer copies (docs/results.md)."""
+takes 0.62 to 0.67 (`benchmarks.whole_memory`): its graph has weighted sums as slices, which need fewer copies."""
 
 LIMITS: dict[str, tuple[int, str]] = {
     "onnx": (4096, "the most that WebAssembly can address"),
