@@ -31,7 +31,7 @@ from deeplens.export.onnx_graph import FIXED_SHAPES, check_choice, checked_shape
 from deeplens.export.placement import UNITS
 from deeplens.export.precision_plan import Plan, plans_for
 from deeplens.export.whole_sizes import whole_sizes
-from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS, contract_of
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.coreml.program import import_coremltools
@@ -106,7 +106,7 @@ def export_module(
     """
     from deeplens.model.build import weights_sha256
 
-    contract = CONTRACTS[network]
+    contract = contract_of(variant, network)
     recipe.check(contract)
     sha256 = weights_sha256(module)
     if recipe.plan is not None:
@@ -114,6 +114,7 @@ def export_module(
     tools = {tool: version(tool) for tool in TOOLS}
     notes = {"variant": variant, "network": network, "precision": recipe.precision, "shapes": recipe.shapes}
     notes |= {"compute_units": recipe.compute_units, "weights": weights, "weights_sha256": sha256}
+    notes |= {"harness": manifest.HARNESS}
     inputs, outputs = recipe.tensors(contract)
     with publish(out, f"coreml/{recipe.file_name(variant, contract)}") as artefact:
         described = {f"deeplens.{key}": value for key, value in (notes | tools).items()}

@@ -26,7 +26,16 @@ from deeplens.export.onnx_rewrite import rewrite
 from deeplens.export.onnx_trace import OPSET, TOOLS, describe, simplified, traced
 from deeplens.export.precision_plan import plans_for
 from deeplens.export.whole_sizes import wanted, whole_sizes
-from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, NETWORKS, VARIANTS, Contract
+from deeplens.model.contract import (
+    ALIGNMENT,
+    CONTRACTS,
+    DEPTH_SIZE,
+    MIN_SIZE,
+    NETWORKS,
+    VARIANTS,
+    Contract,
+    contract_of,
+)
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.depth_model import PREFIX
@@ -95,9 +104,10 @@ def export_module(
     with publish(out, f"onnx/{name}") as artefact:
         model = rewrite(simplified(traced(module, contract, size)))
         sha256 = weights_sha256(module)
-        properties = {"network": network, "variant": variant, "weights_sha256": sha256, **tools}
+        about = {"network": network, "variant": variant, "weights_sha256": sha256, "harness": manifest.HARNESS, **tools}
         own = DEPTH_CONVENTION if network == "depth" else {}
-        describe(model, {**properties, **own, "contract": json.dumps(asdict(contract))})
+        described = json.dumps(asdict(contract_of(variant, network)))
+        describe(model, {**about, **own, "contract": described})
         check_structure(model, contract, size=size)
         onnx.save(model, artefact.file)
         onnx.checker.check_model(artefact.file, full_check=True)

@@ -10,7 +10,7 @@ from typing import Any
 from deeplens.console.errors import MismatchError, MissingError
 from deeplens.export.trt_build import Options, TimingCache, build
 from deeplens.export.trt_jobs import TARGETS, Job
-from deeplens.model.whole_contract import contract_of
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import manifest
 from deeplens.runtimes.cuda import Cuda
 from deeplens.runtimes.engine_key import EngineKey, Machine, to_more
@@ -105,7 +105,11 @@ def export(
     with publish(out, path) as artefact:
         start = perf_counter()
         data = build(
-            where.api, manifest.verify(out, source).read_bytes(), contract_of(job.network), job.options, timings=timings
+            where.api,
+            manifest.verify(out, source).read_bytes(),
+            contract_named(job.network),
+            job.options,
+            timings=timings,
         )
         seconds = perf_counter() - start
         artefact.file.write_bytes(data)

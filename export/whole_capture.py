@@ -13,7 +13,7 @@ from deeplens.export.onnx_trace import quiet
 from deeplens.export.whole_check import by_harness
 from deeplens.export.whole_module import Whole, whole_module
 from deeplens.export.whole_sizes import Wanted, parts_sha256
-from deeplens.model.whole_contract import contract_of
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes.contract import Arrays
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def captured(wanted: Wanted, *, half: bool = False, eight_bit: bool = False) -> 
         MissingError: the weights are not there.
     """
     module, hashes = whole_module(wanted.network, variant=wanted.variant, size=wanted.size, weights=wanted.weights)
-    contract = replace(contract_of(wanted.network), fixed_size=wanted.size)
+    contract = replace(contract_named(wanted.network), fixed_size=wanted.size)
     with quiet():
         traced = EightBit(module) if eight_bit else module
         program = torch.export.export(traced, tuple(torch.zeros(each.shape(*wanted.size)) for each in contract.inputs))

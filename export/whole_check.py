@@ -13,7 +13,7 @@ from deeplens.console.errors import MismatchError
 from deeplens.export.fp16_check import TOLERANCE as HALF
 from deeplens.export.golden import agreement
 from deeplens.model.contract import DEPTH_SIZE
-from deeplens.model.whole_contract import WHOLE_WITH_DEPTH, contract_of
+from deeplens.model.whole_contract import WHOLE_WITH_DEPTH, contract_named
 from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.harness import Harness, focal_disparity_at, normalise_disparity
 
@@ -53,7 +53,7 @@ def made_inputs(network: str, size: tuple[int, int], *, seed: int = 0) -> Arrays
         "focus": np.array(FOCUS, np.float32).reshape(1, 2, 1, 1),
         "aperture": np.full((1, 1, 1, 1), 0.8, np.float32),
     }
-    return {tensor.name: made[tensor.name] for tensor in contract_of(network).inputs}
+    return {tensor.name: made[tensor.name] for tensor in contract_named(network).inputs}
 
 
 def by_harness(runtime: "Runtime", network: str, inputs: Arrays) -> np.ndarray:

@@ -22,7 +22,7 @@ from deeplens.export.whole_capture import Captured, captured, reference, told
 from deeplens.export.whole_check import TOLERANCE, check, made_inputs
 from deeplens.export.whole_sizes import Wanted, memory_of, parts_sha256
 from deeplens.model.contract import Contract
-from deeplens.model.whole_contract import SMALLEST, WHOLE, WHOLE_WITH_DEPTH, contract_of
+from deeplens.model.whole_contract import SMALLEST, WHOLE, WHOLE_WITH_DEPTH, contract_named
 from deeplens.runtimes import manifest
 from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.coreml.executor import Executor
@@ -105,7 +105,7 @@ def export_all(effects: "Sequence[Programs]", wanted: Sequence[WholeRecipe], *, 
         MissingError: a library or the weights are not there.
         MismatchError: the package is not what the harness computes with PyTorch. Nothing is left behind.
     """
-    jobs = [(effect, contract_of(effect.network), recipe) for effect in effects for recipe in wanted]
+    jobs = [(effect, contract_named(effect.network), recipe) for effect in effects for recipe in wanted]
     for _, contract, recipe in jobs:
         recipe.check(contract)
     with progress_bar("Exporting the whole effect to Core ML") as progress:

@@ -76,7 +76,7 @@ def parts_of(network: str) -> tuple[str, ...]:
     return ("depth", "lens_blur", "upsample") if network == WHOLE_WITH_DEPTH else ("lens_blur", "upsample")
 
 
-def contract_of(network: str) -> Contract:
+def contract_named(network: str) -> Contract:
     """The contract of a network or of a graph of the whole effect.
 
     Raises:

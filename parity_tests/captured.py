@@ -8,7 +8,7 @@ import numpy as np
 
 from deeplens.export.whole_sizes import parts_sha256
 from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract
-from deeplens.model.whole_contract import contract_of
+from deeplens.model.whole_contract import contract_named
 from deeplens.parity_tests.cases import Graph, Size
 from deeplens.parity_tests.produce import Opener
 from deeplens.runtimes.contract import Arrays, Runtime, Session, check_inputs
@@ -57,7 +57,7 @@ class _CapturedWhole(Runtime):
         from deeplens.export.whole_module import whole_module
 
         module, hashes = whole_module(network, variant=self.variant, size=self._size, weights=self._weights)
-        contract = replace(contract_of(network), fixed_size=self._size)
+        contract = replace(contract_named(network), fixed_size=self._size)
         program = captured(module, contract, self._size).module()
 
         def run(inputs: Mapping[str, np.ndarray]) -> Arrays:

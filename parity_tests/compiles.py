@@ -7,7 +7,7 @@ from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.export.trt_build import Options, build
 from deeplens.export.trt_jobs import TARGETS, profiles
 from deeplens.model.contract import NETWORKS
-from deeplens.model.whole_contract import contract_of
+from deeplens.model.whole_contract import contract_named
 from deeplens.parity_tests.compare import NETWORK, Row
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.trt_api import TensorRt
@@ -51,7 +51,7 @@ def compile_rows(request: "Request", variant: str) -> Iterator[Row]:
             try:
                 for capability in capabilities:
                     options = Options(profiles=profiles(variant, network), compute_capability=capability)
-                    build(api, graph, contract_of(network), options)
+                    build(api, graph, contract_named(network), options)
             except (MismatchError, InputError) as error:
                 yield row(precision, what, "failed", f"SM {capability}: {error}")
                 continue

@@ -9,7 +9,7 @@ from deeplens.console.errors import InputError
 from deeplens.export.whole_check import by_harness
 from deeplens.export.whole_sizes import parts_sha256
 from deeplens.model.contract import Contract
-from deeplens.model.whole_contract import WHOLE, WHOLE_NETWORKS, WHOLE_WITH_DEPTH, contract_of, parts_of
+from deeplens.model.whole_contract import WHOLE, WHOLE_NETWORKS, WHOLE_WITH_DEPTH, contract_named, parts_of
 from deeplens.parity_tests.cases import Case, Coverage, NetworkCase, Size
 from deeplens.runtimes.contract import Arrays, Runtime, Session
 from deeplens.runtimes.harness import Harness, focal_disparity_at
@@ -52,7 +52,7 @@ def whole_cases(
                 "photo",
                 "fixed",
                 (height, width),
-                {each.name: made[each.name] for each in contract_of(name).inputs},
+                {each.name: made[each.name] for each in contract_named(name).inputs},
             )
             for name in names
         ]
@@ -94,7 +94,7 @@ class ByHarness(Runtime):
         """See `HarnessSession`."""
         if network not in WHOLE_NETWORKS:
             raise InputError(f"{network} is no graph of the whole effect")
-        return HarnessSession(self._runtime, contract_of(network))
+        return HarnessSession(self._runtime, contract_named(network))
 
     def close(self) -> None:
         self._runtime.close()

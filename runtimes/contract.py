@@ -9,7 +9,7 @@ import numpy as np
 
 from deeplens.console.errors import InputError
 from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
-from deeplens.model.whole_contract import contract_of
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes.manifest import Entry
 
 if TYPE_CHECKING:
@@ -182,7 +182,7 @@ class OpensOnce(Runtime, Generic[S]):
 
     def open(self, network: str) -> S:
         """Open `network`: see `Runtime.open`. A graph of the whole effect too, where the runtime has one."""
-        contract_of(network)
+        contract_named(network)
         session = self._sessions.get(network)
         if session is None or session.closed:
             session = self._sessions[network] = self._load(network)

@@ -14,6 +14,9 @@ from deeplens.runtimes.image_file import MAX_PIXELS, check_file, check_pixels, o
 EPSILON = 1e-8
 """ε of the disparity normalisation (x − min) / (max − min + ε)."""
 
+SUBJECT_SIGMA, SUBJECT_SHARE = 0.25, 0.95
+"""Of `nearest_subject`: σ of the weights relative to each side, and the share of them that is not nearer."""
+
 SUFFIXES = (".png", ".npy", ".pfm")
 """What is written; pictures of any other kind that Pillow opens are read too."""
 
@@ -73,10 +76,10 @@ def nearest_subject(disparity: np.ndarray) -> float:
     Args:
         disparity: h×w in [0, 1], near = large.
     """
-    weights = [np.exp(-0.5 * (((np.arange(side) + 0.5) / side - 0.5) / 0.25) ** 2) for side in disparity.shape]
+    weights = [np.exp(-0.5 * (((np.arange(side) + 0.5) / side - 0.5) / SUBJECT_SIGMA) ** 2) for side in disparity.shape]
     order = np.argsort(disparity, axis=None)
     share = np.cumsum(np.outer(*weights).ravel()[order])
-    return float(disparity.ravel()[order[np.searchsorted(share, 0.95 * share[-1])]])
+    return float(disparity.ravel()[order[np.searchsorted(share, SUBJECT_SHARE * share[-1])]])
 
 
 def read_disparity(path: Path, *, max_pixels: int = MAX_PIXELS) -> np.ndarray:

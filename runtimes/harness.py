@@ -15,11 +15,12 @@ from PIL import Image
 
 from deeplens.console.errors import InputError
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, VARIANTS
+from deeplens.runtimes.assembly import Progress
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity
 from deeplens.runtimes.photo import to_8_bit
 from deeplens.runtimes.pyramid import read_picture
-from deeplens.runtimes.refocuser import Observer, Progress, Refocuser, check_result
+from deeplens.runtimes.refocuser import Observer, Refocuser, check_result
 from deeplens.runtimes.tiling import TILE
 
 __all__ = ["N_MIN", "Harness", "aperture_from_f_number", "focal_disparity_at", "normalise_disparity"]
@@ -81,13 +82,24 @@ class Harness:
             InputError: pixels of another shape or dtype.
             MissingError, MismatchError: from the runtime.
         """
-        _check_pixels(pixels)
-        size = (DEPTH_SIZE, DEPTH_SIZE)
-        small = np.asarray(Image.fromarray(to_8_bit(pixels)).resize(size, Image.Resampling.BILINEAR))
-        picture = read_picture(small, slice(0, DEPTH_SIZE), slice(0, DEPTH_SIZE))
+        picture = read_picture(self.depth_picture(pixels), slice(0, DEPTH_SIZE), slice(0, DEPTH_SIZE))
         result = self._runtime.open("depth").run({"picture": picture})["disparity"]
-        check_result("depth", self._runtime.name, result, CONTRACTS["depth"].outputs[0].shape(*size))
+        check_result("depth", self._runtime.name, result, CONTRACTS["depth"].outputs[0].shape(DEPTH_SIZE, DEPTH_SIZE))
         return normalise_disparity(result[0, 0])
+
+    @staticmethod
+    def depth_picture(pixels: np.ndarray) -> np.ndarray:
+        """What the depth network sees of a photo: (DEPTH_SIZE, DEPTH_SIZE, 3), uint8, aspect ignored, antialiased.
+
+        Args:
+            pixels: as in `disparity`.
+
+        Raises:
+            InputError: pixels of another shape or dtype.
+        """
+        _check_pixels(pixels)
+        small = Image.fromarray(to_8_bit(pixels)).resize((DEPTH_SIZE, DEPTH_SIZE), Image.Resampling.BILINEAR)
+        return np.asarray(small)
 
     def photo(self, pixels: np.ndarray, disparity: np.ndarray) -> Refocuser:
         """A photo ready to be refocused more than once: what does not depend on focus and aperture is made once.
@@ -119,6 +131,7 @@ class Harness:
         aperture: float,
         focus_range: float = 0.0,
         observe: Observer | None = None,
+        from_base: bool | None = None,
         progress: Progress | None = None,
     ) -> np.ndarray:
         """The photo with a shallow depth of field.
@@ -135,7 +148,11 @@ class Harness:
                 1 … n) with the network's inputs and its unclipped output at that level, whole and padded, by the names
                 of the contract. They must not be changed. Only for an observer the last level is held whole,
                 tiles are run where nothing is blurred or everything very much (`model.contract.Variant`,
-                `sharp_bound` and `soft_radius`), and the loop begins at the base whatever the blur (`finer_base`).
+                `sharp_bound` and `soft_radius`), and the loop begins at the base whatever the blur (`finer_base`)
+                unless `from_base` says otherwise. Where both beginnings are mixed, level 1 is seen twice: made by the
+                step, then by the lens blur.
+            from_base: True: the loop begins at the base. False: at level 1 where the variant may (`finer_base`). None:
+                True for an observer, else False.
             progress: called with the share done after each tile, up to 1.0.
 
         Returns:
@@ -150,6 +167,7 @@ class Harness:
             aperture=aperture,
             focus_range=focus_range,
             observe=observe,
+            from_base=from_base,
             progress=progress,
         )
 

@@ -1,7 +1,7 @@
 """The list of artefacts: what was made from which weights, by which tools, and the hash of each file.
 
-`manifest.json` lies at the root of the artefact folder and holds `{"artifacts": [entry, …]}`. A runtime looks its file
-up here and verifies the hash before it loads. This file imports neither torch nor a runtime.
+`manifest.json` lies at the root of the artefact folder and holds `{"harness": FILE, "artifacts": [entry, …]}`.
+A runtime looks its file up here and verifies the hash before it loads. This file imports neither torch nor a runtime.
 """
 
 import json
@@ -16,14 +16,16 @@ from typing import Any
 from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.console.files import file_sha256, locked_name, remove, staged
 from deeplens.console.package import pip_install
-from deeplens.model.contract import CONTRACTS
-from deeplens.model.whole_contract import WHOLE_CONTRACTS, WHOLE_WITH_DEPTH, contract_of
+from deeplens.model.contract import CONTRACTS, VARIANTS, contract_of
+from deeplens.model.whole_contract import WHOLE_CONTRACTS, WHOLE_WITH_DEPTH, contract_named
 from deeplens.runtimes.spec import RUNTIMES, has_library
 
 DEFAULT_FOLDER = Path("artifacts")
 """Where artefacts go unless told otherwise, relative to the working directory."""
 
 FILE_NAME = "manifest.json"
+HARNESS = "harness.json"
+"""Beside it: the constants of what goes around the networks (`runtimes.harness_file`)."""
 LOCK_NAME = ".manifest.lock"
 
 
@@ -84,7 +86,7 @@ class Entry:
     @property
     def size(self) -> tuple[int, int] | None:
         """The low-resolution height and width in pixels, of a whole graph the photo's; None where they are free."""
-        low = {tensor.name for tensor in contract_of(self.network).inputs if tensor.scale == 1}
+        low = {tensor.name for tensor in contract_named(self.network).inputs if tensor.scale == 1}
         for tensor in self.inputs:
             if tensor.name in low:
                 height, width = tensor.shape[-2:]
@@ -133,7 +135,7 @@ def add(folder: Path, entry: Entry, *, made: Path | None = None) -> None:
     with _locked(folder):
         others = [other for other in read(folder) if other.key != entry.key]
         entries = sorted([*others, entry], key=lambda each: each.key)
-        text = json.dumps({"artifacts": [entry_to(each) for each in entries]}, indent=2) + "\n"
+        text = json.dumps({"harness": HARNESS, "artifacts": [entry_to(each) for each in entries]}, indent=2) + "\n"
         with _in_place(made, folder / entry.path), staged(folder / FILE_NAME, locked=True) as file:
             file.write_text(text, encoding="utf-8")
 
@@ -158,7 +160,7 @@ def find(
     Raises:
         MissingError: there is none; the message names the command that makes it.
     """
-    size = contract_of(network).fixed_size if shape is None else shape
+    size = contract_named(network).fixed_size if shape is None else shape
     wanted = (network, variant, runtime, precision, size)
     for entry in read(folder):
         if (entry.network, entry.variant, entry.runtime, entry.precision, entry.size) != wanted:
@@ -182,7 +184,7 @@ def verify(folder: Path, entry: Entry) -> Path:
             added.
     """
     path = folder / entry.path
-    shape = None if contract_of(entry.network).fixed_size else entry.size
+    shape = None if contract_named(entry.network).fixed_size else entry.size
     command = export_command(
         folder,
         variant=entry.variant,
@@ -242,8 +244,14 @@ def remedy(command: str, runtime: str) -> str:
 
 
 def entry_to(entry: Entry) -> dict[str, Any]:
-    """The entry as it stands in the file."""
+    """The entry as it stands in the file; inputs and outputs with their meaning, which is not read back."""
     item = asdict(entry)
+    known = entry.variant in VARIANTS and entry.network in CONTRACTS
+    contract = contract_of(entry.variant, entry.network) if known else contract_named(entry.network)
+    meanings = {tensor.name: tensor.meaning for tensor in (*contract.inputs, *contract.outputs)}
+    for tensor in (*item["inputs"], *item["outputs"]):
+        if tensor["name"] in meanings:
+            tensor["meaning"] = meanings[tensor["name"]]
     return item.pop("more") | item
 
 

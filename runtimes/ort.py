@@ -14,7 +14,7 @@ from deeplens.console.errors import InputError, MismatchError, MissingError, one
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
 from deeplens.model.contract import Contract
-from deeplens.model.whole_contract import contract_of
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.photo_part import cut
@@ -151,7 +151,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         self._precision = precision
 
     def _load(self, network: str) -> OnnxSession:
-        contract = contract_of(network)
+        contract = contract_named(network)
         shape = None if contract.fixed_size else self._shape
         entry = manifest.find(
             self.artifacts,

@@ -16,7 +16,7 @@ from deeplens.console.errors import InputError, MismatchError, MissingError, one
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
 from deeplens.model.contract import Contract
-from deeplens.model.whole_contract import contract_of
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 
@@ -101,7 +101,7 @@ class OpenVinoRuntime(OpensOnce[OpenVinoSession]):
         self._shape = None if shapes == "dynamic" else shapes
 
     def _load(self, network: str) -> OpenVinoSession:
-        contract = contract_of(network)
+        contract = contract_named(network)
         entry = manifest.find(
             self.artifacts,
             network=network,

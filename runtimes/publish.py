@@ -5,7 +5,8 @@
         check(artefact.file)
         artefact.describe(network="depth", …)
 
-At the end of the block the file and its line in the manifest take their places together. If the block fails, nothing
+At the end of the block the file and its line in the manifest take their places together, and `harness.json` lies beside
+them. If the block fails, nothing
 is left and what was there stays. Of a process that was killed in between, a file `.part-*` may be left, which nobody
 reads. Imports neither torch nor a runtime.
 """
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from deeplens.console.files import file_sha256, remove, temporary_name
-from deeplens.runtimes import manifest
+from deeplens.runtimes import harness_file, manifest
 
 
 @dataclass
@@ -72,6 +73,7 @@ def publish(out: Path, path: Path | str) -> Iterator[Artefact]:
         if artefact.entry is None:
             raise RuntimeError(f"{place} was published without a description")
         manifest.add(out, artefact.entry, made=artefact.file)
+        harness_file.write(out)
     finally:
         with suppress(OSError):
             remove(artefact.file)

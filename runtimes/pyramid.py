@@ -226,6 +226,23 @@ def registered_disparity(disparity: np.ndarray, levels: Geometry) -> np.ndarray:
     return resize_registered(np.asarray(disparity, np.float32), levels, levels.finest_depth)
 
 
+def signed_depth(disparity: np.ndarray, focal_disparity: float, scale: float, focus_range: float) -> np.ndarray:
+    """D̃ = (D − d_f) · scale, clipped to [-1, 1], of the shape of `disparity`, float32.
+
+    With a range in focus, D − d_f is 0 within it and counts from its nearer end outside:
+    sign(D − d_f) · max(|D − d_f| − w / 2, 0).
+
+    Args:
+        scale: α · `Geometry.blur_scale`.
+        focus_range: w.
+    """
+    signed = disparity - np.float32(focal_disparity)
+    if focus_range:
+        signed -= np.clip(signed, -np.float32(focus_range / 2), np.float32(focus_range / 2))
+    signed *= np.float32(scale)
+    return np.clip(signed, -1.0, 1.0, out=signed)
+
+
 def signed_depth_levels(
     disparity: np.ndarray,
     levels: Geometry,
@@ -235,10 +252,7 @@ def signed_depth_levels(
     focus_range: float = 0.0,
     by_level: bool = False,
 ) -> list[np.ndarray]:
-    """Signed depth D̃ = (D − d_f) · α · `levels.blur_scale` at each level from 0 to `levels.finest_depth`.
-
-    With a range in focus, D − d_f is 0 within it and counts from its nearer end outside:
-    sign(D − d_f) · max(|D − d_f| − w / 2, 0).
+    """`signed_depth` D̃ = (D − d_f) · α · `levels.blur_scale` at each level from 0 to `levels.finest_depth`.
 
     Args:
         disparity: D in [0, 1], near = large, as `registered_disparity` gives it.
@@ -252,11 +266,7 @@ def signed_depth_levels(
         reflection; each below is its 2×2 mean, which is bilinear again.
     """
     finest = levels.finest_depth
-    signed = disparity - np.float32(focal_disparity)
-    if focus_range:
-        signed -= np.clip(signed, -np.float32(focus_range / 2), np.float32(focus_range / 2))
-    signed *= np.float32(aperture * levels.blur_scale)
-    np.clip(signed, -1.0, 1.0, out=signed)
+    signed = signed_depth(disparity, focal_disparity, aperture * levels.blur_scale, focus_range)
     depths = [pad_to(signed[None, None], *levels.padded(finest))]
     while len(depths) <= finest:
         rows = depths[-1][..., 0::2, :] + depths[-1][..., 1::2, :]

@@ -4,18 +4,17 @@ What does not depend on the focal plane or the aperture is made once and kept: t
 disparity at the finest of them. NumPy and Pillow only.
 """
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections.abc import Callable
 from functools import partial
 from threading import Lock
 
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError
-from deeplens.model.contract import CONTRACTS, R_MAX, VARIANTS, Variant
+from deeplens.model.contract import CONTRACTS, FINER_BASE, R_MAX, VARIANTS, Variant
+from deeplens.runtimes.assembly import Progress, Share, Whole, each_tile
 from deeplens.runtimes.contract import Arrays, Runtime, Session
 from deeplens.runtimes.pyramid import (
-    Geometry,
     doubled,
     geometry,
     halved_window,
@@ -26,10 +25,10 @@ from deeplens.runtimes.pyramid import (
     registered_disparity,
     signed_depth_levels,
 )
+from deeplens.runtimes.sharp import FinerMap, SharpShares
 from deeplens.runtimes.tiling import Span, split
 
 Observer = Callable[[int, str, Arrays], None]
-Progress = Callable[[float], None]
 Source = Callable[[slice, slice], np.ndarray]
 Sink = Callable[[slice, slice, np.ndarray], None]
 """Takes the rows and columns of a level and what a tile gave there, (1, 3, rows, columns); called from any thread."""
@@ -65,6 +64,8 @@ class Refocuser:
             self._pictures.append(partial(halved_window, pixels))
         self._pictures.append(partial(read_picture, pixels))
         self._disparity = registered_disparity(disparity, self._levels)
+        finer = self._variant.sharp_bound is not None  # else the variant changes what is in focus
+        self._finer = FinerMap(disparity if finer else np.empty((0, 0)), self._disparity, self._levels)
         self._features = _Features() if again else None
 
     def refocus(
@@ -74,6 +75,7 @@ class Refocuser:
         aperture: float,
         focus_range: float = 0.0,
         observe: Observer | None = None,
+        from_base: bool | None = None,
         progress: Progress | None = None,
     ) -> np.ndarray:
         """The photo with a shallow depth of field: see `runtimes.harness.Harness.refocus`."""
@@ -84,57 +86,90 @@ class Refocuser:
         ):
             if not 0.0 <= value <= 1.0:
                 raise InputError(f"{name} must be from 0 to 1, not {value:g}")
-        levels, pictures = self._levels, self._pictures
-        depths = signed_depth_levels(
-            self._disparity,
-            levels,
-            focal_disparity=focal_disparity,
-            aperture=aperture,
-            focus_range=focus_range,
-            by_level=self._variant.depth_by_level,
-        )
-        first = 1 if observe is None and self._reaches(depths[0]) else 0
-        report = _Share(levels, first, progress)
+        levels, by_level = self._levels, self._variant.depth_by_level
+        focus = {"focal_disparity": focal_disparity, "aperture": aperture, "focus_range": focus_range}
+        depths = signed_depth_levels(self._disparity, levels, **focus, by_level=by_level)
+        shares = self._finer.shares(depths, **focus, by_level=by_level) if self._finer.last else None
+        if from_base is None:
+            from_base = observe is not None
+        finer = 0.0 if from_base else self._finer_share(depths[0])
+        first = 1 if finer == 1 else 0
+        lows = [max(first, level - 1) for level in range(first, levels.steps + 1)] + [1] * (0 < finer < 1)
+        report = Share(levels, lows, progress)
         result = np.empty_like(self._pixels, order="C", subok=False)
+
+        def run(network: str, level: int, blurred: np.ndarray, sink: Sink) -> None:
+            sources = self._sources(network, level, depths, blurred)
+            if shares is not None and observe is None and 1 <= level <= self._finer.last:
+                sink = partial(_sharpened, sink, shares, level, self._pictures[level])
+            low = level if network == "lens_blur" else level - 1
+            self._run(network, levels.padded(low), sources, report, sink, skip=observe is None)
 
         blurred = np.empty(0, np.float32)
         for level in range(first, levels.steps + 1):
             last = level == levels.steps
-            low = max(first, level - 1)
             network = "lens_blur" if level == first else "upsample"
-            sources = {
-                "picture": pictures[low],
-                "signed_depth": _slices(depths[low]),
-                "blurred": _slices(blurred),
-                "picture_high": pictures[level],
-            }
-            run = partial(self._run, network, levels.padded(low), sources, report, skip=observe is None)
-            if last and observe is None:
-                run(partial(_store, result))
+            mixed = level == 1 and 0 < finer < 1
+            if last and observe is None and not mixed:
+                run(network, level, blurred, partial(_store, result))
                 break
-            whole = _Whole(levels.padded(level), raw=observe is not None)
-            run(whole.store)
-            blurred = whole.clipped
-            if observe is not None:
-                observe(level, network, _observed(network, levels.padded(low), sources, whole.array))
+            made = self._whole(run, network, level, depths, blurred, observe)
+            if mixed:
+                begun = self._whole(run, "lens_blur", level, depths, blurred, observe)
+                made = np.float32(1 - finer) * made + np.float32(finer) * begun
+            if observe is not None and shares is not None and 1 <= level <= self._finer.last:
+                rows, columns = (slice(0, side) for side in levels.padded(level))
+                made = shares.apply(level, rows, columns, made, self._pictures[level](rows, columns))
+            blurred = made
             if last:
-                quantise(whole.array[:, :, : levels.height, : levels.width], result)
+                quantise(blurred[:, :, : levels.height, : levels.width], result)
         return result
+
+    def _whole(
+        self,
+        run: Callable[[str, int, np.ndarray, Sink], None],
+        network: str,
+        level: int,
+        depths: list[np.ndarray],
+        blurred: np.ndarray,
+        observe: Observer | None,
+    ) -> np.ndarray:
+        """What `network` makes of a whole level, as the next step takes it: clipped to [0, 1], float32."""
+        whole = Whole(self._levels.padded(level), raw=observe is not None)
+        run(network, level, blurred, whole.store)
+        if observe is None:
+            return whole.array
+        low = self._levels.padded(level if network == "lens_blur" else level - 1)
+        observe(level, network, _observed(network, low, self._sources(network, level, depths, blurred), whole.array))
+        return np.clip(whole.array, 0.0, 1.0).astype(np.float32, copy=False)
+
+    def _sources(self, network: str, level: int, depths: list[np.ndarray], blurred: np.ndarray) -> dict[str, Source]:
+        """What `network` sees when it makes `level`, by the names of the contract."""
+        low = level if network == "lens_blur" else level - 1
+        return {
+            "picture": self._pictures[low],
+            "signed_depth": _slices(depths[low]),
+            "blurred": _slices(blurred),
+            "picture_high": self._pictures[level],
+        }
 
     @property
     def _variant(self) -> Variant:
         return VARIANTS[self._runtime.variant]
 
-    def _reaches(self, base_depth: np.ndarray) -> bool:
-        """Whether the lens blur can begin at level 1: see `model.contract.Variant`."""
-        return self._variant.finer_base and self._levels.steps > 0 and float(np.abs(base_depth).max()) <= 0.5
+    def _finer_share(self, base_depth: np.ndarray) -> float:
+        """The share of the loop that begins at level 1 in what it gives: see `model.contract.Variant`."""
+        if not self._variant.finer_base or self._levels.steps == 0:
+            return 0.0
+        whole, none = FINER_BASE
+        return min(1.0, max(0.0, (none - float(np.abs(base_depth).max())) / (none - whole)))
 
     def _run(
         self,
         network: str,
         size: tuple[int, int],
         sources: dict[str, Source],
-        report: "_Share",
+        report: Share,
         sink: Sink,
         *,
         skip: bool,
@@ -182,7 +217,7 @@ class Refocuser:
             check_result(network, self._runtime.name, result, output.shape(tiles.height, tiles.width))
             sink(*kept, result[:, :, rows.core(output.scale), columns.core(output.scale)])
 
-        _each(run, list(tiles), count, report)
+        each_tile(run, list(tiles), count, report)
 
 
 class _Features:
@@ -206,24 +241,6 @@ class _Features:
             if self._room >= 0:
                 self._kept[tile] = made
         return made
-
-
-def _each(work: Callable[[Span, Span], None], tiles: Iterable[tuple[Span, Span]], count: int, report: "_Share") -> None:
-    """Do `work` on all tiles, `count` at a time; the first error ends it."""
-    if count == 1:
-        for tile in tiles:
-            work(*tile)
-            report.add(*tile)
-        return
-    with ThreadPoolExecutor(count, thread_name_prefix="tile") as pool:
-        futures = {pool.submit(work, *tile): tile for tile in tiles}
-        try:
-            for future in as_completed(futures):
-                future.result()
-                report.add(*futures[future])
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
 
 
 def _all_sharp(sources: dict[str, Source], network: str, rows: Span, columns: Span) -> bool:
@@ -259,60 +276,6 @@ def check_result(network: str, runtime: str, result: np.ndarray, shape: tuple[in
         raise MismatchError(f"{network} on {runtime} gave values that are not finite: use another precision or runtime")
 
 
-class _Share:
-    """Counts low-resolution pixels done, over all levels."""
-
-    def __init__(self, levels: Geometry, first: int, progress: Progress | None) -> None:
-        sizes = [levels.padded(max(first, level - 1)) for level in range(first, levels.steps + 1)]
-        self._total = sum(height * width for height, width in sizes)
-        self._done = 0
-        self._progress = progress
-
-    def add(self, rows: Span, columns: Span) -> None:
-        self._done += (rows.keep_stop - rows.keep_start) * (columns.keep_stop - columns.keep_start)
-        if self._progress is not None:
-            self._progress(self._done / self._total)
-
-
-class _Whole:
-    """Puts a level of `size` together from its tiles.
-
-    Args:
-        raw: as the network gave it, in its dtype, a single tile without a copy; else as the next step takes it: clipped
-            to [0, 1], float32.
-    """
-
-    def __init__(self, size: tuple[int, int], *, raw: bool) -> None:
-        self._size = size
-        self._raw = raw
-        self._lock = Lock()
-        self._array: np.ndarray | None = None
-
-    def store(self, rows: slice, columns: slice, part: np.ndarray) -> None:
-        with self._lock:
-            if self._array is None:
-                if self._raw and part.shape[2:] == self._size:
-                    self._array = part
-                    return
-                self._array = np.empty((*part.shape[:2], *self._size), part.dtype if self._raw else np.float32)
-        target = self._array[:, :, rows, columns]
-        if self._raw:
-            target[...] = part
-        else:
-            np.clip(part, 0.0, 1.0, out=target, casting="same_kind")
-
-    @property
-    def array(self) -> np.ndarray:
-        """(1, 3, *size)."""
-        assert self._array is not None
-        return self._array
-
-    @property
-    def clipped(self) -> np.ndarray:
-        """The level as the next step takes it: in [0, 1], float32."""
-        return np.clip(self.array, 0.0, 1.0).astype(np.float32, copy=False) if self._raw else self.array
-
-
 def _slices(array: np.ndarray) -> Source:
     return lambda rows, columns: array[:, :, rows, columns]
 
@@ -322,6 +285,12 @@ def _store(result: np.ndarray, rows: slice, columns: slice, part: np.ndarray) ->
     target = result[rows, columns]
     if target.size:
         quantise(part[:, :, : target.shape[0], : target.shape[1]], target)
+
+
+def _sharpened(
+    sink: Sink, shares: SharpShares, level: int, photo: Source, rows: slice, columns: slice, part: np.ndarray
+) -> None:
+    sink(rows, columns, shares.apply(level, rows, columns, part, photo(rows, columns)))
 
 
 def _observed(network: str, size: tuple[int, int], sources: dict[str, Source], raw: np.ndarray) -> Arrays:

@@ -14,7 +14,7 @@ import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.model.contract import Contract
-from deeplens.model.whole_contract import WHOLE_CONTRACTS, contract_of
+from deeplens.model.whole_contract import WHOLE_CONTRACTS, contract_named
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.cuda import Cuda
@@ -184,7 +184,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
     def _load(self, network: str) -> TrtSession:
         entry, key, api = self._chosen(network)
         path = manifest.verify(self.artifacts, entry)  # what lies there is code: not a byte is looked at before
-        contract = contract_of(network)
+        contract = contract_named(network)
         if network in WHOLE_CONTRACTS:
             contract = replace(contract, fixed_size=entry.size)
         if len(key.profiles) == 1 and key.profiles[0].is_static:

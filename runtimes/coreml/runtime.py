@@ -10,7 +10,7 @@ import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.model.contract import Contract
-from deeplens.model.whole_contract import contract_of
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.coreml.executor import Executor, Mode
@@ -109,7 +109,7 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
     def _load(self, network: str) -> CoreMLSession:
         entry = self._entry(network)
         path = manifest.verify(self.artifacts, entry)
-        contract = contract_of(network)
+        contract = contract_named(network)
         size = contract.fixed_size or self._size
         function = f"size_{size[0]}x{size[1]}" if entry.more["shapes"] == "multifunction" else None
         if self.mode is None:
@@ -119,7 +119,7 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
         return CoreMLSession(predict, replace(contract, fixed_size=size), entry)
 
     def _entry(self, network: str) -> manifest.Entry:
-        only = contract_of(network).fixed_size
+        only = contract_named(network).fixed_size
         fixed = only is not None or self._shapes == "fixed"
         more: dict[str, Any] = {"shapes": "fixed" if fixed else self._shapes, "images": []}
         if self._target is not None:

@@ -13,7 +13,7 @@ from deeplens.console.errors import InputError
 from deeplens.export.whole_check import by_harness, made_inputs
 from deeplens.export.whole_module import Whole, bilinear, padded, whole_module
 from deeplens.model.contract import CONTRACTS, DEPTH_SIZE
-from deeplens.model.whole_contract import WHOLE, WHOLE_WITH_DEPTH, contract_of, parts_of
+from deeplens.model.whole_contract import WHOLE, WHOLE_WITH_DEPTH, contract_named, parts_of
 from deeplens.runtimes.contract import Runtime, Session
 from deeplens.runtimes.disparity import focal_disparity_at
 from deeplens.runtimes.pytorch import TorchRuntime, TorchSession
@@ -165,4 +165,4 @@ def test_the_trained_networks_at_an_odd_size() -> None:
     with TorchRuntime(variant="edge") as runtime:
         expected = by_harness(runtime, WHOLE, inputs)
     assert np.abs(by_module(module, inputs) - expected).max() <= 5e-6
-    assert tuple(inputs) == tuple(tensor.name for tensor in contract_of(WHOLE).inputs)
+    assert tuple(inputs) == tuple(tensor.name for tensor in contract_named(WHOLE).inputs)

@@ -16,7 +16,7 @@ from deeplens.export.precision_plan import for_variant
 from deeplens.export.whole_check import by_harness, made_inputs
 from deeplens.export.whole_sizes import Wanted, parts_sha256
 from deeplens.model import build
-from deeplens.model.whole_contract import WHOLE, contract_of
+from deeplens.model.whole_contract import WHOLE, contract_named
 from deeplens.runtimes import manifest
 from deeplens.runtimes.pytorch import TorchRuntime
 from deeplens.runtimes.whole import open_whole
@@ -127,7 +127,7 @@ def test_tensorrt_for_rtx_builds_it(exported: Exported) -> None:
     pytest.importorskip("tensorrt_rtx")
     from deeplens.runtimes.trt_api import TensorRt
 
-    contract = replace(contract_of(WHOLE), fixed_size=SIZE)
+    contract = replace(contract_named(WHOLE), fixed_size=SIZE)
     graph = exported.model("fp16").SerializeToString()
     options = trt_build.Options(compute_capability="8.9")
     assert len(trt_build.build(TensorRt("tensorrt_rtx"), graph, contract, options)) > 1e5

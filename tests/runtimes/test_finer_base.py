@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from deeplens.model.build import load
-from deeplens.model.contract import R_MAX
+from deeplens.model.contract import FINER_BASE, R_MAX
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.photo import read_photo
 from deeplens.runtimes.pyramid import geometry
@@ -120,3 +120,18 @@ def test_its_pictures_are_nearer_to_the_truth() -> None:
     finer = decibels()
     with from_the_base():
         assert finer > decibels() + 1
+
+
+@needs_weights
+def test_nothing_jumps_when_the_aperture_moves() -> None:
+    """Across both ends of the range in which both beginnings are mixed; without it the first moves by 20 of 255."""
+    pixels = np.asarray(read_photo(SAMPLE).pixels)[:480, :640]
+    rows = np.repeat(np.array([0, 1], np.float32), 240)[:, None].repeat(640, 1)
+    harness = Harness(TorchRuntime(variant="edge"))
+
+    def at(aperture: float) -> np.ndarray:
+        return harness.refocus(pixels, rows, focal_disparity=0.0, aperture=aperture).astype(np.int16)
+
+    for end in FINER_BASE:
+        assert np.abs(at(end - 1e-4) - at(end + 1e-4)).max() <= 2
+    assert np.abs(at(FINER_BASE[0]) - at(FINER_BASE[1])).max() > 4

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from deeplens.console.files import file_sha256
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, Tensor
-from deeplens.model.whole_contract import contract_of
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import manifest
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _add(
     import onnx
     from onnx import TensorProto, helper
 
-    contract = contract_of(network)
+    contract = contract_named(network)
 
     def shape(tensor: Tensor) -> tuple[int | str, ...]:
         if size is not None:

@@ -14,15 +14,36 @@ from deeplens.model.contract import VARIANTS
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS, candidates
 from deeplens.runtimes.options import Artifacts, Weights, weights_from
 
+FOLDER, LOOP_FOLDER = Path("artifacts/golden"), Path("artifacts/golden_loop")
+
 
 def golden(
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder to write the golden vectors to.")] = Path(
-        "artifacts/golden"
-    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder to write the golden vectors to.",
+            show_default=f"{FOLDER}; --end-to-end: {LOOP_FOLDER}",
+        ),
+    ] = None,
     check: Annotated[
         Path | None,
         typer.Option(
-            metavar="DIR", help="Check the runtimes with the golden vectors in DIR instead of writing new ones."
+            metavar="DIR",
+            help="Check the runtimes with the golden vectors in DIR instead of writing new ones; with --end-to-end: "
+            "check what another implementation of the whole way wrote to DIR.",
+        ),
+    ] = None,
+    end_to_end: Annotated[
+        bool,
+        typer.Option("--end-to-end", help="Vectors of the whole way from photo to photo, not of each network alone."),
+    ] = False,
+    vectors: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="For --end-to-end --check: folder of the vectors to compare with.",
+            show_default=str(LOOP_FOLDER),
         ),
     ] = None,
     variant: Annotated[
@@ -53,6 +74,8 @@ def golden(
 ) -> None:
     """Write golden vectors (inputs with PyTorch's outputs), or check the runtimes with them.
 
+    With --end-to-end: vectors of the whole way from photo to photo, for those who write it anew (docs/harness.md).
+
     Exit status of a check: 5 if one fails, 4 if none could be run.
     """
     from deeplens.parity_tests import release
@@ -60,16 +83,25 @@ def golden(
     for name in variant or ():
         if name not in VARIANTS:
             raise InputError(f"unknown variant '{name}': choose {' or '.join(VARIANTS)}")
+    if end_to_end:
+        if runtime:
+            raise InputError("--runtime does not go with --end-to-end, which compares files")
+        if check is None:
+            _make_loop(out or LOOP_FOLDER, variant or [VARIANT], weights, json)
+        else:
+            _check_loop(check, vectors or LOOP_FOLDER, variant, precision, json)
+        return
+    if vectors is not None:
+        raise InputError("--vectors goes with --end-to-end only: give the folder of the vectors to --check")
     if check is None:
+        out = out or FOLDER
         made = release.make(
             out,
             variants=variant or [VARIANT],
             weights=weights_from(weights),
             report=lambda line: typer.echo(line, err=json is not None),
         )
-        size = sum(path.stat().st_size for path in out.iterdir() if path.is_file())
-        typer.echo(f"{len(made)} networks, {size / 1e6:.2f} MB in {out}", err=json is not None)
-        write_json(json, {"folder": str(out), "files": [path.name for path in made], "bytes": size})
+        _tell_made(out, made, "networks", json)
         return
     found = [
         each
@@ -89,3 +121,39 @@ def golden(
         )
     if not passed:
         raise MissingError(f"no runtime could be checked: {found[0].note}")
+
+
+def _tell_made(folder: Path, made: list[Path], what: str, json: Path | None) -> None:
+    size = sum(path.stat().st_size for path in folder.iterdir() if path.is_file())
+    typer.echo(f"{len(made)} {what}, {size / 1e6:.2f} MB in {folder}", err=json is not None)
+    write_json(json, {"folder": str(folder), "files": [path.name for path in made], "bytes": size})
+
+
+def _make_loop(out: Path, variants: list[str], weights: str, json: Path | None) -> None:
+    from deeplens.parity_tests import harness_vectors
+
+    made = harness_vectors.make(
+        out,
+        variants=variants,
+        weights=weights_from(weights),
+        report=lambda line: typer.echo(line, err=json is not None),
+    )
+    _tell_made(out, made, "photos", json)
+
+
+def _check_loop(
+    results: Path, vectors: Path, variants: list[str] | None, precision: list[str] | None, json: Path | None
+) -> None:
+    from deeplens.parity_tests import harness_check
+
+    if precision and len(precision) > 1:
+        raise InputError("give one --precision: it says whose limits hold for all that is checked")
+    found = harness_check.check(
+        results, vectors, variants=variants, precision=precision[0] if precision else harness_check.PRECISIONS[0]
+    )
+    rows = [each.row() for each in found]
+    console_for(json).print(table(f"{results} against {vectors}", harness_check.COLUMNS, rows))
+    wrong = [each for each in found if each.departure is not None]
+    write_json(json, {"ok": not wrong, "cases": [harness_check.to_json(each) for each in found]})
+    if wrong:
+        raise MismatchError(f"{len(wrong)} of {len(found)} cases depart, the first is {wrong[0].sentence()}")
