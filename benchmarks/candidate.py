@@ -10,6 +10,7 @@ from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.ov import OpenVinoRuntime
 from deeplens.runtimes.pytorch import TorchRuntime, TorchSession
 from deeplens.runtimes.tiling import TILE
+from deeplens.runtimes.whole import whole_runtime
 
 WHOLE = "-whole"
 """Ends the name of a peer that runs each level at once, as the networks are called without the harness's tiles."""
@@ -67,6 +68,22 @@ class Candidate:
             artifacts=self.artifacts,
             threads=self.threads,
             precision=self.precision,
+        )
+
+    def open_whole(self, size: tuple[int, int]) -> Runtime:
+        """The runtime of the graph of the whole effect for photos of `size`, height and width.
+
+        Raises:
+            InputError: it has no such graphs.
+            MissingError: a library is not there.
+        """
+        return whole_runtime(
+            self.runtime,
+            size=size,
+            variant=self.variant,
+            artifacts=self.artifacts,
+            precision=self.precision,
+            threads=self.threads,
         )
 
 

@@ -19,6 +19,10 @@ from deeplens.benchmarks.energy import NOT_TOLD, Meter, meter
 from deeplens.benchmarks.metered import Level, Runs
 from deeplens.benchmarks.statistics import Summary, paired_ratio
 from deeplens.benchmarks.worker import AGAIN, LOOPS, REFOCUS, Run
+from deeplens.model.whole_contract import WHOLE
+
+REFOCUSES = (*LOOPS, WHOLE)
+"""Items that give a refocused photo."""
 
 PAUSE = 0.1
 """Seconds between two turns: threads of the last one that wait actively go to sleep."""
@@ -126,8 +130,8 @@ def measure(
             time.sleep(PAUSE)
             return pools[which].submit(worker.turn, candidates[which], *size, item, seconds, 1).result().runs
 
-        loops = tuple(item for item in items if item in LOOPS)  # in turns too: their ratio is of interest
-        groups = [each for each in (loops, *((item,) for item in items if item not in LOOPS)) if each]
+        loops = tuple(item for item in items if item in REFOCUSES)  # in turns too: their ratios are of interest
+        groups = [each for each in (loops, *((item,) for item in items if item not in REFOCUSES)) if each]
         for index, group in enumerate(groups):
 
             def share(done: float, index: int = index) -> None:
@@ -215,9 +219,10 @@ def results(found: Sequence[Measured], effort: Effort) -> list[dict[str, Any]]:
 
 
 def ratios(found: Sequence[Measured]) -> list[dict[str, Any]]:
-    """How many times faster each candidate is than the first, and refocusing again than refocusing, with the spread."""
+    """How many times faster each candidate is than the first, and refocusing again or by one graph than refocusing."""
     pairs = [(item, found[0], item, each) for item in found[0].timings for each in found[1:]]
-    pairs += [(REFOCUS, each, AGAIN, each) for each in found if {REFOCUS, AGAIN} <= each.timings.keys()]
+    for other in (AGAIN, WHOLE):
+        pairs += [(REFOCUS, each, other, each) for each in found if {REFOCUS, other} <= each.timings.keys()]
     rows = []
     for slow, baseline, fast, each in pairs:
         ratio = paired_ratio(baseline.timings[slow].medians, each.timings[fast].medians)

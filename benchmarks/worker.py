@@ -15,17 +15,21 @@ from PIL import Image
 from deeplens.benchmarks.candidate import Candidate
 from deeplens.benchmarks.metered import Level, MeteredRuntime
 from deeplens.model.contract import CONTRACTS, DEPTH_SIZE, NETWORKS, VARIANTS
+from deeplens.model.whole_contract import WHOLE
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.pyramid import geometry
 from deeplens.runtimes.refocuser import Refocuser
 from deeplens.runtimes.tiling import split
+from deeplens.runtimes.whole import OneFile
 
 REFOCUS, AGAIN = "refocus", "again"
 """A refocus of a photo from pixels to pixels, its depth given; and one more of the same photo, focus changed."""
 
 LOOPS = (REFOCUS, AGAIN)
-ITEMS = (*LOOPS, *NETWORKS)
-"""What can be measured: the two loops, and each network alone at the size that it has in them."""
+USUAL = (*LOOPS, *NETWORKS)
+ITEMS = (*USUAL, WHOLE)
+"""What can be measured: the two loops, each network alone at the size that it has in them, and a refocus by a graph of
+the whole effect, which has to be exported for the size of the photo."""
 
 FOCAL = (0.35, 0.65)
 """The focal planes that take turns: over a ramp of disparity nothing but a line is in focus."""
@@ -84,13 +88,14 @@ class Worker:
     def turn(self, item: str, *, seconds: float, runs: int = 1) -> Turn:
         """Run `item` until there are `runs` runs and `seconds` seconds."""
         work, turn = self._work(item), Turn()
+        runtime = self._whole if item == WHOLE else self._runtime
         while len(turn.runs) < runs or sum(turn.seconds) < seconds:
-            self._runtime.reset()
+            runtime.reset()
             start = time.perf_counter()
             work()
             elapsed = time.perf_counter() - start
-            levels = tuple(self._runtime.levels) if item in LOOPS else ()
-            told = [level.device for level in self._runtime.levels if level.device is not None]
+            levels = tuple(runtime.levels) if item in LOOPS else ()
+            told = [level.device for level in runtime.levels if level.device is not None]
             turn.runs.append(Run(elapsed, sum(told) if told else None, levels))
         return turn
 
@@ -122,16 +127,26 @@ class Worker:
     def _inputs(self) -> dict[str, dict[str, np.ndarray]]:
         return {network: random_inputs(network, self.network_size(network)) for network in NETWORKS}
 
+    @cached_property
+    def _whole(self) -> MeteredRuntime:
+        width, height = self._size
+        return MeteredRuntime(self._candidate.open_whole((height, width)))
+
     def _work(self, item: str) -> Callable[[], object]:
         if item in NETWORKS:
             inputs = self._inputs[item]
             return lambda: self._runtime.open(item).run(inputs)
         photo, disparity, aperture = self._photo, ramp(), self._candidate.aperture
         ready = self._ready if item == AGAIN else None
+        if item == WHOLE:
+            self._whole.open(WHOLE)  # before the clock runs
 
         def loop() -> object:
             self._count += 1
             focal = FOCAL[self._count % len(FOCAL)]
+            if item == WHOLE:
+                effect = OneFile(self._whole.open(WHOLE))
+                return effect.refocus(photo, disparity, focal_disparity=focal, aperture=aperture)
             if ready is not None:
                 return ready.refocus(focal_disparity=focal, aperture=aperture)
             return self._harness.refocus(photo, disparity, focal_disparity=focal, aperture=aperture)

@@ -20,21 +20,33 @@ from deeplens.console.options import JsonTarget
 from deeplens.console.package import pip_install
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
-from deeplens.console.report import console_for, table, write_json
 from deeplens.console.script import run_script
 from deeplens.export import coreml_report
 from deeplens.export import golden as golden_vectors
 from deeplens.export.chosen import chosen_networks, chosen_variants
 from deeplens.export.coreml_check import compare
-from deeplens.export.coreml_package import IMAGES, PRECISIONS, SHAPES, TARGETS, Recipe, save
+from deeplens.export.coreml_package import save
+from deeplens.export.coreml_recipe import IMAGES, PRECISIONS, SHAPES, TARGETS, Recipe
 from deeplens.export.onnx_graph import FIXED_SHAPES, check_choice, checked_shape
 from deeplens.export.placement import UNITS
 from deeplens.export.precision_plan import Plan, plans_for
+from deeplens.export.whole_sizes import whole_sizes
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS, contract_of
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.coreml.program import import_coremltools
-from deeplens.runtimes.options import ExportedWeights, FixedSizes, Networks, OutFolder, PlanFile, Variants, weights_from
+from deeplens.runtimes.options import (
+    ExportedWeights,
+    FixedSizes,
+    Networks,
+    OutFolder,
+    PlanFile,
+    TargetMemory,
+    Variants,
+    WholeSizes,
+    WithDepth,
+    weights_from,
+)
 from deeplens.runtimes.publish import publish
 from deeplens.runtimes.pyramid import geometry
 
@@ -260,15 +272,23 @@ def command(
         typer.Option(metavar="WxH", help="Photo size whose levels the enumerated and multifunction packages serve."),
     ] = PHOTO_SIZE,
     image: Annotated[
-        bool, typer.Option("--image", help="Depth and lens blur take the photo as an 8-bit image instead of an array.")
+        bool,
+        typer.Option(
+            "--image",
+            help="Depth and lens blur take the photo as an 8-bit image instead of an array; with --whole the result is "
+            "an image too.",
+        ),
     ] = False,
     plan: PlanFile = None,
     compute_units: Annotated[
         str, typer.Option(metavar="UNITS", help=f"Compute units that runtimes should use: {', '.join(UNITS)}.")
     ] = "all",
+    whole: WholeSizes = None,
+    with_depth: WithDepth = False,
+    memory: TargetMemory = None,
     json: JsonTarget = None,
 ) -> None:
-    """Export the networks to Core ML; print size and operations of each package."""
+    """Export the networks to Core ML, or the whole effect; print size and operations of each package."""
 
     for kind, given, known in (
         ("variant", variant, VARIANTS),
@@ -281,10 +301,23 @@ def command(
             check_choice(kind, each, known)
     check_choice("compute units", compute_units, tuple(UNITS))
     width, height = parse_size(photo)
+    sizes = whole_sizes(
+        whole, with_depth=with_depth, memory=memory, given={"--network": network, "--size": size, "--shapes": shapes}
+    )
     planned = "mixed" if "mixed" in (precision or ()) else ""
     variants = chosen_variants(variant, planned, plan)
     plans = plans_for(variants, planned, plan)
     source = weights_from(weights)
+    if sizes:
+        _import_libraries()
+        from deeplens.export import whole_coreml
+
+        asked_for = whole_coreml.recipes(
+            sizes, target or TARGETS, precision or ("fp16",), image=image, compute_units=UNITS[compute_units]
+        )
+        whole_jobs = whole_coreml.wanted(variants, with_depth=with_depth, weights=source, memory=memory)
+        coreml_report.show(whole_coreml.export_all(whole_jobs, tuple(asked_for), out=out), out=out, json=json)
+        return
     chosen = chosen_networks(variants, network, source, report=lambda line: typer.echo(line, err=True))
     jobs: list[Job] = []
     for each, networks in chosen.items():
@@ -301,12 +334,8 @@ def command(
                 plan=plans.get(each),
             )
             jobs += [Job(each, name, source, recipe) for recipe in asked]
-    console = console_for(json)
     entries = export_all(jobs, out=out, report=lambda line: typer.echo(line, err=json is not None))
-    with progress_bar("Counting operations") as progress:
-        found = [(each, coreml_report.contents(out / each.path)) for each in progress.each(entries, lambda e: e.path)]
-    console.print(table("Core ML packages", coreml_report.COLUMNS, [each.row(entry) for entry, each in found]))
-    write_json(json, {"packages": [each.to_json(entry) for entry, each in found]})
+    coreml_report.show(entries, out=out, json=json)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplens.console.errors import MismatchError
-from deeplens.export.coreml_package import IMAGES, Recipe
+from deeplens.export.coreml_recipe import Recipe
 from deeplens.export.golden import Golden, agreement
 from deeplens.model.contract import Contract
 
@@ -28,7 +28,7 @@ def compare(package: Path, contract: Contract, recipe: Recipe, golden: Golden) -
     from deeplens.runtimes.coreml.executor import Executor
     from deeplens.runtimes.coreml.program import load
 
-    images = IMAGES[contract.network] if recipe.images else ()
+    images = recipe.image_names(contract)
     inputs = {name: array * np.float32(255) if name in images else array for name, array in golden.inputs.items()}
     executor = Executor(
         load(package, next(iter(recipe.functions))), mode="float32" if recipe.precision == "fp32" else "fp16"

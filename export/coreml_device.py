@@ -24,9 +24,10 @@ from deeplens.console.options import JsonTarget
 from deeplens.console.report import console_for, table, write_json
 from deeplens.console.script import run_script
 from deeplens.export import golden as golden_vectors
-from deeplens.export.coreml_package import recipe_of
+from deeplens.export.coreml_recipe import recipe_of
 from deeplens.export.golden import GATES, Golden, agreement
 from deeplens.export.placement import UNITS, devices
+from deeplens.model.whole_contract import WHOLE_NETWORKS
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.coreml.program import import_coremltools
 from deeplens.runtimes.options import Artifacts, Trust
@@ -98,6 +99,8 @@ def selected(
 ) -> list[manifest.Entry]:
     """The Core ML packages in the manifest of `folder`; an empty sequence allows all.
 
+    Those of the whole effect are left out: no golden vectors are written for them.
+
     Raises:
         MissingError: there is none.
     """
@@ -105,6 +108,7 @@ def selected(
         entry
         for entry in manifest.read(folder)
         if entry.runtime == "coreml"
+        and entry.network not in WHOLE_NETWORKS
         and all(
             not allowed or value in allowed
             for value, allowed in ((entry.variant, variants), (entry.network, networks), (entry.precision, precisions))

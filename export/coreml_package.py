@@ -9,34 +9,20 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.console.package import VERSION
 from deeplens.export import coreml_precision
-from deeplens.export.placement import UNITS
+from deeplens.export.coreml_recipe import MAIN, Recipe, Size
 from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
+from deeplens.model.whole_contract import WHOLE, WHOLE_CONTRACTS, WHOLE_WITH_DEPTH
 from deeplens.runtimes.coreml.program import import_coremltools
-from deeplens.runtimes.manifest import Entry, TensorEntry
-from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
     import torch
-
-    from deeplens.export.precision_plan import Plan
-
-TARGETS = ("iOS17", "iOS18")
-SHAPES = ("fixed", "enumerated", "multifunction")
-PRECISIONS = RUNTIMES["coreml"].precisions
-COMPUTE_UNITS = tuple(UNITS.values())
-
-IMAGES = {"depth": ("picture",), "lens_blur": ("picture",), "upsample": ()}
-"""Network → inputs that can be images of 8 bits a channel: those that come from the photo and are small."""
-
-MAIN = "main"
-"""The only function of a package whose shapes are fixed or enumerated."""
 
 MISFIT_PASSES = {"common::fuse_elementwise_to_batchnorm"}
 """coremltools' passes that are left out: this one takes a product that widens one channel to many for a batch norm of
@@ -48,126 +34,23 @@ PURPOSES = {
     "depth": "Disparity of a photo, from the whole photo at a fixed size.",
     "lens_blur": "Shallow depth of field at the base size, from a photo and its signed depth.",
     "upsample": "One step of the loop that brings a shallow depth-of-field picture to twice its size.",
+    WHOLE: "A photo with its disparity map, focal disparity and aperture to the photo with shallow depth of field.",
+    WHOLE_WITH_DEPTH: "A photo, a focus point and an aperture to the photo with shallow depth of field.",
 }
 
 
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """What a package is to be.
-
-    Attributes:
-        precision: "fp32"; "fp16": weights and arithmetic; "int8", "palette6", "palette4": weights of 8 bits a channel,
-            or indices of 6 or 4 bits into a palette for each tensor, and FP16 arithmetic; "mixed": what `plan` says.
-        target: the oldest system that it runs on.
-        shapes: "fixed": one size; "enumerated": a function that takes each of the sizes; "multifunction": a function
-            for each size, all with the same weights.
-        sizes: low-resolution (height, width) in pixels, smallest first.
-        images: whether inputs in `IMAGES` are images (RGB, 8 bits) rather than arrays.
-        compute_units: where a runtime should let it run unless told otherwise.
-        plan: of "mixed", and of no other.
-    """
-
-    precision: str = "fp16"
-    target: str = "iOS17"
-    shapes: str = "fixed"
-    sizes: tuple[tuple[int, int], ...]
-    images: bool = False
-    compute_units: str = "ALL"
-    plan: "Plan | None" = None
-
-    def check(self, contract: Contract) -> None:
-        """Raise InputError unless such a package of the network can be made."""
-        choices = (
-            ("precision", self.precision, PRECISIONS),
-            ("target", self.target, TARGETS),
-            ("shapes", self.shapes, SHAPES),
-            ("compute units", self.compute_units, COMPUTE_UNITS),
-        )
-        for kind, value, known in choices:
-            if value not in known:
-                raise InputError(f"unknown {kind} '{value}': choose {', '.join(known)}")
-        network = contract.network
-        if self.plan is not None and self.precision != "mixed":
-            raise InputError(f"a precision plan works with precision 'mixed' only, not '{self.precision}'")
-        if self.images and not IMAGES[network]:
-            raise InputError(f"{network} has no input that can be an image: leave out --image for it")
-        if self.shapes != "fixed":
-            if contract.fixed_size is not None:
-                raise InputError(f"{network} has only one size: use fixed shapes")
-            if self.target == "iOS17":  # enumerated shapes for more than one input came with iOS 18, too
-                raise InputError(f"{self.shapes} shapes of {network} need --target iOS18")
-            if len(set(self.sizes)) < 2:
-                raise InputError(f"{self.shapes} shapes need two sizes or more: give a larger --photo")
-        elif len(self.sizes) != 1:
-            raise InputError(f"fixed shapes need exactly one size, not {len(self.sizes)}")
-        for height, width in self.sizes:
-            if contract.fixed_size not in (None, (height, width)):
-                raise InputError(f"{network} has only one size, not {height}x{width}")
-            if height % ALIGNMENT or width % ALIGNMENT or min(height, width) < MIN_SIZE:
-                raise InputError(f"shape {height}x{width}: expected multiples of {ALIGNMENT} from {MIN_SIZE} up")
-
-    def file_name(self, variant: str, contract: Contract) -> str:
-        """VARIANT_NETWORK[_HxW|_enumerated|_multifunction][_image]_PRECISION_TARGET.mlpackage."""
-        parts = [variant, contract.network]
-        if self.shapes != "fixed":
-            parts.append(self.shapes)
-        elif contract.fixed_size is None:
-            parts.append("{}x{}".format(*self.sizes[0]))
-        if self.images:
-            parts.append("image")
-        return "_".join([*parts, self.precision, self.target]) + ".mlpackage"
-
-    @property
-    def functions(self) -> dict[str, tuple[int, int] | None]:
-        """Function → its low-resolution size; None where it takes all of `sizes`."""
-        if self.shapes == "multifunction":
-            return {f"size_{height}x{width}": (height, width) for height, width in self.sizes}
-        return {MAIN: self.sizes[0] if self.shapes == "fixed" else None}
-
-    @property
-    def dtype(self) -> str:
-        """NumPy's name of the type of inputs and outputs that are arrays."""
-        return "float32" if self.precision == "fp32" else "float16"
-
-    def tensors(self, contract: Contract) -> tuple[tuple[TensorEntry, ...], tuple[TensorEntry, ...]]:
-        """Inputs and outputs for the manifest; sizes are "h" and "w" where the package takes several."""
-        several = self.shapes != "fixed"
-        images = IMAGES[contract.network] if self.images else ()
-
-        def entry(tensor: Tensor) -> TensorEntry:
-            free = tuple(side if tensor.scale == 1 else f"{tensor.scale}*{side}" for side in "hw")
-            shape: tuple[int | str, ...] = (1, tensor.channels, *free) if several else tensor.shape(*self.sizes[0])
-            return TensorEntry(tensor.name, shape, "uint8" if tensor.name in images else self.dtype)
-
-        return tuple(map(entry, contract.inputs)), tuple(map(entry, contract.outputs))
-
-
-def recipe_of(entry: Entry) -> Recipe:
-    """The recipe of a package, from its line in the manifest.
-
-    Raises:
-        InputError: the line lacks something.
-    """
-    more = entry.more
-    try:
-        return Recipe(
-            precision=entry.precision,
-            target=more["target"],
-            shapes=more["shapes"],
-            sizes=tuple((height, width) for height, width in more["sizes"]),
-            images=bool(more["images"]),
-            compute_units=more["compute_units"],
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"the manifest does not describe {entry.path} ({error!r}): export it again") from error
-
-
 def save(
-    module: "torch.nn.Module", contract: Contract, recipe: Recipe, path: Path, *, notes: Mapping[str, str]
+    module: "torch.nn.Module | Mapping[Size, torch.export.ExportedProgram]",
+    contract: Contract,
+    recipe: Recipe,
+    path: Path,
+    *,
+    notes: Mapping[str, str],
 ) -> None:
     """Make the package at `path`, a folder that ends in .mlpackage; what is there is replaced.
 
     Args:
+        module: the network; or the program for each of the recipe's sizes, of a graph that is made for one.
         notes: kept in the package's metadata, beside author, licence, version and the meaning of inputs and outputs.
 
     Raises:
@@ -213,7 +96,7 @@ def check_saved(path: Path, contract: Contract, recipe: Recipe) -> None:
     described = {each.name: each for each in description.functions} or {MAIN: description}
     if spec.WhichOneof("Type") != "mlProgram" or set(described) != set(recipe.functions):
         raise MismatchError(f"{path.name} has functions {', '.join(described)}, expected {', '.join(recipe.functions)}")
-    images = IMAGES[contract.network] if recipe.images else ()
+    images = recipe.image_names(contract)
     for name, size in recipe.functions.items():
         sizes = recipe.sizes if size is None else (size,)
         for found, tensors in ((described[name].input, contract.inputs), (described[name].output, contract.outputs)):
@@ -247,7 +130,12 @@ def _described(feature: Any) -> tuple[str, str, list[tuple[int, ...]]]:
     return feature.name, dtype, sorted(shapes)
 
 
-def _converted(module: "torch.nn.Module", contract: Contract, recipe: Recipe, size: tuple[int, int] | None) -> Any:
+def _converted(
+    module: "torch.nn.Module | Mapping[Size, torch.export.ExportedProgram]",
+    contract: Contract,
+    recipe: Recipe,
+    size: Size | None,
+) -> Any:
     """The ML program in memory; for all of `recipe.sizes` where `size` is None."""
     import coremltools as ct
     import numpy as np
@@ -259,19 +147,29 @@ def _converted(module: "torch.nn.Module", contract: Contract, recipe: Recipe, si
     dynamic = {
         each.name: {axis: ALIGNMENT * each.scale * side for axis, side in free.items()} for each in contract.inputs
     }
-    if recipe.plan is not None:
-        module = coreml_precision.prepared(module, recipe.plan.layers[contract.network])
-    example = tuple(torch.zeros(tensor.shape(*(size or recipe.sizes[0]))) for tensor in contract.inputs)
-    program = torch.export.export(module, example, dynamic_shapes=dynamic if size is None else None)
-    images = IMAGES[contract.network] if recipe.images else ()
+    if isinstance(module, Mapping):
+        program = module[size or recipe.sizes[0]]
+    else:
+        if recipe.plan is not None:
+            module = coreml_precision.prepared(module, recipe.plan.layers[contract.network])
+        example = tuple(torch.zeros(tensor.shape(*(size or recipe.sizes[0]))) for tensor in contract.inputs)
+        program = torch.export.export(module, example, dynamic_shapes=dynamic if size is None else None)
+    images = recipe.image_names(contract)
     dtype = np.dtype(recipe.dtype).type
 
     def input_type(tensor: Tensor) -> Any:
         shapes = [tensor.shape(*each) for each in recipe.sizes]
         shape = ct.EnumeratedShapes(shapes, default=shapes[0]) if size is None else tensor.shape(*size)
         if tensor.name in images:
-            return ct.ImageType(name=tensor.name, shape=shape, scale=1 / 255, color_layout=ct.colorlayout.RGB)
+            # A scale of Core ML's own is applied in FP32, off the Neural Engine: a whole graph scales by itself.
+            scale = 1.0 if contract.network in WHOLE_CONTRACTS else 1 / 255
+            return ct.ImageType(name=tensor.name, shape=shape, scale=scale, color_layout=ct.colorlayout.RGB)
         return ct.TensorType(name=tensor.name, shape=shape, dtype=dtype)
+
+    def output_type(tensor: Tensor) -> Any:
+        if tensor.name in images:
+            return ct.ImageType(name=tensor.name, color_layout=ct.colorlayout.RGB)
+        return ct.TensorType(name=tensor.name, dtype=dtype)
 
     pipeline = ct.PassPipeline.DEFAULT
     pipeline.remove_passes(MISFIT_PASSES)
@@ -285,7 +183,7 @@ def _converted(module: "torch.nn.Module", contract: Contract, recipe: Recipe, si
     model = ct.convert(
         program.run_decompositions({}),
         inputs=[input_type(tensor) for tensor in contract.inputs],
-        outputs=[ct.TensorType(name=tensor.name, dtype=dtype) for tensor in contract.outputs],
+        outputs=[output_type(tensor) for tensor in contract.outputs],
         convert_to="mlprogram",
         minimum_deployment_target=getattr(ct.target, recipe.target),
         compute_precision=compute_precision,

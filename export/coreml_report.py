@@ -1,11 +1,13 @@
 """What a saved Core ML package holds: bytes, functions, operations by kind."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deeplens.console.progress import progress_bar
+from deeplens.console.report import console_for, table, write_json
 from deeplens.runtimes.coreml.program import import_coremltools
 from deeplens.runtimes.manifest import Entry
 
@@ -65,3 +67,12 @@ def contents(package: Path) -> Contents:
         weights=sum(file.stat().st_size for file in files if file.suffix == ".bin"),
         operations=operations,
     )
+
+
+def show(entries: Sequence[Entry], *, out: Path, json: Path | None) -> None:
+    """Print the table of packages, or write the same to `json` for programs."""
+    console = console_for(json)
+    with progress_bar("Counting operations") as progress:
+        found = [(each, contents(out / each.path)) for each in progress.each(entries, lambda entry: entry.path)]
+    console.print(table("Core ML packages", COLUMNS, [each.row(entry) for entry, each in found]))
+    write_json(json, {"packages": [each.to_json(entry) for entry, each in found]})

@@ -6,8 +6,8 @@ neighbours, sums) have no module of their own: they and all other operations tog
 """
 
 import math
-from collections import defaultdict
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -57,32 +57,51 @@ class Layer:
 
 def layers(model: "onnx.ModelProto", network: str) -> list[Layer]:
     """The layers of an FP32 graph as `export.onnx_graph` makes it, in the order in which they run; without `REST`."""
+    shapes = [_shapes(model, network, size) for size in _sizes(network)]
+    return [
+        Layer(
+            network,
+            node.input[1].removesuffix(".weight"),
+            node.input[0],
+            node.input[1],
+            node.output[0],
+            output,
+            shape,
+            sum(_multiplications(node, each, shape) for each in shapes),
+        )
+        for node, output, shape in learned(model)
+    ]
+
+
+def whole_layers(model: "onnx.ModelProto") -> list[Layer]:
+    """The layers of a graph of the whole effect: `network` is the part, `path` "part.path@use".
+
+    The step's come once for each level, with the same weight; multiplications are not counted.
+    """
+    uses: Counter[str] = Counter()
+    found = []
+    for node, output, shape in learned(model):
+        path = node.input[1].removesuffix(".weight")
+        part = path.split(".")[0]
+        found.append(
+            Layer(part, f"{path}@{uses[path]}", node.input[0], node.input[1], node.output[0], output, shape, 0)
+        )
+        uses[path] += 1
+    return found
+
+
+def learned(model: "onnx.ModelProto") -> "Iterator[tuple[onnx.NodeProto, str, tuple[int, ...]]]":
+    """Each convolution of learned weights, the tensor that it gives when activated, and the shape of its weight."""
     weights = {each.name: tuple(each.dims) for each in model.graph.initializer}
     readers = defaultdict(list)
     for node in model.graph.node:
         for name in node.input:
             readers[name].append(node)
-    shapes = [_shapes(model, network, size) for size in _sizes(network)]
-    found = []
     for node in model.graph.node:
-        if not _is_learned(node):
-            continue
-        after = readers[node.output[0]]
-        active = after[0] if len(after) == 1 and after[0].op_type in ACTIVATIONS else None
-        shape = weights[node.input[1]]
-        found.append(
-            Layer(
-                network,
-                node.input[1].removesuffix(".weight"),
-                node.input[0],
-                node.input[1],
-                node.output[0],
-                node.output[0] if active is None else active.output[0],
-                shape,
-                sum(_multiplications(node, each, shape) for each in shapes),
-            )
-        )
-    return found
+        if _is_learned(node):
+            after = readers[node.output[0]]
+            active = after[0] if len(after) == 1 and after[0].op_type in ACTIVATIONS else node
+            yield node, active.output[0], weights[node.input[1]]
 
 
 def rest_operations(model: "onnx.ModelProto", network: str) -> int:

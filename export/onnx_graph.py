@@ -7,10 +7,7 @@ does the same as `deeplens export onnx`. A network gets a file with free height 
 """
 
 import json
-import logging
-import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +23,9 @@ from deeplens.console.script import run_script
 from deeplens.export.chosen import chosen_networks, chosen_variants
 from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
 from deeplens.export.onnx_rewrite import rewrite
+from deeplens.export.onnx_trace import OPSET, TOOLS, describe, simplified, traced
 from deeplens.export.precision_plan import plans_for
+from deeplens.export.whole_sizes import wanted, whole_sizes
 from deeplens.model.contract import (
     ALIGNMENT,
     CONTRACTS,
@@ -40,25 +39,27 @@ from deeplens.model.contract import (
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.depth_model import PREFIX
-from deeplens.runtimes.options import ExportedWeights, FixedSizes, Networks, OutFolder, PlanFile, Variants, weights_from
+from deeplens.runtimes.options import (
+    ExportedWeights,
+    FixedSizes,
+    Networks,
+    OutFolder,
+    PlanFile,
+    TargetMemory,
+    Variants,
+    WholeSizes,
+    WithDepth,
+    weights_from,
+)
 from deeplens.runtimes.publish import publish
 from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
-    import onnx
     import torch
 
 
-OPSET = 20
-"""At least 18, where the exporter's own operations begin; 18 and 20 give the same operations for these networks."""
-
 FIXED_SHAPES = ((256, 256),)
 """Low-resolution sizes that get a file of their own unless told otherwise: the harness's tiles."""
-
-TRACE_SIZE = (64, 96)
-"""Low-resolution size at which a graph with free sizes is traced; it is compared at others."""
-
-TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
 
 PRECISIONS = RUNTIMES["onnx"].precisions
 
@@ -104,7 +105,9 @@ def export_module(
         model = rewrite(simplified(traced(module, contract, size)))
         sha256 = weights_sha256(module)
         about = {"network": network, "variant": variant, "weights_sha256": sha256, "harness": manifest.HARNESS, **tools}
-        _describe(model, about, contract_of(variant, network))
+        own = DEPTH_CONVENTION if network == "depth" else {}
+        described = json.dumps(asdict(contract_of(variant, network)))
+        describe(model, {**about, **own, "contract": described})
         check_structure(model, contract, size=size)
         onnx.save(model, artefact.file)
         onnx.checker.check_model(artefact.file, full_check=True)
@@ -165,52 +168,6 @@ def export_all(
     return entries
 
 
-def traced(module: "torch.nn.Module", contract: Contract, size: tuple[int, int] | None) -> "onnx.ModelProto":
-    """The graph that torch.export and the exporter's own optimiser make of `module`."""
-    import torch
-    from torch.export import Dim
-
-    if size is None:
-        smallest = MIN_SIZE // ALIGNMENT
-        h, w = Dim("h", min=smallest), Dim("w", min=smallest)
-        dynamic = {
-            each.name: {2: ALIGNMENT * each.scale * h, 3: ALIGNMENT * each.scale * w} for each in contract.inputs
-        }
-    example = [torch.zeros(tensor.shape(*(size or TRACE_SIZE))) for tensor in contract.inputs]
-    with _quiet():
-        program = torch.onnx.export(
-            module,
-            tuple(example),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[tensor.name for tensor in contract.inputs],
-            output_names=[tensor.name for tensor in contract.outputs],
-            dynamic_shapes=dynamic if size is None else None,
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto
-
-
-def simplified(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """The same graph, simplified by onnxsim."""
-    import onnxsim
-
-    simplified, _ = onnxsim.simplify(model)
-    return simplified
-
-
-def _describe(model: "onnx.ModelProto", properties: dict[str, str], contract: Contract) -> None:
-    """Replace the tools' notes by ours; no path of the machine that exported stays in the file."""
-    del model.metadata_props[:]
-    own = DEPTH_CONVENTION if contract.network == "depth" else {}
-    for name, value in {**properties, **own, "contract": json.dumps(asdict(contract))}.items():
-        model.metadata_props.add(key=name, value=value)
-    for node in model.graph.node:
-        node.doc_string = ""
-        del node.metadata_props[:]
-
-
 DEPTH_CONVENTION = {
     f"{PREFIX}size": f"{DEPTH_SIZE}x{DEPTH_SIZE}",
     f"{PREFIX}mean": "0,0,0",
@@ -251,21 +208,6 @@ def _import_libraries() -> None:
     del onnx, onnxruntime, onnxscript, onnxsim, torch
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back what the exporter says on every run: torchvision is not there; an axis name is derived from another."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*The axis name: .* will not be used")
-            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def command(
     variant: Variants = None,
     network: Networks = None,
@@ -279,8 +221,11 @@ def command(
         ),
     ] = "fp32",
     plan: PlanFile = None,
+    whole: WholeSizes = None,
+    with_depth: WithDepth = False,
+    memory: TargetMemory = None,
 ) -> None:
-    """Export the networks to ONNX: with free sizes, and at fixed shapes beside them.
+    """Export the networks to ONNX: with free sizes, and at fixed shapes beside them. Or the whole effect as one graph.
 
     int8 and mixed follow a precision plan (`deeplens calibrate`): int8 its INT8 layers with all else in FP32, mixed all
     of it.
@@ -290,8 +235,17 @@ def command(
         for name in names or ():
             check_choice(kind, name, choices)
     variants = chosen_variants(variant, precision, plan)
+    sizes = whole_sizes(whole, with_depth=with_depth, memory=memory, given={"--network": network, "--size": size})
     plans = plans_for(variants, precision, plan)
     trained = weights_from(weights)
+    if sizes:
+        _import_libraries()
+        from deeplens.export import whole_onnx
+
+        graphs = wanted(variants, sizes, with_depth=with_depth, weights=trained, memory=memory)
+        for made in whole_onnx.export_all(graphs, out=out, precisions=(precision,), plans=plans):
+            typer.echo(f"{out / made.path}  {made.precision}  {whole_onnx.summary(out, made)}")
+        return
     chosen = chosen_networks(variants, network, trained, report=lambda line: typer.echo(line, err=True))
     entries = [
         entry

@@ -9,84 +9,44 @@ capabilities that are asked for; with arguments left out for all three networks 
 import shlex
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from time import perf_counter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeplens.console.errors import MismatchError, MissingError
+from deeplens.console.errors import MissingError
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
 from deeplens.export.chosen import chosen_networks, chosen_variants
 from deeplens.export.onnx_graph import check_choice, checked_shape
 from deeplens.export.precision_plan import Plan, plans_for
-from deeplens.export.trt_build import Options, TimingCache, build
+from deeplens.export.trt_engine import FOLDER, Place, export, place
 from deeplens.export.trt_graph import graph
 from deeplens.export.trt_jobs import TARGETS, Job, jobs
+from deeplens.export.whole_sizes import whole_sizes
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
-from deeplens.runtimes import manifest, trust
-from deeplens.runtimes.artefact import load as load_artefact
+from deeplens.model.whole_contract import WHOLE, WHOLE_WITH_DEPTH
+from deeplens.runtimes import manifest
 from deeplens.runtimes.cuda import JETSON_RELEASE, Cuda
-from deeplens.runtimes.engine_key import EngineKey, Machine, to_more
-from deeplens.runtimes.options import ExportedWeights, Networks, OutFolder, PlanFile, Variants, weights_from
-from deeplens.runtimes.publish import publish
+from deeplens.runtimes.options import (
+    ExportedWeights,
+    Networks,
+    OutFolder,
+    PlanFile,
+    TargetMemory,
+    Variants,
+    WholeSizes,
+    WithDepth,
+    weights_from,
+)
 from deeplens.runtimes.trt_api import TensorRt
 
 if TYPE_CHECKING:
     from deeplens.model.shipped import Weights
 
-FOLDER = "trt"
-"""Below the root of the artefacts."""
-
 DEFAULT_PHOTO = "2048x1536"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a build runs: the library, and this machine, which is None for a build ahead of time."""
-
-    api: TensorRt
-    machine: Machine | None
-
-    def key_machine(self, options: Options) -> Machine:
-        """What an engine built here with `options` is bound to."""
-        if self.machine is not None:
-            return self.machine
-        assert options.compute_capability is not None
-        return self.api.ahead_of_time(options.compute_capability)
-
-
-def place(target: str, *, command: str) -> Place:
-    """Where engines for `target` can be built: here, or not.
-
-    Args:
-        command: what to run elsewhere.
-
-    Raises:
-        MissingError: the library or the GPU is not there; one line that says which command to run where.
-    """
-    kind = TARGETS[target]
-    missing: list[str] = []
-    api, machine = None, None
-    try:
-        api = TensorRt(kind.library)
-    except MissingError as error:
-        missing.append(str(error))
-    if not kind.compute_capabilities:
-        try:
-            cuda = Cuda()
-            machine = None if api is None else api.machine(cuda)
-        except MissingError as error:
-            missing.append(str(error))
-    if api is None or missing:
-        raise MissingError(
-            f"{target} engines can't be built here ({'; '.join(missing)}): run `{command}` on {kind.machine}"
-        )
-    return Place(api, machine)
 
 
 def default_target() -> str:
@@ -99,76 +59,6 @@ def default_target() -> str:
     if JETSON_RELEASE.exists():
         return "jetson-orin" if capability == "8.7" else "jetson-thor"
     return "desktop"
-
-
-def export(
-    job: Job,
-    where: Place,
-    source: manifest.Entry,
-    *,
-    out: Path,
-    command: str,
-    timing_cache: Path | None = None,
-    rebuild: bool = False,
-) -> tuple[manifest.Entry, bool]:
-    """Build one engine, or find it built.
-
-    Args:
-        source: the ONNX artefact, in the manifest of `out`.
-        command: what makes it again, for the manifest.
-        timing_cache: a file; None: one in the folder of the engines, by library, version and GPU.
-        rebuild: also where an engine with the same key is there.
-
-    Returns:
-        its entry, and whether it was built now.
-
-    Raises:
-        InputError, MismatchError: from `export.trt_build.build`. Nothing is left behind.
-        OSError: the engine can't be written. Nothing is left behind.
-    """
-    machine = where.key_machine(job.options)
-    key = EngineKey(machine, source.sha256, job.options.profiles, job.options.flags)
-    path = f"{FOLDER}/{job.name}_{key.digest}.engine"
-    found = None if rebuild else _built(out, path)
-    if found is not None:
-        return found, False
-    timings = None
-    if where.api.has_timing_cache:
-        name = f"timings_{machine.library}_{machine.version}_sm{machine.compute_capability.replace('.', '')}.cache"
-        timings = TimingCache(timing_cache or out / FOLDER / name, machine)
-    with publish(out, path) as artefact:
-        start = perf_counter()
-        data = build(where.api, load_artefact(out, source), CONTRACTS[job.network], job.options, timings=timings)
-        seconds = perf_counter() - start
-        artefact.file.write_bytes(data)
-        entry = artefact.describe(
-            source,
-            runtime="trt",
-            precision=job.precision,
-            tools={**source.tools, machine.library: machine.version},
-            more={
-                **to_more(key, command=command),
-                "target": job.target,
-                "bytes": len(data),
-                "seconds": round(seconds, 2),
-            },
-        )
-    trust.remember_engine(entry.sha256)
-    if timings is not None:
-        timings.save()
-    return entry, True
-
-
-def _built(out: Path, path: str) -> manifest.Entry | None:
-    """The entry of the engine at `path`, whose name holds its key, if it is there and whole."""
-    for entry in manifest.read(out):
-        if entry.runtime == "trt" and entry.path == path:
-            try:
-                manifest.verify(out, entry)
-            except (MissingError, MismatchError):
-                return None
-            return entry
-    return None
 
 
 def export_all(
@@ -263,20 +153,37 @@ def command(
     fp16_io: Annotated[bool, typer.Option("--fp16-io", help="Use FP16 for inputs and outputs too.")] = False,
     weights: ExportedWeights = "shipped",
     out: OutFolder = manifest.DEFAULT_FOLDER,
+    whole: WholeSizes = None,
+    with_depth: WithDepth = False,
+    memory: TargetMemory = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Rebuild engines that already exist.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be built.")] = False,
 ) -> None:
-    """Build TensorRT engines. Without a GPU: build engines for RTX GPUs ahead of time."""
+    """Build TensorRT engines, of the networks or of the whole effect.
+
+    Without a GPU: build engines for RTX GPUs ahead of time.
+    """
     for kind, names, choices in (("variant", variant, VARIANTS), ("network", network, NETWORKS)):
         for name in names or ():
             check_choice(kind, name, choices)
     chosen = target or default_target()
     variants = chosen_variants(variant, precision, plan)
     given = weights_from(weights)
-    exported = chosen_networks(variants, network, given, report=lambda line: typer.echo(line, err=True))
+    sizes = whole_sizes(
+        whole,
+        with_depth=with_depth,
+        memory=memory,
+        given={"--network": network, "--size": size, "--photo": photo, "--fp16-io": fp16_io},
+    )
+    exported = (
+        dict.fromkeys(variants, (WHOLE_WITH_DEPTH if with_depth else WHOLE,))
+        if sizes
+        else chosen_networks(variants, network, given, report=lambda line: typer.echo(line, err=True))
+    )
     wanted = jobs(
         variants=variants,
-        networks=network or NETWORKS,
+        networks=exported[variants[0]] if sizes else network or NETWORKS,
+        whole=sizes,
         target=chosen,
         precision=precision,
         photos=[parse_size(each)[::-1] for each in photo or [DEFAULT_PHOTO]],
@@ -302,18 +209,34 @@ def command(
         typer.echo("there is no GPU with TensorRT here, so engines for RTX GPUs are built ahead of time")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", UserWarning)
-        entries = export_all(
-            wanted,
-            where,
-            out=out,
-            weights=given,
-            command=line,
-            timing_cache=timing_cache,
-            fp16_io=fp16_io,
-            plans=plans,
-            rebuild=rebuild,
-            report=typer.echo,
-        )
+        if sizes:
+            from deeplens.export import whole_trt
+
+            entries = whole_trt.export_all(
+                wanted,
+                where,
+                out=out,
+                command=line,
+                weights=given,
+                memory=memory,
+                timing_cache=timing_cache,
+                plans=plans,
+                rebuild=rebuild,
+                report=typer.echo,
+            )
+        else:
+            entries = export_all(
+                wanted,
+                where,
+                out=out,
+                weights=given,
+                command=line,
+                timing_cache=timing_cache,
+                fp16_io=fp16_io,
+                plans=plans,
+                rebuild=rebuild,
+                report=typer.echo,
+            )
     for warning in caught:
         typer.echo(f"warning: {warning.message}", err=True)
     total = sum(int(entry.more["bytes"]) for entry in entries)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from deeplens.console.errors import InputError
 from deeplens.export.trt_build import Options
-from deeplens.model.contract import CONTRACTS, MIN_SIZE, VARIANTS
+from deeplens.model.contract import MIN_SIZE, VARIANTS
+from deeplens.model.whole_contract import WHOLE_CONTRACTS, contract_named
 from deeplens.runtimes.engine_key import Profile, Size
 from deeplens.runtimes.pyramid import geometry
 from deeplens.runtimes.spec import RUNTIMES
@@ -56,13 +57,16 @@ class Job:
     precision: str
     target: str
     options: Options
+    size: Size | None = None
+    """Height and width of the photo, of an engine of the whole effect."""
 
     @property
     def name(self) -> str:
         """Without the digest of its key, which is known when the graph is."""
         capability = self.options.compute_capability
         where = f"{self.target}_sm{capability.replace('.', '')}" if capability else self.target
-        return f"{self.variant}_{self.network}_{self.precision}_{where}"
+        size = f"_{self.size[0]}x{self.size[1]}" if self.size else ""
+        return f"{self.variant}_{self.network}{size}_{self.precision}_{where}"
 
     def __str__(self) -> str:
         profiles = ", ".join(str(each) for each in self.options.profiles) or "its only size"
@@ -88,9 +92,9 @@ def profiles(
         dynamic: add the fallback: from the smallest size to the tile, or to the largest level where there is none.
 
     Returns:
-        none for a network that has one size.
+        none for a network that has one size, and for a graph of the whole effect.
     """
-    if CONTRACTS[network].fixed_size is not None:
+    if contract_named(network).fixed_size is not None or network in WHOLE_CONTRACTS:
         return ()
     sizes = [size for height, width in photos for size in _levels(variant, network, height, width, tile)]
     sizes = list(dict.fromkeys([*sizes, *shapes]))
@@ -126,8 +130,12 @@ def jobs(
     version_compatible: bool,
     refit: bool,
     dla_core: int | None,
+    whole: Sequence[Size] = (),
 ) -> list[Job]:
     """The engines that a command asks for, in order.
+
+    Args:
+        whole: height and width of each photo, where `networks` are graphs of the whole effect.
 
     Raises:
         InputError: an unknown target or precision, or options that don't go with the target.
@@ -166,8 +174,10 @@ def jobs(
                 dla_core=dla_core,
                 compute_capability=capability,
             ),
+            size,
         )
         for variant in variants
         for network in networks
+        for size in (whole or (None,))
         for capability in (compute_capabilities or kind.compute_capabilities or (None,))
     ]

@@ -1,12 +1,13 @@
 """Makes the artefacts that a comparison needs and the folder lacks, or has from other weights."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplens.console.errors import DeepLensError, MissingError
 from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.model.whole_contract import parts_of
 from deeplens.parity_tests.candidates import PRECISIONS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.manifest import Entry
@@ -43,6 +44,9 @@ def make_missing(request: "Request") -> None:
                 _graphs(request, folder, variant, network, shape, sha256, onnx)
             for precision in sorted(coreml):
                 _package(request, folder, variant, network, size, precision, sha256)
+        for network in request.whole_networks():
+            for size in request.whole:
+                _whole(request, folder, variant, network, size, onnx, coreml)
 
 
 def _weights_sha256(request: "Request", variant: str, network: str) -> str | None:
@@ -105,7 +109,7 @@ def _package(
         return
     try:
         from deeplens.export import coreml
-        from deeplens.export.coreml_package import Recipe
+        from deeplens.export.coreml_recipe import Recipe
 
         request.report(f"{variant} {network}: Core ML {_size(size)} in {precision}")
         recipe = Recipe(precision=precision, sizes=(size,))
@@ -114,6 +118,52 @@ def _package(
         if precision == "fp32" and not isinstance(error, MissingError):
             raise
         request.report(f"{variant} {network}: no Core ML package ({error})")
+
+
+def _whole(
+    request: "Request",
+    folder: Path,
+    variant: str,
+    network: str,
+    size: "Size",
+    onnx: Collection[str],
+    coreml: Collection[str],
+) -> None:
+    """The graphs of the whole effect for one size of photo; those that are there and fit are kept."""
+    from deeplens.export.precision_plan import for_variant
+    from deeplens.export.whole_sizes import Wanted, parts_sha256
+
+    hashes = {part: _weights_sha256(request, variant, part) for part in parts_of(network)}
+    known = {part: sha256 for part, sha256 in hashes.items() if sha256 is not None}
+    if len(known) < len(hashes):
+        return  # the rows say so
+
+    def missing(runtime: str, precision: str, more: Mapping[str, object]) -> bool:
+        find = partial(manifest.find, folder, network=network, variant=variant, runtime=runtime, shape=size)
+        return not _fits(folder, partial(find, precision=precision, more=more), parts_sha256(known))
+
+    wanted = [each for each in ("fp32", "fp16", "int8") if each in onnx and missing("onnx", each, {})]
+    where = f"{variant} {network} {size[1]}x{size[0]}"
+    try:
+        if wanted:
+            from deeplens.export import whole_onnx
+
+            request.report(f"{where}: ONNX in {', '.join(wanted)}")
+            job = Wanted(variant=variant, network=network, size=size, weights=request.weights)
+            plan = for_variant(variant) if "int8" in wanted else None
+            whole_onnx.export(job, out=folder, precisions=wanted, plan=plan)
+        fixed = {"shapes": "fixed", "images": []}
+        wanted = [each for each in sorted(coreml) if missing("coreml", each, fixed)]
+        if wanted:
+            from deeplens.export import whole_coreml
+
+            request.report(f"{where}: Core ML in {', '.join(wanted)}")
+            recipes = whole_coreml.recipes([size], ("iOS17",), wanted, image=False, compute_units="ALL")
+            whole_coreml.export_all(
+                [whole_coreml.Programs(variant, network, request.weights, None)], tuple(recipes), out=folder
+            )
+    except DeepLensError as error:
+        request.report(f"{where}: not all was exported ({error})")
 
 
 def _fits(folder: Path, find: Callable[[], Entry], sha256: str) -> bool:

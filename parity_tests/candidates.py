@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplens.console.errors import InputError
+from deeplens.model.whole_contract import WHOLE_NETWORKS
 from deeplens.parity_tests.cases import Case, LoopCase, NetworkCase, Size
 from deeplens.parity_tests.produce import Opener, artefact_opener
 from deeplens.runtimes import RUNTIMES
@@ -67,7 +68,7 @@ class Candidate:
         if self.runtime == "coreml":
             cases = [case for case in cases if case.graph == "fixed"]
         if self.mode == "fp16_pure":
-            return [case for case in cases if not isinstance(case, LoopCase) or max(case.size) <= SMALL_LOOP]
+            return [case for case in cases if not _is_loop(case) or max(case.size) <= SMALL_LOOP]
         if self.runtime == "onnx-reference":
             small = (case for case in cases if isinstance(case, NetworkCase) and case.input == "random")
             return [case for case in small if case.network == "depth" or case.size[0] * case.size[1] <= SMALL_NETWORK]
@@ -87,6 +88,11 @@ class Candidate:
             precision=self.precision,
             mode=self.mode,
         )
+
+
+def _is_loop(case: Case) -> bool:
+    """Whether it has all levels: the loop, and a graph of the whole effect."""
+    return isinstance(case, LoopCase) or case.network in WHOLE_NETWORKS
 
 
 def candidates(runtimes: Sequence[str], precisions: Sequence[str] | None) -> list[Candidate]:

@@ -1,15 +1,18 @@
 """The graph that torch.export takes of each network: what both exporters begin with, as a runtime and to look into."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deeplens.export.whole_sizes import parts_sha256
 from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract
+from deeplens.model.whole_contract import contract_named
 from deeplens.parity_tests.cases import Graph, Size
 from deeplens.parity_tests.produce import Opener
 from deeplens.runtimes.contract import Arrays, Runtime, Session, check_inputs
-from deeplens.runtimes.wrapped import WrappedRuntime, WrappedSession, with_fixed_size
+from deeplens.runtimes.wrapped import Run, WrappedRuntime, WrappedSession, with_fixed_size
 
 if TYPE_CHECKING:
     import torch
@@ -39,10 +42,61 @@ def captured(module: "torch.nn.Module", contract: Contract, size: Size | None) -
     return program.run_decompositions({})
 
 
+class _CapturedWhole(Runtime):
+    """Opens the programs that are captured of the whole effect, for a photo of one size."""
+
+    name = "torch"
+
+    def __init__(self, variant: str, weights: "Weights", size: Size) -> None:
+        self.variant = variant
+        self._weights, self._size = weights, size
+
+    def open(self, network: str) -> Session:
+        import torch
+
+        from deeplens.export.whole_module import whole_module
+
+        module, hashes = whole_module(network, variant=self.variant, size=self._size, weights=self._weights)
+        contract = replace(contract_named(network), fixed_size=self._size)
+        program = captured(module, contract, self._size).module()
+
+        def run(inputs: Mapping[str, np.ndarray]) -> Arrays:
+            check_inputs(contract, inputs)
+            with torch.inference_mode():
+                output = program(*(torch.tensor(inputs[each.name]) for each in contract.inputs))
+            return {contract.outputs[0].name: output.numpy()}
+
+        return _Program(run, contract, parts_sha256(hashes))
+
+    def close(self) -> None:
+        pass
+
+
+class _Program(Session):
+    """A captured program as a session."""
+
+    def __init__(self, call: Run, contract: Contract, sha256: str) -> None:
+        self._call, self._contract, self._sha256 = call, contract, sha256
+
+    def describe(self) -> Contract:
+        return self._contract
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        return self._call(inputs)
+
+    def weights_sha256(self) -> str:
+        return self._sha256
+
+    def close(self) -> None:
+        pass
+
+
 def captured_opener(variant: str, *, weights: "Weights", fixed_size: Size) -> Opener:
     """Opens what was captured of PyTorch: with free sizes, or of one size."""
 
-    def open_captured(graph: Graph) -> Runtime:
+    def open_captured(graph: Graph | Size) -> Runtime:
+        if isinstance(graph, tuple):
+            return _CapturedWhole(variant, weights, graph)
         from deeplens.runtimes.pytorch import TorchRuntime, TorchSession
 
         def wrap(_network: str, session: Session) -> Session:

@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 
 from deeplens.console.errors import MismatchError
+from deeplens.model.whole_contract import WHOLE_NETWORKS
 from deeplens.parity_tests.cases import Case, NetworkCase, Size
 from deeplens.parity_tests.metrics import (
     Shares,
@@ -244,6 +245,8 @@ def _rows(variant: str, runtime: str, case: Case, sides: _Sides, precision: str)
         kind = case.input if isinstance(case, NetworkCase) else "loop"
         return Row(variant, runtime, what, kind, case.graph, case.size, gate, status, note, measured)
 
+    if isinstance(case, NetworkCase) and case.network in WHOLE_NETWORKS:  # it carries all errors of a loop
+        network_gate = level_gate
     whole, gate = (case.network, network_gate) if isinstance(case, NetworkCase) else ("all levels", level_gate)
     missing = reference.missing.get(case.name) or candidate.missing.get(case.name)
     if missing is not None:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.export.trt_build import Options, build
 from deeplens.export.trt_jobs import TARGETS, profiles
-from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.model.contract import NETWORKS
+from deeplens.model.whole_contract import contract_named
 from deeplens.parity_tests.compare import NETWORK, Row
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.artefact import load as load_artefact
@@ -36,18 +37,23 @@ def compile_rows(request: "Request", variant: str) -> Iterator[Row]:
     for precision in request.precisions or PRECISIONS:
         request.report(f"{variant}: TensorRT for RTX compiles {precision}")
         folder = folders.opened_folder("onnx", variant=variant, precision=precision, artifacts=request.artifacts)
-        for network in NETWORKS:
+        graphs: list[tuple[str, tuple[int, int] | None]] = [(network, None) for network in NETWORKS]
+        graphs += [(network, size) for size in request.whole for network in request.whole_networks()]
+        for network, size in graphs:
+            what = network if size is None else f"{network} {size[1]}x{size[0]}"
             try:
-                entry = manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=precision)
+                entry = manifest.find(
+                    folder, network=network, variant=variant, runtime="onnx", precision=precision, shape=size
+                )
                 graph = load_artefact(folder, entry)
             except MissingError as error:
-                yield row(precision, network, "not run", f"not run: needs the graph: {error}")
+                yield row(precision, what, "not run", f"not run: needs the graph: {error}")
                 continue
             try:
                 for capability in capabilities:
                     options = Options(profiles=profiles(variant, network), compute_capability=capability)
-                    build(api, graph, CONTRACTS[network], options)
+                    build(api, graph, contract_named(network), options)
             except (MismatchError, InputError) as error:
-                yield row(precision, network, "failed", f"SM {capability}: {error}")
+                yield row(precision, what, "failed", f"SM {capability}: {error}")
                 continue
-            yield row(precision, network, "compiles", f"compiles: SM {', '.join(capabilities)}; {NUMBERS}")
+            yield row(precision, what, "compiles", f"compiles: SM {', '.join(capabilities)}; {NUMBERS}")

@@ -95,7 +95,7 @@ class Bench:
     def package(self) -> Entry:
         """The step's FP32 package of one size."""
         from deeplens.export.coreml import export_module
-        from deeplens.export.coreml_package import Recipe
+        from deeplens.export.coreml_recipe import Recipe
 
         recipe = Recipe(precision="fp32", sizes=(FIXED,))
         out = self.folder / "coreml"

@@ -5,19 +5,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from deeplens.console.errors import MismatchError, MissingError
+from deeplens.model.whole_contract import WHOLE_NETWORKS
 from deeplens.parity_tests.cases import Case, Graph, LoopCase, NetworkCase, Size
 from deeplens.parity_tests.outputs import DEPTH_MAP, EIGHT_BIT, Outputs
+from deeplens.parity_tests.whole import ByHarness
 from deeplens.runtimes import open_runtime
 from deeplens.runtimes.contract import Arrays, Runtime
 from deeplens.runtimes.harness import Harness, focal_disparity_at
+from deeplens.runtimes.whole import whole_runtime
 from deeplens.runtimes.wrapped import with_fixed_size
 
 if TYPE_CHECKING:
     from deeplens.model.shipped import Weights
     from deeplens.runtimes.coreml.executor import Mode
 
-Opener = Callable[[Graph], Runtime]
-"""Opens a runtime for graphs with free sizes or with a fixed shape."""
+Opener = Callable[[Graph | Size], Runtime]
+"""Opens a runtime for graphs with free sizes or with a fixed shape; or for those of the whole effect, for photos of a
+height and width."""
 
 TorchKind = Literal["float32", "float64", "float16"]
 
@@ -37,8 +41,9 @@ def produce(
     """
     done = 0
     outputs = Outputs()
-    for graph in ("dynamic", "fixed"):
-        chosen = [case for case in cases if case.graph == graph]
+    graphs: list[Graph | Size] = ["dynamic", "fixed", *dict.fromkeys(case.size for case in cases if _is_whole(case))]
+    for graph in graphs:
+        chosen = [case for case in cases if (case.size if _is_whole(case) else case.graph) == graph]
         if not chosen:
             continue
         try:
@@ -52,6 +57,10 @@ def produce(
                 done += 1
                 progress(done / len(cases))
     return outputs
+
+
+def _is_whole(case: Case) -> bool:
+    return isinstance(case, NetworkCase) and case.network in WHOLE_NETWORKS
 
 
 def _run(case: Case, runtime: Runtime, outputs: Outputs, around: Callable[[Runtime], Harness]) -> None:
@@ -99,7 +108,7 @@ def torch_opener(variant: str, *, weights: "Weights", fixed_size: Size, dtype: T
         dtype: "float16": with every tensor rounded (`parity_tests.half`).
     """
 
-    def open_torch(graph: Graph) -> Runtime:
+    def open_torch(graph: Graph | Size) -> Runtime:
         from deeplens.runtimes.pytorch import TorchRuntime
 
         if dtype == "float16":
@@ -108,6 +117,8 @@ def torch_opener(variant: str, *, weights: "Weights", fixed_size: Size, dtype: T
             runtime = in_half(TorchRuntime(variant=variant, weights=weights))
         else:
             runtime = TorchRuntime(variant=variant, weights=weights, dtype=dtype)
+        if isinstance(graph, tuple):
+            return ByHarness(runtime)
         return runtime if graph == "dynamic" else with_fixed_size(runtime, fixed_size)
 
     return open_torch
@@ -131,14 +142,16 @@ def artefact_opener(
         mode: of Core ML's executor, as in `runtimes.coreml.runtime.CoreMLRuntime`.
     """
 
-    def open_artefacts(graph: Graph) -> Runtime:
+    def open_artefacts(graph: Graph | Size) -> Runtime:
+        whole = isinstance(graph, tuple)
+        shape: Size = graph if isinstance(graph, tuple) else fixed_size
         if name == "coreml":
             from deeplens.runtimes.coreml.runtime import CoreMLRuntime
 
             if graph == "dynamic":
                 raise MissingError("a graph with free sizes, which Core ML packages for the Neural Engine are not")
-            return CoreMLRuntime(variant=variant, artifacts=artifacts, precision=precision, size=fixed_size, mode=mode)
-        shapes: Literal["dynamic"] | Size = "dynamic" if graph == "dynamic" else fixed_size
+            return CoreMLRuntime(variant=variant, artifacts=artifacts, precision=precision, size=shape, mode=mode)
+        shapes: Literal["dynamic"] | Size = "dynamic" if graph == "dynamic" else shape
         if name == "onnx":
             from deeplens.parity_tests.rounded import RoundedOnnxRuntime
             from deeplens.runtimes.ort import OnnxRuntime
@@ -149,6 +162,8 @@ def artefact_opener(
             from deeplens.parity_tests.interop import interop_runtime
 
             return interop_runtime(name, variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)
+        if whole:
+            return whole_runtime(name, size=shape, variant=variant, artifacts=artifacts, precision=precision)
         runtime = open_runtime(name, variant=variant, artifacts=artifacts, precision=precision)
         return runtime if graph == "dynamic" else with_fixed_size(runtime, fixed_size)
 

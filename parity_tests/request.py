@@ -9,6 +9,7 @@ import numpy as np
 
 from deeplens.console.errors import InputError
 from deeplens.model.contract import VARIANTS
+from deeplens.model.whole_contract import WHOLE, WHOLE_WITH_DEPTH
 from deeplens.parity_tests.candidates import COMPARED, Candidate, candidates
 from deeplens.parity_tests.cases import COVERAGE, Coverage, resized
 from deeplens.runtimes.photo import read_photo, to_8_bit
@@ -32,6 +33,9 @@ class Request:
         photo: for real inputs and the loop; None: these rows are not run.
         size: pixels that the photo's long side is brought down to; None: as it is.
         coverage: which cases; None: that of the variant in `parity_tests.cases.COVERAGE`.
+        whole: height and width of the photos whose graphs of the whole effect are compared; they get the photo at its
+            own size, brought to theirs.
+        with_depth: with those that have their own depth.
         compiles: whether TensorRT for RTX compiles the graphs, for rows of its own.
         report: gets a line before each long piece of work.
     """
@@ -44,21 +48,30 @@ class Request:
     photo: Path | None = None
     size: int | None = None
     coverage: Coverage | None = None
+    whole: Sequence[tuple[int, int]] = ()
+    with_depth: bool = False
     compiles: bool = False
     report: Say = lambda _: None
 
     def coverage_for(self, variant: str) -> Coverage:
         return self.coverage or COVERAGE[variant]
 
-    def pixels(self) -> np.ndarray | None:
+    def whole_networks(self) -> tuple[str, ...]:
+        """Graphs of the whole effect that are compared at each size of `whole`."""
+        return ((WHOLE, WHOLE_WITH_DEPTH) if self.with_depth else (WHOLE,)) if self.whole else ()
+
+    def pixels(self, *, reduced: bool = True) -> np.ndarray | None:
         """The photo, H×W×3, uint8; None where there is none.
+
+        Args:
+            reduced: brought down to `size`.
 
         Raises:
             InputError: it can't be read.
         """
         if self.photo is None:
             return None
-        return resized(to_8_bit(read_photo(self.photo).pixels), self.size)
+        return resized(to_8_bit(read_photo(self.photo).pixels), self.size if reduced else None)
 
     def candidates(self) -> list[Candidate]:
         """In the order of the table.

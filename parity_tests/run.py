@@ -19,6 +19,7 @@ from deeplens.parity_tests.outputs import Outputs
 from deeplens.parity_tests.produce import Opener, TorchKind, produce, torch_opener
 from deeplens.parity_tests.report import Report, looks_of
 from deeplens.parity_tests.request import Request
+from deeplens.parity_tests.whole import whole_cases
 from deeplens.runtimes.contract import Runtime
 
 if TYPE_CHECKING:
@@ -208,7 +209,11 @@ def _cases(request: Request, variant: str) -> list[Case]:
         given = made_depth() if "depth" in without else None
         if without - {"depth"}:
             return cases + whole_photos(coverage, pixels, given=given)
-        return cases + photo_cases(coverage, torch, pixels, given=given)
+        cases += photo_cases(coverage, torch, pixels, given=given)
+        whole = request.pixels(reduced=False)
+        assert whole is not None
+        sizes, with_depth = request.whole, request.with_depth
+        return cases + whole_cases(coverage, torch, whole, sizes, with_depth=with_depth, given=given)
 
 
 def _without_weights(torch: Runtime) -> set[str]:

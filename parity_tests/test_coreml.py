@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from deeplens.export.coreml import export_module
-from deeplens.export.coreml_package import Recipe
+from deeplens.export.coreml_recipe import Recipe
 from deeplens.model.contract import CONTRACTS, NETWORKS
 from deeplens.parity_tests.cases import LoopCase, NetworkCase, plausible_inputs
 from deeplens.parity_tests.compare import GATES, compare, measure

@@ -8,7 +8,7 @@ import onnx
 import pytest
 
 from deeplens.export.coreml import export_module
-from deeplens.export.coreml_package import Recipe
+from deeplens.export.coreml_recipe import Recipe
 from deeplens.model.contract import CONTRACTS
 from deeplens.parity_tests.cases import plausible_inputs
 from deeplens.parity_tests.fault_bench import Bench, named

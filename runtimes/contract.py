@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 import numpy as np
 
 from deeplens.console.errors import InputError
-from deeplens.model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, Contract, Tensor
+from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes.manifest import Entry
 
 if TYPE_CHECKING:
@@ -180,9 +181,8 @@ class OpensOnce(Runtime, Generic[S]):
         """A new session of a network of the contract."""
 
     def open(self, network: str) -> S:
-        """Open `network`: see `Runtime.open`."""
-        if network not in CONTRACTS:
-            raise InputError(f"unknown network '{network}': choose {', '.join(CONTRACTS)}")
+        """Open `network`: see `Runtime.open`. A graph of the whole effect too, where the runtime has one."""
+        contract_named(network)
         session = self._sessions.get(network)
         if session is None or session.closed:
             session = self._sessions[network] = self._load(network)

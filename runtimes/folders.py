@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from deeplens.model.whole_contract import WHOLE_NETWORKS
 from deeplens.runtimes import folders_of_user
 from deeplens.runtimes.manifest import DEFAULT_FOLDER, read
 
@@ -20,28 +21,40 @@ def search_path() -> tuple[Path, ...]:
 
 
 def folder_of(
-    runtime: str, *, variant: str | None = None, precision: str | None = None, artifacts: Path | None = None
+    runtime: str,
+    *,
+    variant: str | None = None,
+    precision: str | None = None,
+    artifacts: Path | None = None,
+    whole: bool = False,
 ) -> Path | None:
     """The first folder that has artefacts of a kind; None: there is none.
 
     Args:
         variant, precision: None: any.
         artifacts: the only folder to look in; None: those of `search_path`.
+        whole: graphs of the whole effect, which the harness has no use for; else the networks alone.
 
     Raises:
         InputError: a manifest on the way can't be read.
     """
     for folder in search_path() if artifacts is None else (artifacts,):
         for each in read(folder):
-            if each.runtime == runtime and variant in (None, each.variant) and precision in (None, each.precision):
+            fits = each.runtime == runtime and variant in (None, each.variant) and precision in (None, each.precision)
+            if fits and (each.network in WHOLE_NETWORKS) == whole:
                 return folder
     return None
 
 
 def opened_folder(
-    runtime: str, *, variant: str | None = None, precision: str | None = None, artifacts: Path | None = None
+    runtime: str,
+    *,
+    variant: str | None = None,
+    precision: str | None = None,
+    artifacts: Path | None = None,
+    whole: bool = False,
 ) -> Path:
     """The folder that is read: the one it was given, else as `folder_of`, else `DEFAULT_FOLDER`."""
     if artifacts is not None:
         return artifacts
-    return folder_of(runtime, variant=variant, precision=precision) or DEFAULT_FOLDER
+    return folder_of(runtime, variant=variant, precision=precision, whole=whole) or DEFAULT_FOLDER

@@ -18,6 +18,7 @@ from deeplens.console.files import file_sha256, locked, locked_name, remove, sta
 from deeplens.console.inputs import MOST_TEXT, parse_json, read_bytes
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, VARIANTS, contract_of
+from deeplens.model.whole_contract import WHOLE_CONTRACTS, WHOLE_WITH_DEPTH, contract_named
 from deeplens.runtimes import trust
 from deeplens.runtimes.spec import RUNTIMES, has_library
 
@@ -86,8 +87,8 @@ class Entry:
 
     @property
     def size(self) -> tuple[int, int] | None:
-        """The low-resolution height and width in pixels; None where they are free."""
-        low = {tensor.name for tensor in CONTRACTS[self.network].inputs if tensor.scale == 1}
+        """The low-resolution height and width in pixels, of a whole graph the photo's; None where they are free."""
+        low = {tensor.name for tensor in contract_named(self.network).inputs if tensor.scale == 1}
         for tensor in self.inputs:
             if tensor.name in low:
                 height, width = tensor.shape[-2:]
@@ -169,7 +170,7 @@ def find(
     Raises:
         MissingError: there is none; the message names the command that makes it.
     """
-    size = CONTRACTS[network].fixed_size if shape is None else shape
+    size = contract_named(network).fixed_size if shape is None else shape
     wanted = (network, variant, runtime, precision, size)
     for entry in read(folder):
         if (entry.network, entry.variant, entry.runtime, entry.precision, entry.size) != wanted:
@@ -177,7 +178,9 @@ def find(
         if all(entry.more.get(key) == value for key, value in more.items()):
             return entry
     what = ["any size" if size is None else f"{size[0]}x{size[1]}", *(f"{key} {more[key]}" for key in more)]
-    command = export_command(folder, variant=variant, runtime=runtime, shape=shape, precision=precision)
+    command = export_command(
+        folder, variant=variant, runtime=runtime, shape=shape, precision=precision, network=network
+    )
     name = f"{runtime} artefact of {variant} {network} ({precision}, {', '.join(what)})"
     raise MissingError(f"there is no {name} in {folder}: {remedy(command, runtime)}")
 
@@ -225,23 +228,39 @@ def missing(folder: Path, entry: Entry) -> MissingError:
 
 def command_of(folder: Path, entry: Entry) -> str:
     """The command that makes an artefact of the manifest again."""
-    shape = None if CONTRACTS[entry.network].fixed_size else entry.size
-    return export_command(folder, variant=entry.variant, runtime=entry.runtime, shape=shape, precision=entry.precision)
+    shape = None if contract_named(entry.network).fixed_size else entry.size
+    return export_command(
+        folder,
+        variant=entry.variant,
+        runtime=entry.runtime,
+        shape=shape,
+        precision=entry.precision,
+        network=entry.network,
+    )
 
 
 def export_command(
-    folder: Path, *, variant: str, runtime: str, shape: tuple[int, int] | None = None, precision: str | None = None
+    folder: Path,
+    *,
+    variant: str,
+    runtime: str,
+    shape: tuple[int, int] | None = None,
+    precision: str | None = None,
+    network: str | None = None,
 ) -> str:
     """The command that makes an artefact, for error messages.
 
     Args:
         precision: named where it is not the one that the command makes unless told otherwise.
+        network: looked at for a graph of the whole effect only, whose `shape` is the photo's.
     """
     command = f"deeplens export {runtime} --variant {variant}"
     if precision not in (None, RUNTIMES[runtime].default_precision if runtime in RUNTIMES else None):
         command += f" --precision {precision}"
     if shape is not None:
-        command += f" --size {shape[1]}x{shape[0]}"
+        command += f" --{'whole' if network in WHOLE_CONTRACTS else 'size'} {shape[1]}x{shape[0]}"
+    if network == WHOLE_WITH_DEPTH:
+        command += " --with-depth"
     return command if folder == DEFAULT_FOLDER else f"{command} --out {folder}"
 
 
@@ -262,8 +281,8 @@ def remedy(command: str, runtime: str) -> str:
 def entry_to(entry: Entry) -> dict[str, Any]:
     """The entry as it stands in the file; inputs and outputs with their meaning, which is not read back."""
     item = asdict(entry)
-    known = entry.variant in VARIANTS
-    contract = contract_of(entry.variant, entry.network) if known else CONTRACTS[entry.network]
+    known = entry.variant in VARIANTS and entry.network in CONTRACTS
+    contract = contract_of(entry.variant, entry.network) if known else contract_named(entry.network)
     meanings = {tensor.name: tensor.meaning for tensor in (*contract.inputs, *contract.outputs)}
     for tensor in (*item["inputs"], *item["outputs"]):
         if tensor["name"] in meanings:
@@ -278,7 +297,7 @@ def _entry_from(item: Any) -> Entry:
     rest = dict(item)
     text = ("network", "variant", "runtime", "precision", "path", "sha256", "weights_sha256", "created")
     values = {name: _typed(rest, name, str) for name in text}
-    if values["network"] not in CONTRACTS:
+    if values["network"] not in CONTRACTS and values["network"] not in WHOLE_CONTRACTS:
         raise ValueError(f"unknown network '{values['network']}'")
     path = PurePosixPath(values["path"])
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in values["path"]:

@@ -114,6 +114,30 @@ ExportedWeights = Annotated[
 OutFolder = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Output folder of the artefacts and their manifest.")
 ]
+WholeSizes = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--whole",
+        metavar="WxH",
+        help="Export the whole effect as one graph for photos of this size instead; may be repeated.",
+    ),
+]
+WithDepth = Annotated[
+    bool,
+    typer.Option(
+        "--with-depth", help="With --whole: put the depth network in front; the graph takes a focus point instead."
+    ),
+]
+TargetMemory = Annotated[
+    int | None,
+    typer.Option(
+        "--memory",
+        metavar="MIB",
+        min=1,
+        help="With --whole: memory that the target has; a size that takes more is refused.",
+        show_default="by target",
+    ),
+]
 
 # What the comparisons of depth share.
 ShippedVariants = Annotated[

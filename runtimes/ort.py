@@ -13,7 +13,8 @@ import numpy as np
 from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
-from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.model.contract import Contract
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import artefact, folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.photo_part import cut
@@ -127,8 +128,8 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
             for another at every operation, as threads within an operation do. The other networks, which see one tile,
             take so many threads for one operation.
         precision: of the artefacts. FP16 convolutions are computed in FP32 here: their results are rounded to FP16.
-        shapes: "dynamic", or the low-resolution (height, width) whose fixed-shape artefacts are to be used. A network
-            that has only one size is not touched by this.
+        shapes: "dynamic", or the low-resolution (height, width) whose fixed-shape artefacts are to be used, of a graph
+            of the whole effect the photo's. A network that has only one size is not touched by this.
 
     Raises:
         MissingError: ONNX Runtime is not installed.
@@ -159,7 +160,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         self._precision = precision
 
     def _load(self, network: str) -> OnnxSession:
-        contract = CONTRACTS[network]
+        contract = contract_named(network)
         shape = None if contract.fixed_size else self._shape
         entry = manifest.find(
             self.artifacts,
@@ -170,7 +171,9 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
             shape=shape,
         )
         path, data = self.artifacts / entry.path, artefact.load(self.artifacts, entry)
-        rebuild = manifest.export_command(self.artifacts, variant=self.variant, runtime=self.artefacts, shape=shape)
+        rebuild = manifest.export_command(
+            self.artifacts, variant=self.variant, runtime=self.artefacts, shape=shape, network=network
+        )
         lanes = self._threads if network == "upsample" else 1
         try:
             graph = self._graph(data)

@@ -15,7 +15,8 @@ import numpy as np
 from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
-from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.model.contract import Contract
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import artefact, folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 
@@ -104,7 +105,7 @@ class OpenVinoRuntime(OpensOnce[OpenVinoSession]):
         self._shape = None if shapes == "dynamic" else shapes
 
     def _load(self, network: str) -> OpenVinoSession:
-        contract = CONTRACTS[network]
+        contract = contract_named(network)
         entry = manifest.find(
             self.artifacts,
             network=network,

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.model.contract import Contract
+from deeplens.model.whole_contract import WHOLE_CONTRACTS, contract_named
 from deeplens.runtimes import artefact, folders, manifest, trust
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.cuda import Cuda
@@ -141,6 +142,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
         variant: one of `model.contract.VARIANTS`.
         artifacts: the folder with `manifest.json`; None: as `runtimes.folders.opened_folder`.
         precision: of the engines.
+        photo: height and width of the photo of graphs of the whole effect; None: none is opened.
         in_flight: runs of one network that the GPU may work on at once; each has buffers of its own.
         graphs: record the work of each level as a CUDA graph once its shape and addresses have come twice.
         cuda, modules: what stands for the GPU and for the libraries, in tests; None: those that are here.
@@ -157,6 +159,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
         variant: str = "edge",
         artifacts: Path | None = None,
         precision: str = "fp16",
+        photo: Size | None = None,
         in_flight: int = 2,
         graphs: bool = True,
         cuda: Cuda | None = None,
@@ -166,6 +169,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
         self.variant = variant
         self.artifacts = folders.opened_folder(self.name, variant=variant, precision=precision, artifacts=artifacts)
         self._precision = precision
+        self._photo = photo
         self._in_flight = in_flight
         self._graphs = graphs
         self._modules = modules
@@ -182,7 +186,9 @@ class TrtRuntime(OpensOnce[TrtSession]):
         path, command = self.artifacts / entry.path, str(entry.more["command"])
         data = artefact.load(self.artifacts, entry)
         trust.check_engine(path, entry.sha256, command)  # what lies there is code: no library sees a byte before
-        contract = CONTRACTS[network]
+        contract = contract_named(network)
+        if network in WHOLE_CONTRACTS:
+            contract = replace(contract, fixed_size=entry.size)
         if len(key.profiles) == 1 and key.profiles[0].is_static:
             contract = replace(contract, fixed_size=key.profiles[0].best)
         try:
@@ -200,10 +206,16 @@ class TrtRuntime(OpensOnce[TrtSession]):
             each
             for each in manifest.read(self.artifacts)
             if (each.network, each.variant, each.runtime, each.precision) == wanted
+            and (network not in WHOLE_CONTRACTS or each.size == self._photo)
         ]
         if not entries:
             manifest.find(
-                self.artifacts, network=network, variant=self.variant, runtime=self.name, precision=self._precision
+                self.artifacts,
+                network=network,
+                variant=self.variant,
+                runtime=self.name,
+                precision=self._precision,
+                shape=self._photo if network in WHOLE_CONTRACTS else None,
             )
         refused: list[tuple[str, str]] = []
         for entry in sorted(entries, key=lambda each: each.created, reverse=True):

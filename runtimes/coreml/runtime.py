@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError
-from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.model.contract import Contract
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.artefact import unpacked
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
@@ -73,7 +74,8 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
         variant: one of `model.contract.VARIANTS`.
         artifacts: the folder with `manifest.json`; None: as `runtimes.folders.opened_folder`.
         precision: of the packages: "fp32", "fp16", "int8", "palette6" or "palette4".
-        size: low-resolution (height, width). A network that has only one size is not touched by this.
+        size: low-resolution (height, width), of a graph of the whole effect the photo's. A network that has only one
+            size is not touched by this.
         shapes: of the packages; a network that has only one size has fixed ones always.
         target: "iOS17" or "iOS18"; None: the first that is there.
         mode: of the executor; None: Core ML on macOS, elsewhere "float32" for FP32 packages and "fp16" for all others.
@@ -116,7 +118,7 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
 
     def _load(self, network: str) -> CoreMLSession:
         entry = self._entry(network)
-        contract = CONTRACTS[network]
+        contract = contract_named(network)
         size = contract.fixed_size or self._size
         function = f"size_{size[0]}x{size[1]}" if entry.more["shapes"] == "multifunction" else None
         with ExitStack() as held:
@@ -128,7 +130,7 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
         return CoreMLSession(predict, replace(contract, fixed_size=size), entry)
 
     def _entry(self, network: str) -> manifest.Entry:
-        only = CONTRACTS[network].fixed_size
+        only = contract_named(network).fixed_size
         fixed = only is not None or self._shapes == "fixed"
         more: dict[str, Any] = {"shapes": "fixed" if fixed else self._shapes, "images": []}
         if self._target is not None:

@@ -19,10 +19,11 @@ from deeplens.benchmarks.memory import exponent
 from deeplens.benchmarks.metered import Level
 from deeplens.benchmarks.state import State
 from deeplens.benchmarks.worker import Run, Turn, Worker, synthetic_photo
-from deeplens.console.errors import InputError
+from deeplens.console.errors import InputError, MissingError
 from tests.benchmarks.test_bench_machine import SPEED
 from tests.conftest import Command
 from tests.support.device import needs_torch
+from tests.support.small_graphs import add_graphs, add_whole
 
 
 def cost(variant: str, network: str, height: int, width: int) -> dict[str, Any]:
@@ -96,6 +97,25 @@ class TestResults:
             ("again", "edge torch", "edge torch, refocus"): 2.0,
             ("again", "edge onnx", "edge onnx, refocus"): 2.0,
         }
+
+    def test_a_graph_of_the_whole_effect_stands_beside_the_tiled_loop(self) -> None:
+        each = Measured(
+            Candidate("edge", "onnx"), timings={"refocus": timing([4.0], [6.0]), "whole": timing([8.0], [12.0])}
+        )
+        assert [(row["item"], row["to"], row["ratio"]) for row in ratios([each])] == [
+            ("whole", "edge onnx, refocus", 0.5)
+        ]
+
+
+def test_a_graph_of_the_whole_effect_is_run_at_the_size_of_the_photo(tmp_path: Path) -> None:
+    pytest.importorskip("onnx")
+    add_graphs(tmp_path)
+    add_whole(tmp_path, (40, 72))
+    found = Worker(Candidate("edge", "onnx", artifacts=tmp_path), 72, 40).turn("whole", seconds=0.0, runs=3)
+    assert len(found.runs) == 3
+    assert all(run.seconds > 0 and run.levels == () for run in found.runs)
+    with pytest.raises(MissingError, match="--whole 80x40"):
+        Worker(Candidate("edge", "onnx", artifacts=tmp_path), 80, 40).turn("whole", seconds=0.0)
 
 
 class InlinePool:

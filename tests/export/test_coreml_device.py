@@ -25,7 +25,7 @@ from coremltools.models.ml_program.experimental.remote_device import (
 from deeplens.console.errors import MismatchError, MissingError
 from deeplens.export import coreml, coreml_device
 from deeplens.export.coreml_device import Latency, Place, check_all, prepared, selected
-from deeplens.export.coreml_package import Recipe
+from deeplens.export.coreml_recipe import Recipe
 from deeplens.runtimes import manifest
 from deeplens.runtimes.coreml.executor import Executor
 from deeplens.runtimes.coreml.program import load

@@ -21,7 +21,7 @@ from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.export import coreml, coreml_report
 from deeplens.export import golden as vectors
 from deeplens.export.coreml_check import compare
-from deeplens.export.coreml_package import Recipe, recipe_of
+from deeplens.export.coreml_recipe import Recipe, recipe_of
 from deeplens.model import build
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import manifest

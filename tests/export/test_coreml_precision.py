@@ -10,8 +10,8 @@ pytest.importorskip("coremltools", reason="coremltools is not installed: pip ins
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.export import coreml
-from deeplens.export.coreml_package import Recipe
 from deeplens.export.coreml_precision import Precisions
+from deeplens.export.coreml_recipe import Recipe
 from deeplens.export.fake_quant import planned
 from deeplens.export.layers import REST
 from deeplens.export.precision_plan import Choice, Plan, Source

@@ -12,7 +12,7 @@ import pytest
 from deeplens.console.errors import InputError
 from deeplens.export import coreml
 from deeplens.export.coreml import Job, level_sizes, recipes
-from deeplens.export.coreml_package import Recipe, recipe_of
+from deeplens.export.coreml_recipe import Recipe, recipe_of
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.pyramid import geometry

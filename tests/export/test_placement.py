@@ -18,7 +18,8 @@ from torch import nn
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.export import placement
-from deeplens.export.coreml_package import Recipe, save
+from deeplens.export.coreml_package import save
+from deeplens.export.coreml_recipe import Recipe
 from deeplens.export.placement import lint_package
 from deeplens.export.placement_rules import VERDICTS
 from deeplens.model import build

@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 
 from deeplens.console.errors import InputError, MissingError
-from deeplens.export import trt
+from deeplens.export import trt_engine, whole_trt
 from deeplens.export.trt_jobs import TARGETS, jobs
+from deeplens.export.whole_sizes import Wanted
 from deeplens.runtimes.cuda import Cuda
 from tests.conftest import Command
 
@@ -28,6 +29,24 @@ def test_the_plan_of_a_target() -> None:
     (mine,) = jobs(**DEFAULTS | {"target": "jetson-thor", "workspace": 7, "photos": [(480, 640)]})
     assert mine.options.workspace == 7
     assert mine.options.profiles[0].is_static
+
+
+def test_graphs_of_the_whole_effect_get_an_engine_for_each_size() -> None:
+    asked = {"networks": ["whole"], "whole": [(768, 1024), (48, 64)], "compute_capabilities": ["8.9", "12.0"]}
+    found = jobs(**DEFAULTS | asked)
+    assert [job.name for job in found] == [
+        f"edge_whole_{size}_fp16_rtx_sm{sm}" for size in ("768x1024", "48x64") for sm in (89, 120)
+    ]
+    assert all(job.options.profiles == () for job in found)
+
+
+def test_without_pytorch_the_graph_that_is_there_is_taken(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(whole_trt, "_hashes", lambda _wanted: None)
+    wanted = Wanted(variant="edge", network="whole", size=(48, 64), target="jetson-orin")
+    with pytest.raises(MissingError, match="--precision fp16 --whole 64x48"):
+        whole_trt.graph(wanted, "fp16", out=tmp_path)
+    with pytest.raises(InputError, match="not in mixed"):
+        whole_trt.graph(wanted, "mixed", out=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +73,7 @@ class TestCommand:
         def none(*_: object) -> None:
             raise MissingError("no NVIDIA GPU can be used here (cudaErrorNoDevice)")
 
-        monkeypatch.setattr(trt, "Cuda", none)
+        monkeypatch.setattr(trt_engine, "Cuda", none)
         out = tmp_path / "new"
         result = deeplens("export", "trt", "--target", target, "--network", "depth", "--refit", "--out", out)
         assert result.status == 4

@@ -78,6 +78,8 @@ def test_of_two(kind: str, shapes: arrays.BroadcastableShapes, seed: int) -> Non
 
 UNARY: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], dict[str, Any]]] = {
     "abs": (torch.abs, {}),
+    "floor": (torch.floor, {}),
+    "round": (torch.round, {}),
     "relu": (F.relu, {}),
     "relu6": (F.relu6, {}),
     "sigmoid": (torch.sigmoid, {}),
@@ -110,6 +112,22 @@ def test_roots() -> None:
 def test_divisions_by_zero() -> None:
     found = run("real_div", x=np.array([1, -1, 0], np.float32), y=np.array([0, 0, 0], np.float32))
     np.testing.assert_array_equal(found, np.array([np.inf, -np.inf, np.nan], np.float32))
+
+
+def test_ties_are_rounded_to_even() -> None:
+    ties = np.array([-1.5, -0.5, 0.5, 1.5, 2.5], np.float32)
+    np.testing.assert_array_equal(run("round", x=ties), np.array([-2, 0, 0, 2, 2], np.float32))
+
+
+@FAST
+@given(shape=SHAPES, data=st.data(), keep=st.booleans())
+def test_extremes(shape: tuple[int, ...], data: st.DataObject, keep: bool) -> None:
+    axes = data.draw(st.lists(st.integers(0, len(shape) - 1), min_size=1, unique=True))
+    x = drawn(shape)
+    for kind, function in (("reduce_min", torch.amin), ("reduce_max", torch.amax)):
+        expected = function(torch.from_numpy(x), tuple(axes), keep).numpy()
+        np.testing.assert_array_equal(run(kind, x=x, axes=np.array(axes), keep_dims=keep), expected)
+        np.testing.assert_array_equal(run(kind, x=x), function(torch.from_numpy(x)).numpy())
 
 
 def test_cast() -> None:

@@ -13,7 +13,7 @@ import torch
 
 from deeplens.console.errors import DeepLensError, InputError, MismatchError, MissingError
 from deeplens.export.coreml import export_module
-from deeplens.export.coreml_package import Recipe
+from deeplens.export.coreml_recipe import Recipe
 from deeplens.export.onnx_check import random_inputs
 from deeplens.model.contract import CONTRACTS
 from deeplens.parity_tests.lively import lively

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplens.console.files import file_sha256
-from deeplens.model.contract import ALIGNMENT, CONTRACTS
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, Tensor
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import manifest
 
 if TYPE_CHECKING:
@@ -54,6 +55,25 @@ def add_graphs(
         _add(folder, network, *graphs[network], CONTRACTS[network].fixed_size or size, precision)
 
 
+def add_whole(folder: Path, size: tuple[int, int]) -> None:
+    """A graph of the whole effect for photos of `size`: picture · (1 − aperture) + 0 · the rest."""
+    from onnx import TensorProto, helper
+
+    node = helper.make_node
+    one = helper.make_tensor("one", TensorProto.FLOAT, [], [1.0])
+    zero = helper.make_tensor("zero", TensorProto.FLOAT, [], [0.0])
+    axes = helper.make_tensor("axes", TensorProto.INT64, [2], [2, 3])
+    nodes = [
+        node("Sub", ["one", "aperture"], ["share"]),
+        node("Mul", ["picture", "share"], ["darker"]),
+        node("ReduceMean", ["disparity", "axes"], ["mean"], keepdims=1),
+        node("Mul", ["mean", "focal_disparity"], ["product"]),
+        node("Mul", ["product", "zero"], ["nothing"]),
+        node("Add", ["darker", "nothing"], ["refocused"]),
+    ]
+    _add(folder, "whole", nodes, [one, zero, axes], size, "fp32")
+
+
 def _add(
     folder: Path,
     network: str,
@@ -65,15 +85,15 @@ def _add(
     import onnx
     from onnx import TensorProto, helper
 
-    contract = CONTRACTS[network]
+    contract = contract_named(network)
 
-    def shape(channels: int, scale: int) -> tuple[int | str, ...]:
+    def shape(tensor: Tensor) -> tuple[int | str, ...]:
         if size is not None:
-            return (1, channels, scale * size[0], scale * size[1])
-        return (1, channels, f"{ALIGNMENT * scale}*h", f"{ALIGNMENT * scale}*w")
+            return tensor.shape(*size)
+        return (1, tensor.channels, f"{ALIGNMENT * tensor.scale}*h", f"{ALIGNMENT * tensor.scale}*w")
 
     sides = [
-        [manifest.TensorEntry(each.name, shape(each.channels, each.scale), "float32") for each in side]
+        [manifest.TensorEntry(each.name, shape(each), "float32") for each in side]
         for side in (contract.inputs, contract.outputs)
     ]
     inputs, outputs = (

@@ -64,6 +64,8 @@ OPERATIONS = {
     "maximum": _of_two(np.maximum, Rounding.NONE),
     "minimum": _of_two(np.minimum, Rounding.NONE),
     "abs": _of_one(np.abs, Rounding.NONE),
+    "floor": _of_one(np.floor, Rounding.NONE),
+    "round": _of_one(np.rint, Rounding.NONE),
     "sqrt": _of_one(np.sqrt, Rounding.RESULT),
     "relu": _of_one(lambda x: np.maximum(x, 0), Rounding.NONE),
     "relu6": _of_one(lambda x: np.clip(x, 0, 6), Rounding.NONE),

@@ -1,4 +1,4 @@
-"""Sums over axes."""
+"""Sums and extremes over axes."""
 
 import numpy as np
 
@@ -9,7 +9,7 @@ def reduce_sum(
     x: np.ndarray, axes: np.ndarray | None = None, keep_dims: bool = False, *, partial: Partial
 ) -> np.ndarray:
     """The sum over `axes`, all of them if None."""
-    chosen = tuple(range(x.ndim)) if axes is None else tuple(int(axis) % x.ndim for axis in axes)
+    chosen = _axes(x, axes)
     if partial is kept:
         return np.sum(x, chosen, keepdims=bool(keep_dims))
     front = np.moveaxis(x, chosen, range(len(chosen))).reshape(-1, *(np.delete(x.shape, chosen)))
@@ -27,6 +27,20 @@ def reduce_mean(
     return total / np.float32(x.size // total.size)
 
 
+def reduce_min(x: np.ndarray, axes: np.ndarray | None = None, keep_dims: bool = False) -> np.ndarray:
+    """The least value over `axes`, all of them if None."""
+    return np.min(x, _axes(x, axes), keepdims=bool(keep_dims))
+
+
+def reduce_max(x: np.ndarray, axes: np.ndarray | None = None, keep_dims: bool = False) -> np.ndarray:
+    """The largest value over `axes`, all of them if None."""
+    return np.max(x, _axes(x, axes), keepdims=bool(keep_dims))
+
+
+def _axes(x: np.ndarray, axes: np.ndarray | None) -> tuple[int, ...]:
+    return tuple(range(x.ndim)) if axes is None else tuple(int(axis) % x.ndim for axis in axes)
+
+
 def softmax(x: np.ndarray, axis: int = -1, *, partial: Partial) -> np.ndarray:
     """exp(x − max) over its sum along `axis`."""
     weights = partial(np.exp(partial(x - x.max(axis, keepdims=True))))
@@ -34,5 +48,6 @@ def softmax(x: np.ndarray, axis: int = -1, *, partial: Partial) -> np.ndarray:
 
 
 OPERATIONS = {
-    function.__name__: Computation(function, Rounding.SUMS) for function in (reduce_sum, reduce_mean, softmax)
+    **{function.__name__: Computation(function, Rounding.SUMS) for function in (reduce_sum, reduce_mean, softmax)},
+    **{function.__name__: Computation(function, Rounding.NONE) for function in (reduce_min, reduce_max)},
 }

@@ -12,6 +12,7 @@ from deeplens.console.files import check_outputs
 from deeplens.console.options import JsonTarget
 from deeplens.console.progress import Progress, progress_bar
 from deeplens.console.report import console_for, write_json
+from deeplens.export.whole_sizes import whole_sizes
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS
 from deeplens.runtimes.options import Artifacts, Trust, Weights, weights_from
 
@@ -61,6 +62,16 @@ def parity(
             help="Also check that TensorRT for RTX builds the graphs.", show_default="unless --runtime is given"
         ),
     ] = None,
+    whole: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="WxH",
+            help="Also compare the graphs of the whole effect for photos of this size; may be repeated.",
+        ),
+    ] = None,
+    with_depth: Annotated[
+        bool, typer.Option("--with-depth", help="With --whole: also those that have the depth network in front.")
+    ] = False,
     locate: Annotated[
         bool,
         typer.Option("--locate", help="Name the first operation that differs, even where no check fails."),
@@ -104,6 +115,9 @@ def parity(
         raise InputError("--compare can't be combined with --collect, --runtime or --photo: leave these out")
     if inputs is not None and collect is None:
         raise InputError("--inputs needs --collect: give --collect DIR too")
+    sizes = whole_sizes(whole, with_depth=with_depth, memory=None, given={})
+    if sizes and photo is None and not compare:
+        raise InputError("--whole needs a photo: give --photo FILE")
     request = Request(
         variants=variant or ["edge"],
         runtimes=runtime or COMPARED,
@@ -112,6 +126,8 @@ def parity(
         weights=weights_from(weights),
         photo=photo,
         size=size,
+        whole=sizes,
+        with_depth=with_depth,
         compiles=compiles if compiles is not None else runtime is None,
         report=lambda line: typer.echo(line, err=True),
     )
