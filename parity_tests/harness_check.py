@@ -209,9 +209,10 @@ def _departure(
         close = close and float((off.max(axis=-1) > 1).mean()) <= share
     if close:
         return None
-    place = np.unravel_index(int(np.nanargmax(np.where(np.isnan(off), np.inf, off))), off.shape)
+    place: tuple[Any, ...] = np.unravel_index(int(np.nanargmax(np.where(np.isnan(off), np.inf, off))), off.shape)
     if "labels" in stage:
-        name = stage["labels"][place[0]]
+        place = (int(np.argmax(~(off <= (allowed or 0.0)))),)
+        name, largest = stage["labels"][place[0]], float(off[place])
         return Departure(name, largest, allowed, f"{found[place]:g} instead of {due[place]:g}", CAUSES[name])
     return Departure(stage["name"], largest, allowed, _place(off, place, stage, text, allowed), _cause(stage["name"]))
 

@@ -69,6 +69,7 @@ def make(
     variants: Sequence[str],
     weights: "Weights" = "shipped",
     photos: Sequence[SamplePhoto] = PHOTOS,
+    settings: Sequence[Setting] = SETTINGS,
     report: Callable[[str], None],
 ) -> list[Path]:
     """Write the vectors of each variant and photo, and a copy of `harness.json`.
@@ -85,12 +86,12 @@ def make(
     jobs = [(variant, photo) for variant in variants for photo in photos]
     with progress_bar("Making end-to-end vectors") as progress:
         for variant, photo in progress.each(jobs, lambda job: f"{job[0]} {job[1].name}"):
-            made.append(_written(folder, variant, photo, weights))
+            made.append(_written(folder, variant, photo, settings, weights))
             report(str(made[-1]))
     return made
 
 
-def _written(folder: Path, variant: str, photo: SamplePhoto, weights: "Weights") -> Path:
+def _written(folder: Path, variant: str, photo: SamplePhoto, settings: Sequence[Setting], weights: "Weights") -> Path:
     pixels, disparity = photo.pixels(), photo.disparity()
     levels = geometry(*pixels.shape[:2])
     stem = f"{variant}_loop_{photo.name}"
@@ -100,7 +101,7 @@ def _written(folder: Path, variant: str, photo: SamplePhoto, weights: "Weights")
         hashes = {network: runtimes[0].open(network).weights_sha256() for network in NETWORKS if network != "depth"}
         shared = [_stored(folder, stem, stage) for stage in shared_stages(pixels, disparity)]
         cases = []
-        for setting in SETTINGS:
+        for setting in settings:
             found = [_Refocused.by(runtime, pixels, disparity, setting) for runtime in runtimes]
             stages = [_stored(folder, f"{stem}.{setting.name}", stage) for stage in _case_stages(*found)]
             cases.append(

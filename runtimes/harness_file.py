@@ -44,18 +44,17 @@ def described() -> dict[str, Any]:
     }
 
 
-def write(folder: Path, *, locked: bool = False) -> Path:
-    """Write the file into `folder`, in place of one that is there.
-
-    Args:
-        locked: as in `console.files.staged`.
+def write(folder: Path) -> Path:
+    """Write the file into `folder`, in place of another one that is there.
 
     Raises:
         OSError: the folder can't be written to.
     """
     path = folder / HARNESS
-    with staged(path, locked=locked) as file:
-        file.write_text(json.dumps(described(), indent=2) + "\n", encoding="utf-8")
+    text = json.dumps(described(), indent=2) + "\n"
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        with staged(path) as file:
+            file.write_text(text, encoding="utf-8")
     return path
 
 

@@ -72,8 +72,8 @@ def publish(out: Path, path: Path | str) -> Iterator[Artefact]:
         yield artefact
         if artefact.entry is None:
             raise RuntimeError(f"{place} was published without a description")
-        manifest.add(out, artefact.entry, made=artefact.file)
         harness_file.write(out)
+        manifest.add(out, artefact.entry, made=artefact.file)
 
 
 def published(out: Path, path: Path | str, **more: Any) -> manifest.Entry | None:

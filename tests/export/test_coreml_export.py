@@ -130,8 +130,9 @@ def test_the_package_says_what_it_is(exported: Exported) -> None:
     )
     assert (notes["deeplens.coremltools"], notes["deeplens.precision"]) == (ct.__version__, "fp32")
     assert json.loads(notes["contract"])["network"] == "upsample"
+    assert notes["deeplens.harness"] == "harness.json"
     meaning = {feature.name: feature.shortDescription for feature in spec.description.input}
-    assert "signed depth, 0 at the focal plane" in meaning["signed_depth"]
+    assert "times 2^k, clipped to [-1, 1], 0 at the focal plane" in meaning["signed_depth"]
     assert "from -1 to 1" in meaning["signed_depth"]
     assert "unbounded" in spec.description.output[0].shortDescription
     image = ct.utils.load_spec(str(exported.path(IMAGE))).description.input[0]

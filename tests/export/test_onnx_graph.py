@@ -139,7 +139,10 @@ def test_the_file_says_what_it_is(exported: Exported) -> None:
         about = {each.key: each.value for each in model.metadata_props}
         assert (about["network"], about["variant"]) == ("upsample", "edge")
         assert about["weights_sha256"] == entry.weights_sha256 == build.weights_sha256(build.load("edge", "upsample"))
-        assert json.loads(about["contract"])["inputs"][0]["name"] == "picture_high"
+        assert about["harness"] == "harness.json"
+        inputs = {each["name"]: each["meaning"] for each in json.loads(about["contract"])["inputs"]}
+        assert "times 2^k" in inputs["signed_depth"]
+        assert next(iter(inputs)) == "picture_high"
         assert {tool: about[tool] for tool in entry.tools} == entry.tools
         low = (1, 3, *sizes[:2])
         assert [each.shape for each in entry.inputs] == [(1, 3, *sizes[2:]), low, low, (1, 1, *sizes[:2])]

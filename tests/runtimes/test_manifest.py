@@ -84,7 +84,9 @@ def test_what_is_added_is_read_back(entries: list[Entry]) -> None:
 def test_the_file_has_the_keys_that_others_rely_on(tmp_path: Path) -> None:
     manifest.add(tmp_path, replace(make_entry(), more={"calibration": "ranges.json"}))
     (item,) = json.loads((tmp_path / "manifest.json").read_text())["artifacts"]
-    assert item["inputs"] == [{"name": "picture", "shape": [1, 3, "8*h", "8*w"], "dtype": "float32"}]
+    (tensor,) = item["inputs"]
+    assert tensor.pop("meaning") == "the photo at the base size"
+    assert tensor == {"name": "picture", "shape": [1, 3, "8*h", "8*w"], "dtype": "float32"}
     keys = "network variant runtime precision path sha256 weights_sha256 inputs outputs tools opset dynamic created"
     assert set(item) == {*keys.split(), "calibration"}
 
