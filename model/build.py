@@ -95,7 +95,7 @@ def read_weights(module: nn.Module, path: Path, *, what: str) -> None:
     module.load_state_dict(state, strict=not optional)
 
 
-OPTIONAL = (*TRAINING_ONLY, "outlines.", "step_head.")
+OPTIONAL = (TRAINING_ONLY, "outlines.", "step_head.")
 """Parts that a file may lack as a whole: the head of training, and what changes nothing until it is trained."""
 
 
