@@ -45,7 +45,7 @@ from deeplens.scenes.renderer import Array
 from deeplens.training.outlines import at_matte, at_steps
 
 TRUTH = "the truth, at 320 px"
-"""The row of what a network with 320×320 values could have at best: truth or matte, made that small."""
+"""The row of what a network with 320×320 values could have at best: truth, or what is inside a matte, made so small."""
 
 MEASURES = {"width": 1, "offset": 1, "found": 2, "recall": 2, "precision": 2, "f1": 2}
 """Measure → decimals."""
@@ -80,7 +80,6 @@ def scores_of(disparity: Array, picture: Outlined) -> Scores:
         steps = boundary(values, truth, known=known)
         if steps is not None:
             found |= {"precision": steps.precision, "recall": steps.recall, "f1": steps.f1}
-    found["found"] = 0.0
     if outline is not None:
         found |= {"width": outline.width, "offset": outline.offset, "found": outline.found}
     return found
@@ -88,7 +87,7 @@ def scores_of(disparity: Array, picture: Outlined) -> Scores:
 
 def truth_of(picture: Outlined) -> Array:
     """What is known of a picture as a map of the networks' size, (320, 320)."""
-    known = picture.matte if picture.matte is not None else picture.truth
+    known = (picture.matte > 0.5) if picture.matte is not None else picture.truth
     assert known is not None
     return shown(np.nan_to_num(known).astype(np.float32), (DEPTH_SIZE, DEPTH_SIZE))
 

@@ -25,6 +25,9 @@ def test_a_soft_outline_gets_sharp_and_stays_where_the_matte_is() -> None:
     before, after = at_matte(soft(5), MATTE), at_matte(snapped(soft(5), MATTE), MATTE)
     assert before is not None
     assert after is not None
+    assert before.width is not None
+    assert after.width is not None
+    assert after.offset is not None
     assert before.width > 30
     assert after.width < 4
     assert after.offset < 1.5

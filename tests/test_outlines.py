@@ -38,6 +38,7 @@ class TestScores:
             assert soft[name] is None or soft[name] < 0.5  # type: ignore[operator]
         flat = scores_of(0 * DISC, picture)
         assert (flat["width"], flat["found"]) == (None, 0)
+        assert scores_of(DISC, Outlined("n", PHOTO, truth=0 * DISC))["found"] is None, "no outline, no share of it"
 
     def test_a_truth_with_holes_has_no_width(self) -> None:
         holed = np.where(ROWS < 50, np.nan, DISC)

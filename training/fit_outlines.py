@@ -139,8 +139,10 @@ class OutlineTask:
         scores: dict[str, list[float]] = {}
 
         def add(name: str, found: Outline | None) -> None:
-            scores.setdefault(f"{name}_found", []).append(found.found if found else 0.0)
-            if found is not None:
+            if found is None:
+                return
+            scores.setdefault(f"{name}_found", []).append(found.found)
+            if found.width is not None and found.offset is not None:
                 scores.setdefault(f"{name}_width", []).append(found.width)
                 scores.setdefault(f"{name}_offset", []).append(found.offset)
 
@@ -170,6 +172,7 @@ def main(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = OutlineConfig.learning_rate,
     held: Annotated[int, typer.Option(min=0, help="Encoder stages that keep their weights.")] = OutlineConfig.held,
     gradient: Annotated[float, typer.Option(help="Weight of the gradient term.")] = OutlineConfig.gradient,
+    ema: Annotated[float, typer.Option(help="Decay a step of the averaged weights.")] = OutlineConfig.ema,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     precision: Annotated[str, typer.Option(help=f"{' or '.join(PRECISIONS)}.")] = OutlineConfig.precision,
     out: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/edge_outlines"),
@@ -183,7 +186,7 @@ def main(
     """Fit `edge` depth to outlines."""
     config = OutlineConfig(
         steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, precision=as_precision(precision),
-        start=str(start), held=held, gradient=gradient,
+        start=str(start), held=held, gradient=gradient, ema=ema,
     )  # fmt: skip
     task = OutlineTask(
         config, train=shipped("train", data), validation=shipped("val", data), data=data,

@@ -28,7 +28,7 @@ from deeplens.training.depth_data import compose, furnished, grade, normalised, 
 from deeplens.training.depth_labels import load_label, resized, snapped
 from deeplens.training.fine_mattes import cutout_path, fine_path, load_fine, unfit
 
-KINDS = ("room", "real", "composed", "room", "real", "composed", "room", "real")
+KINDS = ("room", "real", "room", "composed", "room", "real", "room", "real")
 KINDS_WITHOUT_ROOMS = ("real", "composed")
 
 PHOTO = 640

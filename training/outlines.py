@@ -35,17 +35,17 @@ class Outline:
     """How a map crosses an outline.
 
     Attributes:
-        width, offset: in thousandths of the long side.
-        found: the share of the outline at which the map has a step at all.
+        width, offset: in thousandths of the long side; None where the map has hardly a step at the outline.
+        found: the share of the outline at which it has one.
     """
 
-    width: float
-    offset: float
+    width: float | None
+    offset: float | None
     found: float
 
 
 def at_matte(disparity: Array, matte: Array) -> Outline | None:
-    """How a map crosses a subject's outline, or None where it has no step there.
+    """How a map crosses a subject's outline, or None where the matte has none.
 
     Args:
         disparity: (H, W), near = large, of any unit.
@@ -65,7 +65,7 @@ def at_matte(disparity: Array, matte: Array) -> Outline | None:
 
 
 def at_steps(disparity: Array, truth: Array, *, least: float = 0.1) -> Outline | None:
-    """How a map crosses the steps of a true one, or None where there are too few or it has none of them.
+    """How a map crosses the steps of a true one, or None where that has too few.
 
     A step is taken where the truth is one along its normal: flat on either side of it, but for `CLEAN` of it.
 
@@ -119,11 +119,16 @@ def _crossed(
     long_side: int,
     centre: NDArray[np.float64] | None = None,
 ) -> Outline | None:
-    """The medians over profiles (n, SAMPLES) that rise by more than `least`; `centre`: where the outline is on each."""
+    """The medians over profiles (n, SAMPLES) that rise by more than `least`; None where there are hardly any profiles.
+
+    `centre`: where the outline is on each.
+    """
+    if len(profiles) < FEWEST:
+        return None
     low, high = np.median(profiles[:, :PLATEAU], 1), np.median(profiles[:, -PLATEAU:], 1)
     steps = high - low > least
     if steps.sum() < FEWEST:
-        return None
+        return Outline(None, None, float(steps.mean()))
     share = (profiles[steps] - low[steps, None]) / (high - low)[steps, None]
     middle = _crossing(share, t, 0.5) - (0.0 if centre is None else centre[steps])
     width = np.median(_crossing(share, t, 0.9) - _crossing(share, t, 0.1))
