@@ -94,3 +94,16 @@ def test_validation_tells_sharp_from_soft_and_order_from_none(start: Path, tmp_p
     assert sharp["kept"] == pytest.approx(0, abs=1e-3)
     assert turned["kept"] > 0.5
     assert {"mae_composed", "composed_found"} <= sharp.keys()
+
+
+@torch.no_grad()
+def test_the_order_of_a_network_is_kept_on_every_sample(start: Path, tmp_path: Path) -> None:
+    """Nothing to lose against itself; against another one it counts without any label, as the coarse map alone."""
+    same = OutlinesWithLoss(OutlineConfig(start=str(start), order=str(start))).eval()
+    assert same(batch()).item() == 0
+    other = build("edge", "depth")
+    other.load_state_dict(other.state_dict() | {"depth_head.1.weight": -other.state_dict()["depth_head.1.weight"]})
+    save_file(other.state_dict(), tmp_path / "other.safetensors")
+    kept = OutlinesWithLoss(OutlineConfig(start=str(start), order=str(tmp_path / "other.safetensors"))).eval()
+    assert kept(batch()).item() > 0.1
+    assert not any(name.startswith("order") for name in kept.state_dict())

@@ -50,6 +50,8 @@ class OutlineConfig(FitConfig):
         start: weights (.safetensors) of an earlier fit.
         held: how many stages of the encoder, after the stem, keep their weights with it.
         gradient, pairs, gamma, anchor: weights of the terms beside the weighted L1.
+        order: `edge` depth weights (.safetensors) whose coarse map the fit stays near on every sample; None: nothing.
+        keep: weight of that.
     """
 
     steps: int = 3000
@@ -64,6 +66,8 @@ class OutlineConfig(FitConfig):
     pairs: float = 0.25
     gamma: float = 0.25
     anchor: float = 1.0
+    order: str | None = None
+    keep: float = 2.0
 
 
 class OutlinesWithLoss(nn.Module):
@@ -79,6 +83,8 @@ class OutlinesWithLoss(nn.Module):
                 each.__class__ = FrozenNorm
         for part in (network.stem, *network.stages[: config.held]):
             part.requires_grad_(False)
+        # In a tuple, so that it is no part of the module that is trained, averaged and stored.
+        self.order = (load("edge", "depth", Path(config.order)).requires_grad_(False),) if config.order else ()
 
     def forward(self, batch: Sample) -> Tensor:
         """The loss of a batch of `OutlineStream`."""
@@ -93,6 +99,10 @@ class OutlinesWithLoss(nn.Module):
         loss = loss + config.gradient * gradient_loss(disparity, truth, known)
         loss = loss + config.pairs * pair_loss(disparity, truth, known)
         loss = loss + config.anchor * anchor_loss(disparity, truth, anchored)
+        for before in self.order:
+            with torch.no_grad():
+                kept = normalise(before.to(picture.device)(picture).float())
+            loss = loss + config.keep * anchor_loss(disparity, kept, torch.ones_like(kept))
         return loss + config.gamma * matte_loss(segmentation, batch["segmentation"], cut)
 
 
@@ -171,6 +181,7 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = OutlineConfig.batch,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = OutlineConfig.learning_rate,
     held: Annotated[int, typer.Option(min=0, help="Encoder stages that keep their weights.")] = OutlineConfig.held,
+    order: Annotated[Path | None, typer.Option(help="Weights whose coarse map is kept on every sample.")] = None,
     gradient: Annotated[float, typer.Option(help="Weight of the gradient term.")] = OutlineConfig.gradient,
     ema: Annotated[float, typer.Option(help="Decay a step of the averaged weights.")] = OutlineConfig.ema,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
@@ -187,6 +198,7 @@ def main(
     config = OutlineConfig(
         steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, precision=as_precision(precision),
         start=str(start), held=held, gradient=gradient, ema=ema,
+        order=str(order) if order else None,
     )  # fmt: skip
     task = OutlineTask(
         config, train=shipped("train", data), validation=shipped("val", data), data=data,
