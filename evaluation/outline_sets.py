@@ -1,6 +1,8 @@
 """Pictures whose outlines are known, that no depth network of ours was trained on, for `evaluation.outlines`.
 
-$ python -m deeplens.evaluation.outline_sets [--data data]      makes the fine mattes of the real photos, once; about 10 minutes
+$ python -m deeplens.evaluation.outline_sets [--data data]
+
+makes the fine mattes of the real photos, once, in about 10 minutes. The sets:
 
 - `photos`: real photos with one subject and its fine matte, looked at (`outline_photos.tsv`);
 - `composed`: cut-outs on the ground of a photo, of the test split, exact disparity;
@@ -9,7 +11,6 @@ $ python -m deeplens.evaluation.outline_sets [--data data]      makes the fine m
 """
 
 import csv
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,15 +21,15 @@ import typer
 from numpy.typing import NDArray
 
 from deeplens.console.errors import InputError, MissingError
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.evaluation.depth_pairs import open_pairs, smaller
 from deeplens.runtimes.photo import read_photo, to_8_bit
+from deeplens.scenes.fine_mattes import fine_path, load_fine, make_fine
 from deeplens.scenes.renderer import Array
 from deeplens.scenes.sources import shipped
 from deeplens.training.depth_data import compose
-from deeplens.training.fine_mattes import fine_path, load_fine, make_fine
 
-PHOTOS = Path(__file__).with_name("outline_photos.tsv")
+PHOTOS = Path(__file__).resolve().with_name("outline_photos.tsv")
 
 MATTE_SIZE = 1024
 """Long side of the photos' mattes, in pixels."""
@@ -113,6 +114,4 @@ def main(data: Annotated[Path, typer.Option(help="Folder that `make data` filled
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from deeplens.evaluation.contact_sheet import as_grey, sheet
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion
 
+from deeplens.evaluation.contact_sheet import as_grey, sheet
 from deeplens.evaluation.depth_sources import shown
 from deeplens.evaluation.outline_sets import Outlined
 from deeplens.runtimes.disparity import normalise_disparity

@@ -1,12 +1,11 @@
 """How sharply, and where, depth crosses the outlines of things: width, offset and steps, for every source of depth.
 
-$ python -m deeplens.evaluation.outlines [--set photos] [--variant edge] [--sheet PICTURE] [--markdown FILE] [--json FILE]
+$ python -m deeplens.evaluation.outlines [--set photos] [--variant edge] [--sheet PICTURE] [--markdown FILE]
 
 Width and offset are `training.outlines`'s, in thousandths of the long side; precision, recall and F1 of depth steps
 `evaluation.boundary`'s. On real photos the outline is a fine matte's, and of the steps the recall alone is known.
 """
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -14,13 +13,13 @@ from typing import Annotated, Any
 
 import numpy as np
 import typer
+
+from deeplens.console.errors import MissingError
 from deeplens.console.files import check_outputs, replacing
 from deeplens.console.options import JsonTarget
 from deeplens.console.progress import progress_bar
-
-from deeplens.console.errors import MissingError
-from deeplens.console.guard import guarded
 from deeplens.console.report import console_for, table, write_json
+from deeplens.console.script import run_script
 from deeplens.evaluation.boundary import boundary, matte_recall
 from deeplens.evaluation.depth_sources import Choice, Source, open_sources, shown
 from deeplens.evaluation.outline_sets import SETS, Outlined, read_set
@@ -203,6 +202,4 @@ def _by_picture(scores: Mapping[str, Sequence[Scores]], pictures: Sequence[Outli
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -24,8 +24,8 @@ from pathlib import Path
 from deeplens.console.errors import DeepLensError, InputError, MismatchError, MissingError
 from deeplens.console.files import staged
 from deeplens.console.guard import guarded
+from deeplens.scenes.qt_resources import read_resources
 from deeplens.scenes.sources import TABLE, Entry, read_table
-from deeplens.training.qt_resources import read_resources
 
 KINDS = {
     "photos": "photo",

@@ -1,12 +1,13 @@
 """Labels of real photos for the depth network: a network's own map, with its outline snapped to the fine matte.
 
-$ python -m deeplens.training.depth_labels [--weights model/weights] [--data data]   writes data/teacher/depth/{photo}.npy
+$ python -m deeplens.training.depth_labels [--weights model/weights] [--data data]
+
+writes data/teacher/depth/PHOTO.npy.
 
 What lies well inside the subject, and well outside, is extended up to the matte's contour: the order is the network's,
 the outline is the matte's.
 """
 
-import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,7 +18,8 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
 from deeplens.console.errors import MissingError
-from deeplens.console.guard import guarded
+from deeplens.console.files import replacing
+from deeplens.console.script import run_script
 from deeplens.scenes.renderer import Array
 from deeplens.scenes.sources import load_background, shipped
 
@@ -85,10 +87,8 @@ def make_labels(root: Path, weights: Path) -> int:
             values = harness.disparity(load_background(photo))
             values = (values - values.min()) / max(float(np.ptp(values)), 1e-6)
             path.parent.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_suffix(".tmp")
-            with temporary.open("wb") as stream:
-                np.save(stream, values.astype(np.float16))
-            temporary.replace(path)
+            with replacing(path) as file:
+                np.save(file, values.astype(np.float16))
     return count
 
 
@@ -106,6 +106,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -1,12 +1,11 @@
 """Go on with `edge` depth so that it is sharp at outlines, its order kept: `training.outline_data`, `outline_loss`.
 
-$ python -m deeplens.training.fit_outlines --start model/weights/edge_depth.safetensors --out runs/edge_outlines [--resume]
+$ python -m deeplens.training.fit_outlines --start model/weights/edge_depth.safetensors --out runs/outlines [--resume]
 
 Norms keep the statistics of the start, and the first stages of the encoder keep their weights: what they give is good
 enough for outlines, and without them a step takes half the time.
 """
 
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -20,17 +19,17 @@ from PIL import Image
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from deeplens.console.guard import guarded
+from deeplens.console.script import run_script
 from deeplens.model.build import load
 from deeplens.model.contract import DEPTH_SIZE
 from deeplens.model.depth import EdgeDepth
 from deeplens.model.layers import FrozenNorm
+from deeplens.scenes.fine_mattes import load_fine
 from deeplens.scenes.renderer import Array
 from deeplens.scenes.rooms import load_room
 from deeplens.scenes.sources import Sources, load_background, shipped
 from deeplens.scenes.stream import Sample
 from deeplens.training.depth_labels import load_label
-from deeplens.training.fine_mattes import load_fine
 from deeplens.training.fit import PRECISIONS, FitConfig, Machine, as_precision, fit
 from deeplens.training.fit_depth import gradient_loss, normalise, rendered
 from deeplens.training.outline_data import OutlineStream, composed_outlines, matted
@@ -211,6 +210,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -20,13 +20,13 @@ from torch.utils.data import Dataset
 
 from deeplens.console.errors import MissingError
 from deeplens.model.contract import DEPTH_SIZE
+from deeplens.scenes.fine_mattes import cutout_path, fine_path, load_fine, unfit
 from deeplens.scenes.mattes import load_matte
 from deeplens.scenes.renderer import Array
 from deeplens.scenes.sources import Sources, load_background
 from deeplens.scenes.stream import Sample
 from deeplens.training.depth_data import compose, furnished, grade, normalised, resized_part, sample_box, spoil
 from deeplens.training.depth_labels import load_label, resized, snapped
-from deeplens.training.fine_mattes import cutout_path, fine_path, load_fine, unfit
 
 KINDS = ("room", "real", "room", "composed", "room", "real", "room", "real")
 KINDS_WITHOUT_ROOMS = ("real", "composed")
@@ -61,7 +61,7 @@ class OutlineStream(Dataset[Sample]):
         photos = sources.subjects + sources.backgrounds
         self.matted = matted(photos, data)
         if not self.matted:
-            raise MissingError(f"no photo in {data} has a fine matte: run `python -m deeplens.training.fine_mattes`")
+            raise MissingError(f"no photo in {data} has a fine matte: run `python -m deeplens.scenes.fine_mattes`")
         self.others = tuple(path for path in photos if path not in self.matted)
         cut = tuple(path for photo in self.matted if (path := cutout_path(photo, data)).is_file())
         self.sources = replace(sources, cutouts=sources.cutouts + cut)

@@ -6,7 +6,7 @@ import zlib
 import pytest
 
 from deeplens.console.errors import MismatchError
-from deeplens.training.qt_resources import COMPRESSED, FOLDER, ZSTD, read_resources
+from deeplens.scenes.qt_resources import COMPRESSED, FOLDER, ZSTD, read_resources
 
 FILES = {"/a/one.webp": b"RIFF one", "/a/deep/two.txt": b"two" * 50}
 

@@ -7,10 +7,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from deeplens.console.errors import MismatchError
-from deeplens.model.build import build, load, weights_file
+from deeplens.model.build import build, load
 from deeplens.model.cost import cost
 from deeplens.model.depth import EdgeDepth, Outlines
 from deeplens.model.layers import upsample_2x
+from deeplens.model.shipped import weights_file
 
 BUDGET = 2.5e9
 """Multiplications that a phone has for depth."""

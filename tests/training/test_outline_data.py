@@ -9,13 +9,13 @@ import torch
 from PIL import Image
 
 from deeplens.console.errors import MissingError
+from deeplens.scenes import fine_mattes
+from deeplens.scenes.fine_mattes import cutout_path, fine_path, load_fine, make_cutout, stands_free, trimap, unfit
 from deeplens.scenes.mattes import matte_path
 from deeplens.scenes.sources import Sources, read_table
-from deeplens.training import fine_mattes
 from deeplens.training.depth_labels import label_path
-from deeplens.training.fine_mattes import cutout_path, fine_path, load_fine, make_cutout, stands_free, trimap, unfit
 from deeplens.training.outline_data import OutlineStream, composed_outlines, matted
-from tests.tiny import make_sources, textured
+from tests.support.tiny import make_sources, textured
 
 ROWS, COLUMNS = np.indices((320, 320))
 DISC = (np.hypot(ROWS - 170, COLUMNS - 150) < 90).astype(np.float32)
@@ -37,10 +37,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sources, Path]:
     fine_path(subject, root).parent.mkdir(parents=True)
     matte = Image.fromarray((DISC * 255).astype(np.uint8)).resize((160, 120), Image.Resampling.BILINEAR)
     matte.save(fine_path(subject, root))
-    pytest.importorskip("pymatting")
-    make_cutout(
-        np.asarray(Image.open(subject)), np.asarray(matte, np.float32) / np.float32(255), cutout_path(subject, root)
-    )
+    cutout_path(subject, root).parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.dstack((np.asarray(Image.open(subject)), np.asarray(matte)))).save(cutout_path(subject, root))
     return sources, root
 
 

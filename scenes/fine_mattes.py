@@ -1,6 +1,6 @@
 """Fine mattes of photos with one subject: the teacher's coarse matte → a trimap → closed-form alpha (PyMatting).
 
-$ python -m deeplens.training.fine_mattes [--split train] [--size 640] [--data data] [PHOTO …]
+$ python -m deeplens.scenes.fine_mattes [--split train] [--size 640] [--data data] [PHOTO …]
 
 Writes data/teacher/fine/{photo}.png for the photos of a split that have a subject, or for the photos named; 5 to 60 s
 each; and for a photo whose subject does not reach a side or the top data/teacher/cutouts/{photo}.png, the subject with
@@ -20,7 +20,8 @@ from PIL import Image
 from scipy.ndimage import binary_dilation, binary_erosion
 
 from deeplens.console.errors import MissingError
-from deeplens.console.guard import guarded
+from deeplens.console.files import replacing
+from deeplens.console.script import run_script
 from deeplens.runtimes.photo import read_photo, to_8_bit
 from deeplens.scenes.mattes import open_teacher
 from deeplens.scenes.renderer import Array
@@ -57,7 +58,7 @@ def load_fine(photo: Path, root: Path) -> Array:
     if why is not None:
         raise MissingError(f"the matte of {photo.name} is not used: {why}")
     if not path.is_file():
-        raise MissingError(f"{path} is not there: run `python -m deeplens.training.fine_mattes --data {root} {photo}`")
+        raise MissingError(f"{path} is not there: run `python -m deeplens.scenes.fine_mattes --data {root} {photo}`")
     return np.asarray(Image.open(path), np.float32) / np.float32(255)
 
 
@@ -76,7 +77,7 @@ def fine_matte(photo: NDArray[np.uint8], coarse: Array) -> Array:
     Raises MissingError where PyMatting is not installed, or the coarse matte holds no sure subject.
     """
     try:
-        from pymatting import estimate_alpha_cf  # type: ignore[import-untyped]
+        from pymatting import estimate_alpha_cf
     except ImportError as error:
         raise MissingError("fine mattes need PyMatting: `pip install --group mattes` (pip 25.1 or newer)") from error
     height, width = photo.shape[:2]
@@ -100,10 +101,14 @@ def make_cutout(photo: NDArray[np.uint8], matte: Array, path: Path) -> None:
 
     colours = estimate_foreground_ml(photo / 255.0, matte.astype(np.float64))
     pixels = np.dstack((np.clip(colours, 0, 1), matte))
+    _write_png(path, pixels)
+
+
+def _write_png(path: Path, values: Array) -> None:
+    """Write values in [0, 1], (h, w) or (h, w, 4), as an 8-bit PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    Image.fromarray(np.rint(pixels * 255).astype(np.uint8)).save(temporary, "PNG")
-    temporary.replace(path)
+    with replacing(path) as file:
+        Image.fromarray(np.rint(values * 255).astype(np.uint8)).save(file, "PNG")
 
 
 def make_fine(photos: list[Path], root: Path, *, size: int) -> int:
@@ -124,10 +129,7 @@ def make_fine(photos: list[Path], root: Path, *, size: int) -> int:
         except MissingError as missing:
             print(f"{photo.name}: {missing}: left out", file=sys.stderr)
             continue
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_suffix(".tmp")
-        Image.fromarray(np.rint(matte * 255).astype(np.uint8)).save(temporary, "PNG")
-        temporary.replace(path)
+        _write_png(path, matte)
         _cut(photo, root)
         made += 1
         print(path, flush=True)
@@ -158,6 +160,4 @@ def main(
 
 
 if __name__ == "__main__":
-    app = typer.Typer(add_completion=False)
-    app.command()(main)
-    sys.exit(guarded(lambda: app(standalone_mode=False)))
+    run_script(main)

@@ -8,15 +8,14 @@ import pytest
 from PIL import Image
 from scipy.ndimage import gaussian_filter
 
-import deeplens.evaluation.depth_sources
 from deeplens.console.errors import InputError, MissingError
-from deeplens.evaluation import outline_sets, outlines
+from deeplens.evaluation import depth_sources, outline_sets, outlines
 from deeplens.evaluation.outline_sets import SETS, Outlined, photo_paths, read_set
 from deeplens.evaluation.outline_sheet import SIDE, crop, places, sheet_of
 from deeplens.evaluation.outlines import HEADERS, TRUTH, cells, rows_of, scores_of, truth_of
+from deeplens.scenes.fine_mattes import fine_path, unfit
 from deeplens.scenes.sources import read_table
-from deeplens.training.fine_mattes import fine_path, unfit
-from tests.tiny import make_sources, textured
+from tests.support.tiny import make_sources, textured
 
 ROWS, COLUMNS = np.indices((300, 400))
 DISC = (np.hypot(ROWS - 150, COLUMNS - 200) < 90).astype(np.float32)
@@ -112,7 +111,7 @@ class TestSheet:
 
 def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     left = (np.indices((320, 320))[1] < 160).astype(np.float32)
-    monkeypatch.setattr(evaluation.depth_sources, "open_teacher", lambda _: lambda _: left)
+    monkeypatch.setattr(depth_sources, "open_teacher", lambda _: lambda _: left)
     monkeypatch.setattr(outline_sets, "photo_paths", lambda _: [tmp_path / "a.png"])
     Image.fromarray(PHOTO).save(tmp_path / "a.png")
     fine_path(tmp_path / "a.png", tmp_path).parent.mkdir(parents=True)
@@ -132,5 +131,5 @@ def test_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "| segmentation mask | 1 |" in (tmp_path / "o.md").read_text()
     assert Image.open(tmp_path / "o.png").size[0] > 4 * SIDE
     assert "left out" in capsys.readouterr().out
-    with pytest.raises(MissingError, match=r"training\.rooms"):
+    with pytest.raises(MissingError, match=r"scenes\.rooms"):
         outlines.main(on=["rooms"], variant=["edge"], weights="initial", data=tmp_path)

@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 
 from deeplens.model.build import build
 from deeplens.model.layers import FrozenNorm
+from deeplens.scenes.fine_mattes import fine_path
 from deeplens.training.depth_labels import label_path
-from deeplens.training.fine_mattes import fine_path
 from deeplens.training.fit_outlines import OutlineConfig, OutlinesWithLoss, OutlineTask
-from tests.tiny import make_sources, textured
+from tests.support.tiny import make_sources, textured
 
 
 @pytest.fixture(scope="module")
