@@ -46,7 +46,7 @@ from deeplens.runtimes.options import (
 from deeplens.runtimes.photo import read_photo, to_8_bit, write_photo
 from deeplens.scenes.sources import read_table
 
-TABLE = Path(__file__).with_name("focus_picks.tsv")
+TABLE = Path(__file__).resolve().with_name("focus_picks.tsv")
 
 HEADERS = (
     "depth", "unseen photos, right", "their level pairs, right", "margin", "training photos, right", "level", "margin"

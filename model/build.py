@@ -1,6 +1,7 @@
 """Makes the networks: with initial weights, or with trained ones from a safetensors file."""
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -93,13 +94,23 @@ def read_weights(module: nn.Module, path: Path, *, what: str, needs_card: bool =
         for name in expected.keys() | state.keys()
         if name not in state or name not in expected or state[name].shape != expected[name].shape
     )
-    optional = {name for name in wrong if name.startswith(TRAINING_ONLY) and name not in state}
+    optional = {name for name in wrong if _may_lack(name, state)}
     if set(wrong) - optional:
         first = sorted(set(wrong) - optional)[0]
         raise MismatchError(
             f"{path} does not hold the weights of {what}: {len(wrong)} tensors differ, the first is {first}"
         )
     module.load_state_dict(state, strict=not optional)
+
+
+OPTIONAL = (TRAINING_ONLY, "outlines.", "step_head.")
+"""Parts that a file may lack as a whole: the head of training, and what changes nothing until it is trained."""
+
+
+def _may_lack(name: str, state: Mapping[str, torch.Tensor]) -> bool:
+    """Whether a tensor belongs to an optional part of which the file holds nothing."""
+    parts = [part for part in OPTIONAL if name.startswith(part)]
+    return bool(parts) and not any(other.startswith(parts[0]) for other in state)
 
 
 def weights_sha256(module: nn.Module) -> str:

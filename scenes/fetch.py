@@ -24,6 +24,7 @@ from pathlib import Path
 from deeplens.console.errors import DeepLensError, InputError, MismatchError, MissingError
 from deeplens.console.files import staged
 from deeplens.console.guard import guarded
+from deeplens.scenes.qt_resources import read_resources
 from deeplens.scenes.sources import TABLE, Entry, read_table
 
 KINDS = {
@@ -112,10 +113,18 @@ def _archive(archive: str, package: str, version: str, *, packages: Path | None,
 
 
 def _read_deb(path: Path, entries: Sequence[Entry]) -> dict[str, bytes]:
-    """The listed files of a Debian package, as {path in the package: bytes}; files that it lacks are left out."""
+    """The listed files of a Debian package, as {path in the package: bytes}; files that it lacks are left out.
+
+    A path A.rcc:B is the file B inside the Qt resources A.rcc of the package.
+    """
     if shutil.which("dpkg-deb") is None:
         raise MissingError("dpkg-deb is needed to unpack Debian packages, and is not installed: install dpkg")
     wanted, contents = {entry.file for entry in entries}, {}
+    inside: dict[str, set[str]] = defaultdict(set)
+    for file in wanted:
+        resources, colon, inner = file.partition(".rcc:")
+        if colon:
+            inside[f"{resources}.rcc"].add(inner)
     with subprocess.Popen(
         ["dpkg-deb", "--fsys-tarfile", str(path)], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as unpacking:
@@ -123,8 +132,13 @@ def _read_deb(path: Path, entries: Sequence[Entry]) -> dict[str, bytes]:
             with tarfile.open(fileobj=unpacking.stdout, mode="r|") as tar:
                 for member in tar:
                     name = member.name.removeprefix("./")
-                    if name in wanted and (stream := tar.extractfile(member)) is not None:
-                        contents[name] = stream.read()
+                    if (name not in wanted and name not in inside) or (stream := tar.extractfile(member)) is None:
+                        continue
+                    contents[name] = stream.read()
+                    if name in inside:
+                        source = f"{name} of {path.name}"
+                        found = read_resources(contents.pop(name), frozenset(inside[name]), source=source)
+                        contents |= {f"{name}:{inner}": content for inner, content in found.items()}
         except tarfile.TarError as error:
             raise MismatchError(
                 f"{path} is not a complete Debian package ({error}): delete it and fetch again"

@@ -87,9 +87,9 @@ def furnished(path: Path, sources: Sources, rng: np.random.Generator) -> tuple[A
     """
     pixels, depth = load_room(path)
     photo = Image.fromarray(pixels)
-    box, flip = _box(photo, rng), bool(rng.random() < 0.5)
-    picture = _resized(photo, box, flip=flip).astype(np.float32) / np.float32(255)
-    disparity = _resized(Image.fromarray(depth), box, flip=flip).copy()
+    box, flip = sample_box(photo, rng), bool(rng.random() < 0.5)
+    picture = resized_part(photo, box, flip=flip).astype(np.float32) / np.float32(255)
+    disparity = resized_part(Image.fromarray(depth), box, flip=flip).copy()
     if rng.random() < 1 / 3:
         foot, column = int(rng.integers(DEPTH_SIZE // 2, DEPTH_SIZE)), int(rng.integers(0, DEPTH_SIZE))
         own = float(disparity[foot, column]) * float(rng.uniform(1.0, 1.1))
@@ -118,7 +118,9 @@ def compose(sources: Sources, rng: np.random.Generator) -> tuple[Array, Array]:
     """A picture (320, 320, 3) and its disparity (320, 320), both in [0, 1]: up to four cut-outs on a photo's ground."""
     size = DEPTH_SIZE
     photo = _photo(sources.backgrounds[int(rng.integers(len(sources.backgrounds)))])
-    picture = _resized(photo, _box(photo, rng), flip=bool(rng.random() < 0.5)).astype(np.float32) / np.float32(255)
+    picture = resized_part(photo, sample_box(photo, rng), flip=bool(rng.random() < 0.5)).astype(
+        np.float32
+    ) / np.float32(255)
     horizon = float(rng.uniform(0.1, 0.6))
     disparity = rng.uniform(0.2, 0.9) * ground(size, horizon=horizon)
     feet = np.sort(rng.uniform(horizon + 0.05, 1.25, int(rng.integers(0, 5))))
@@ -193,7 +195,7 @@ def spoil(picture: Array, rng: np.random.Generator) -> Array:
     return picture
 
 
-def _box(photo: Image.Image, rng: np.random.Generator) -> Box:
+def sample_box(photo: Image.Image, rng: np.random.Generator) -> Box:
     """A random part of at least 60 % of each side (left, top, right, bottom)."""
     width, height = photo.width * rng.uniform(0.6, 1.0), photo.height * rng.uniform(0.6, 1.0)
     left, top = rng.uniform(0, photo.width - width), rng.uniform(0, photo.height - height)
@@ -203,12 +205,13 @@ def _box(photo: Image.Image, rng: np.random.Generator) -> Box:
 def _crop(path: Path, data: Path, rng: np.random.Generator) -> tuple[NDArray[np.uint8], Array]:
     """The same random part of a photo (320, 320, 3) and of its matte (320, 320)."""
     photo = _photo(path)
-    box, flip = _box(photo, rng), bool(rng.random() < 0.5)
+    box, flip = sample_box(photo, rng), bool(rng.random() < 0.5)
     matte = Image.fromarray(load_matte(path, data)).resize(photo.size, Image.Resampling.BILINEAR)
-    return _resized(photo, box, flip=flip), _resized(matte, box, flip=flip)
+    return resized_part(photo, box, flip=flip), resized_part(matte, box, flip=flip)
 
 
-def _resized(image: Image.Image, box: Box, *, flip: bool) -> NDArray:
+def resized_part(image: Image.Image, box: Box, *, flip: bool) -> NDArray:
+    """A part of an image at 320×320, (320, 320) or (320, 320, 3), the sides changed round with `flip`."""
     pixels = np.asarray(image.resize((DEPTH_SIZE, DEPTH_SIZE), Image.Resampling.BILINEAR, box=box))
     return pixels[:, ::-1] if flip else pixels
 

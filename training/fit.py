@@ -90,6 +90,7 @@ class Machine:
     Attributes:
         workers: processes that make samples.
         threads: threads of each training process on a CPU; workers · 1 + devices · threads beyond the cores is slow.
+        keep: keep the averaged weights of every validation, in steps/{step}/, to choose from afterwards.
     """
 
     devices: int = 1
@@ -100,6 +101,7 @@ class Machine:
     checkpoint_seconds: float = 240.0
     validate_every: int = 200
     progress: bool = True
+    keep: bool = False
 
 
 class StepBatches(Sampler[list[int]]):
@@ -196,6 +198,8 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
                 line = {"step": done, "seconds": round(state["seconds"], 1), "loss": loss.item()}
                 with (out / "metrics.jsonl").open("a") as metrics:
                     metrics.write(json.dumps(line | task.validate(average)) + "\n")
+                if machine.keep:
+                    _write(task, average, out / "steps" / f"{done:06d}")
             due = fabric.broadcast(time.monotonic() - saved > machine.checkpoint_seconds)
             if due or done == stop:
                 temporary = locked_name(checkpoint)  # the same for all processes
@@ -204,11 +208,17 @@ def fit(task: Task[M], *, out: Path, resume: bool = False, stop_at: int | None =
                     move(temporary, checkpoint)
                 saved = time.monotonic()
     if fabric.is_global_zero:
-        for network, part in task.networks(average).items():
-            weights = {name: tensor.contiguous() for name, tensor in part.state_dict().items()}
-            with replacing(out / f"{config.variant}_{network}.safetensors") as file:
-                file.write(save(weights))
+        _write(task, average, out)
     fabric.barrier()
+
+
+def _write(task: Task[M], average: M, folder: Path) -> None:
+    """Write the averaged weights, a file a network."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for network, part in task.networks(average).items():
+        weights = {name: tensor.contiguous() for name, tensor in part.state_dict().items()}
+        with replacing(folder / f"{task.config.variant}_{network}.safetensors") as file:
+            file.write(save(weights))
 
 
 SETTLING = 12

@@ -92,7 +92,7 @@ class DepthWithLoss(nn.Module):
         disparity, segmentation = self.network.heads(picture.contiguous(memory_format=torch.channels_last))
         disparity, segmentation = disparity.float(), segmentation.float()
         known = valid * batch["has_disparity"].view(-1, 1, 1, 1)
-        loss = disparity_loss(disparity, truth, known) + self.gamma * _mean_where(
+        loss = disparity_loss(disparity, truth, known) + self.gamma * mean_where(
             (segmentation - batch["segmentation"]).abs(), batch["has_segmentation"].view(-1, 1, 1, 1)
         )
         if self.gradient:
@@ -187,7 +187,7 @@ def shrunk(batch: Sample, size: int) -> Sample:
 
 def disparity_loss(disparity: Tensor, truth: Tensor, known: Tensor) -> Tensor:
     """Half the mean |D − D_g| and half of that of the normalised prediction, where `known` is 1; all (N, 1, H, W)."""
-    return 0.5 * _mean_where((disparity - truth).abs(), known) + 0.5 * _mean_where(
+    return 0.5 * mean_where((disparity - truth).abs(), known) + 0.5 * mean_where(
         (normalise(disparity, known) - truth).abs(), known
     )
 
@@ -219,7 +219,7 @@ def gradient_loss(disparity: Tensor, truth: Tensor, known: Tensor, *, scales: in
             error, known = F.avg_pool2d(error, 2), (F.avg_pool2d(known, 2) > 0.999).float()
         for axis in (2, 3):
             both = known.narrow(axis, 1, known.shape[axis] - 1) * known.narrow(axis, 0, known.shape[axis] - 1)
-            total = total + _mean_where(error.diff(dim=axis).abs(), both)
+            total = total + mean_where(error.diff(dim=axis).abs(), both)
     return total
 
 
@@ -259,7 +259,7 @@ def load_encoder(network: nn.Module, variant: str, path: Path) -> None:
     network.load_state_dict(own)
 
 
-def _mean_where(error: Tensor, known: Tensor) -> Tensor:
+def mean_where(error: Tensor, known: Tensor) -> Tensor:
     """The mean of `error` (N, C, H, W) where `known`, of a shape that broadcasts to it, is 1; 0 where it is nowhere."""
     known = known.expand_as(error)
     return (error * known).sum() / known.sum().clamp(min=1)

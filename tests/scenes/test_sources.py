@@ -54,7 +54,7 @@ def test_table_is_well_formed() -> None:
         unsplit = entry.kind in ("teacher", "furniture")
         unused = unsplit or entry.note == "unfit" or (entry.kind, entry.note) == ("photo", "shallow")
         assert (entry.split == "-") == unused, entry
-        assert entry.kind != "subject" or (entry.note == "shallow" and entry.split in ("train", "val")), entry
+        assert entry.kind != "subject" or (entry.note == "shallow" and entry.split in ("train", "val", "test")), entry
         assert entry.note != "any" or (entry.kind, entry.split) == ("photo", "calibration"), entry
         if not unsplit:
             assert min(int(entry.width), int(entry.height)) >= 100, entry
@@ -118,7 +118,7 @@ def test_shipped_lists_what_lies_there(tmp_path: Path) -> None:
         assert {path.parent for path in sources.backgrounds} == {tmp_path / "photos" / split}
         assert {path.parent for path in sources.cutouts} == {tmp_path / "cutouts" / split}
         assert {path.parent for path in sources.subjects} <= {tmp_path / "subjects" / split}
-        assert bool(sources.subjects) == (split in ("train", "val"))
+        assert bool(sources.subjects) == (split in ("train", "val", "test"))
         assert list(sources.backgrounds) == sorted(sources.backgrounds)
         assert sources == shipped(split, tmp_path)
     for one, other in combinations(found.values(), 2):

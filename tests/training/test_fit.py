@@ -254,3 +254,15 @@ def test_processes_share_each_step(world: int) -> None:
         shared = sorted(index for rank in range(world) for index in batches[rank][step])
         assert shared == list(range(4 * (step + 2), 4 * (step + 3)))
         assert {len(batches[rank][step]) for rank in range(world)} == {4 // world}
+
+
+def test_the_weights_of_every_validation_are_kept(tmp_path: Path) -> None:
+    """To choose from: the last one's are those that the fit writes."""
+    task = toy()
+    fit(task, out=tmp_path, machine=replace(ALONE, validate_every=2, keep=True))
+    steps = sorted(path.name for path in (tmp_path / "steps").iterdir())
+    assert steps == [f"{step:06d}" for step in range(2, task.config.steps + 1, 2)]
+    (last,) = tmp_path.glob("*.safetensors")
+    kept = [load_file(tmp_path / "steps" / step / last.name) for step in steps]
+    assert all(torch.equal(value, kept[-1][name]) for name, value in load_file(last).items())
+    assert any(not torch.equal(value, kept[-1][name]) for name, value in kept[0].items())
