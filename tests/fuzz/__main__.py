@@ -20,11 +20,11 @@ import typer
 
 from tests.fuzz.targets import TARGETS
 
-HANG = 60.0
-"""Seconds without a word after which a process counts as hanging; the machine may be busy with other things."""
+HANG = 20.0
+"""Seconds of a processor without a word after which a process counts as hanging: other work does not count."""
 
-START = 300.0
-"""Seconds that a process may take until its first case: libraries are loaded, seeds are made."""
+WAIT = 600.0
+"""Seconds on the clock after which it does, whatever it does: it may wait for something that never comes."""
 
 
 @dataclass
@@ -90,13 +90,13 @@ def _process(name: str, folder: Path, cases: int, seed: int, out: Path, count: C
     told = folder / "told.json"
     command = [sys.executable, "-m", "tests.fuzz.worker", name, str(folder), str(cases), str(seed), str(out.absolute())]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    current, since, last = folder / "case" / TARGETS[name].name, time.monotonic(), -1
+    current, since, last = folder / "case" / TARGETS[name].name, (time.monotonic(), 0.0), -1
     while process.poll() is None:
         time.sleep(0.2)
         now = sum(_told(told).values()) if told.exists() else -1
         if now != last:
-            last, since = now, time.monotonic()
-        elif time.monotonic() - since > (START if last < 0 else HANG):
+            last, since = now, (time.monotonic(), _worked(process.pid))
+        elif time.monotonic() - since[0] > WAIT or (last >= 0 and _worked(process.pid) - since[1] > HANG):
             process.send_signal(signal.SIGKILL)
             process.wait()
             _keep(current, out / name, "hang")
@@ -113,6 +113,15 @@ def _process(name: str, folder: Path, cases: int, seed: int, out: Path, count: C
         if key != "batches":
             setattr(count, key, getattr(count, key) + value)
     return max(0, found.get("cases", 0))
+
+
+def _worked(pid: int) -> float:
+    """Seconds of a processor that a process has had; 0 where the system does not tell."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def _told(path: Path) -> dict[str, int]:

@@ -130,3 +130,11 @@ def test_several_arrays(tmp_path: Path) -> None:
         read_map(tmp_path / "a.npz")
     np.savez(tmp_path / "b.npz", depth=np.ones((2, 3)), confidence=np.zeros((2, 3)))
     assert read_map(tmp_path / "b.npz").all()
+
+
+def test_more_than_an_array(tmp_path: Path) -> None:
+    """Bytes behind the array in its member: the file is not what its header says."""
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("a.npy", header((2, 3)) + bytes(25))
+    with pytest.raises(InputError, match="not a NumPy file"):
+        read_map(tmp_path / "a.npz")
