@@ -45,8 +45,8 @@ def exif_block(order: str = "<", *, pad: int = 0, maker: bytes = MAKER, gps: boo
     block.exif = {
         0x829D: ex.Entry(5, 1, numbers("I", 28, 10)),
         0xA001: ex.Entry(3, 1, numbers("H", 0xFFFF)),
-        0xA002: ex.Entry(3, 1, numbers("H", 60)),
-        0xA003: ex.Entry(3, 1, numbers("H", 40)),
+        0xA002: ex.Entry(3, 1, numbers("H", 40)),
+        0xA003: ex.Entry(3, 1, numbers("H", 60)),
         0xA500: ex.Entry(5, 1, numbers("I", 22, 10)),
         0x927C: ex.Entry(7, len(maker), maker),
         0x9286: ex.Entry(7, 8 + pad, b"UNICODE\0" + bytes(pad)),
@@ -65,8 +65,8 @@ XMP = (
     'xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
     'xmlns:dc="http://purl.org/dc/elements/1.1/" xmlns:tiff="http://ns.adobe.com/tiff/1.0/" '
     'xmlns:exif="http://ns.adobe.com/exif/1.0/" xmlns:ps="http://ns.adobe.com/photoshop/1.0/" {more}'
-    'tiff:Orientation="6" tiff:ImageWidth="60" exif:PixelYDimension="40" ps:ICCProfile="Adobe RGB">'
-    "<dc:creator><rdf:Seq><rdf:li>Zoë 山田</rdf:li></rdf:Seq></dc:creator><tiff:ImageLength>40</tiff:ImageLength>"
+    'tiff:Orientation="6" tiff:ImageWidth="40" exif:PixelYDimension="60" ps:ICCProfile="Adobe RGB">'
+    "<dc:creator><rdf:Seq><rdf:li>Zoë 山田</rdf:li></rdf:Seq></dc:creator><tiff:ImageLength>60</tiff:ImageLength>"
     "<exif:ColorSpace>65535</exif:ColorSpace>{elements}</rdf:Description></rdf:RDF></x:xmpmeta>"
 )
 IPTC = b"\x1c\x01\x5a\x00\x03\x1b%G\x1c\x02\x50\x00\x05Zo\xc3\xabe\x1c\x02\x19\x00\x05press"
