@@ -1,7 +1,6 @@
 """Somebody else's way from photo to photo against the end-to-end vectors: the first stage that departs, by how much."""
 
 import hashlib
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.console.inputs import read_json
 from deeplens.parity_tests.harness_vectors import FORMAT, GIVEN, KIND
 from deeplens.parity_tests.metrics import difference, psnr
 
@@ -136,7 +136,7 @@ def check(
 def _descriptions(folder: Path) -> Iterator[dict[str, Any]]:
     for path in sorted(folder.glob("*_loop_*.json")):
         try:
-            text = json.loads(path.read_text(encoding="utf-8"))
+            text = read_json(path)
             if text["kind"] != KIND or text["format"] != FORMAT:
                 raise ValueError(f"it is {text['kind']} in format {text['format']}, expected {KIND} in format {FORMAT}")
             yield text

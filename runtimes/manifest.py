@@ -8,8 +8,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -17,9 +16,12 @@ from deeplens.console.errors import InputError, MismatchError, MissingError, one
 from deeplens.console.files import file_sha256, locked, locked_name, remove, staged, sync_folder, target_of
 from deeplens.console.inputs import MOST_TEXT, parse_json, read_bytes
 from deeplens.console.package import pip_install
-from deeplens.model.contract import CONTRACTS, VARIANTS, contract_of
 from deeplens.model.whole_contract import WHOLE_CONTRACTS, WHOLE_WITH_DEPTH, contract_named
 from deeplens.runtimes import trust
+from deeplens.runtimes.manifest_entry import Entry as Entry
+from deeplens.runtimes.manifest_entry import TensorEntry as TensorEntry
+from deeplens.runtimes.manifest_entry import entry_from
+from deeplens.runtimes.manifest_entry import entry_to as entry_to
 from deeplens.runtimes.spec import RUNTIMES, has_library
 
 DEFAULT_FOLDER = Path("artifacts")
@@ -29,72 +31,6 @@ FILE_NAME = "manifest.json"
 HARNESS = "harness.json"
 """Beside it: the constants of what goes around the networks (`runtimes.harness_file`)."""
 LOCK_NAME = ".manifest.lock"
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """One input or output of an artefact.
-
-    Attributes:
-        name: as in `model.contract`.
-        shape: N×C×H×W; a size that is free is a string such as "8*h".
-        dtype: NumPy's name of the type, such as "float32".
-    """
-
-    name: str
-    shape: tuple[int | str, ...]
-    dtype: str
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One artefact.
-
-    Attributes:
-        network, variant: as in `model.contract`.
-        runtime: "onnx", "trt" or "coreml".
-        precision: "fp32", "fp16", "int8"…
-        path: relative to the manifest, with forward slashes.
-        sha256: of the file or folder (`file_sha256`).
-        weights_sha256: of the weights that it was made from (`model.build.weights_sha256`).
-        inputs, outputs: in the order of the artefact.
-        tools: name → version of all that had a hand in it.
-        opset: the ONNX opset; None for a target that has none.
-        dynamic: whether height and width are free.
-        created: ISO 8601, UTC.
-        more: keys that only one target has (its name, what calibrated it…), kept beside the others in the file.
-    """
-
-    network: str
-    variant: str
-    runtime: str
-    precision: str
-    path: str
-    sha256: str
-    weights_sha256: str
-    inputs: tuple[TensorEntry, ...]
-    outputs: tuple[TensorEntry, ...]
-    tools: Mapping[str, str]
-    opset: int | None
-    dynamic: bool
-    created: str
-    more: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def key(self) -> tuple[str, str, str, str, str]:
-        """What makes two entries the same artefact."""
-        return (self.variant, self.network, self.runtime, self.precision, self.path)
-
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """The low-resolution height and width in pixels, of a whole graph the photo's; None where they are free."""
-        low = {tensor.name for tensor in contract_named(self.network).inputs if tensor.scale == 1}
-        for tensor in self.inputs:
-            if tensor.name in low:
-                height, width = tensor.shape[-2:]
-                if isinstance(height, int) and isinstance(width, int):
-                    return (height, width)
-        return None
 
 
 def read(folder: Path) -> list[Entry]:
@@ -117,7 +53,7 @@ def _read(folder: Path, *, trusted: bool) -> list[Entry]:
         artifacts = parse_json(data.decode())["artifacts"]
         if not isinstance(artifacts, list):
             raise TypeError("'artifacts' is not a list")
-        return [_entry_from(item) for item in artifacts]
+        return [entry_from(item) for item in artifacts]
     except FileNotFoundError:
         return []
     except (ValueError, TypeError, KeyError) as error:
@@ -276,61 +212,6 @@ def remedy(command: str, runtime: str) -> str:
         f"run `{command}` where PyTorch is installed and copy the folder here, or install PyTorch here: "
         f"{pip_install('export')}"
     )
-
-
-def entry_to(entry: Entry) -> dict[str, Any]:
-    """The entry as it stands in the file; inputs and outputs with their meaning, which is not read back."""
-    item = asdict(entry)
-    known = entry.variant in VARIANTS and entry.network in CONTRACTS
-    contract = contract_of(entry.variant, entry.network) if known else contract_named(entry.network)
-    meanings = {tensor.name: tensor.meaning for tensor in (*contract.inputs, *contract.outputs)}
-    for tensor in (*item["inputs"], *item["outputs"]):
-        if tensor["name"] in meanings:
-            tensor["meaning"] = meanings[tensor["name"]]
-    return item.pop("more") | item
-
-
-def _entry_from(item: Any) -> Entry:
-    """An entry from the file; ValueError, TypeError or KeyError when it is none."""
-    if not isinstance(item, dict):
-        raise TypeError("an artefact is not an object")
-    rest = dict(item)
-    text = ("network", "variant", "runtime", "precision", "path", "sha256", "weights_sha256", "created")
-    values = {name: _typed(rest, name, str) for name in text}
-    if values["network"] not in CONTRACTS and values["network"] not in WHOLE_CONTRACTS:
-        raise ValueError(f"unknown network '{values['network']}'")
-    path = PurePosixPath(values["path"])
-    if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in values["path"]:
-        raise ValueError(f"'{values['path']}' is not a path below the manifest")
-    tools, opset = _typed(rest, "tools", dict), rest.pop("opset")
-    if not all(isinstance(version, str) for version in tools.values()):
-        raise TypeError("a version in 'tools' is not text")
-    return Entry(
-        **values,
-        inputs=tuple(_tensor_from(each) for each in _typed(rest, "inputs", list)),
-        outputs=tuple(_tensor_from(each) for each in _typed(rest, "outputs", list)),
-        tools=tools,
-        opset=None if opset is None else _typed({"opset": opset}, "opset", int),
-        dynamic=_typed(rest, "dynamic", bool),
-        more=rest,
-    )
-
-
-def _tensor_from(item: Any) -> TensorEntry:
-    if not isinstance(item, dict):
-        raise TypeError("an input or output is not an object")
-    shape = _typed(dict(item), "shape", list)
-    if len(shape) < 2 or not all(isinstance(size, int | str) and not isinstance(size, bool) for size in shape):
-        raise TypeError("a shape is not a list of sizes")
-    return TensorEntry(_typed(dict(item), "name", str), tuple(shape), _typed(dict(item), "dtype", str))
-
-
-def _typed(item: dict[str, Any], name: str, kind: type) -> Any:
-    """Take `name` out of `item`; TypeError when it is not a `kind`."""
-    value = item.pop(name)
-    if type(value) is not kind:  # JSON has exact types; isinstance would take true for a whole number
-        raise TypeError(f"'{name}' is not of type {kind.__name__}")
-    return value
 
 
 @contextmanager

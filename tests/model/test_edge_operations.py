@@ -37,7 +37,7 @@ def scrambled(module: nn.Module, *, seed: int, scale: float = 1.0) -> nn.Module:
 def test_budget(size: tuple[int, int]) -> None:
     assert cost("edge", "upsample", *size)["per_pixel"] <= 10_000
     assert cost("edge", "lens_blur", *size)["per_pixel"] <= 60_000
-    assert cost("edge", "depth", 320, 320)["multiplications"] <= 2e9
+    assert cost("edge", "depth", 320, 320)["multiplications"] <= 2.5e9
     assert cost("paper", "upsample", *size)["per_pixel"] > 90_000, "the control: the released step is ten times dearer"
 
 

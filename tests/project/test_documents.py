@@ -118,6 +118,9 @@ def check_command(words: list[str]) -> None:
             check_module(arguments[1], arguments[2:])
         case "python" | "python3" if arguments[0].endswith(".py"):
             assert (ROOT / arguments[0]).is_file(), arguments
+            if arguments[0].startswith("examples/"):  # no part of the package
+                check_script(ROOT / arguments[0], arguments[1:])
+                return
             check_module(f"deeplens.{arguments[0].removesuffix('.py').replace('/', '.')}", arguments[1:])
         case "python" | "python3":
             assert arguments[0] == "-c", arguments
@@ -131,6 +134,13 @@ def check_deeplens(arguments: list[str]) -> None:
     assert main([*arguments[:count], "--help", *arguments[count:]]) == 0, arguments
     for option, value in pairwise(arguments):
         assert option not in VALUES or value in VALUES[option], (option, value)
+
+
+def check_script(path: Path, arguments: list[str]) -> None:
+    """A script with argparse: it has the options that are given."""
+    known = set(re.findall(r'add_argument\((?:"-\w", )?"(--[\w-]+)"', path.read_text(encoding="utf-8")))
+    known |= set(re.findall(r'add_argument\("(-\w)"', path.read_text(encoding="utf-8")))
+    assert {each for each in arguments if each.startswith("-")} <= known, arguments
 
 
 def check_module(module: str, arguments: list[str]) -> None:
