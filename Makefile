@@ -31,7 +31,7 @@ DEVICE_CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("constraints-py310.
 # `make test` tests the device half with this one too, where it is found.
 OLDEST ?= python3.10
 
-.PHONY: help demo test test-fast test-device test-full-disk test-kills fuzz lock lint format dist docs data train clean
+.PHONY: help demo test test-fast test-device test-full-disk test-kills fuzz lock lint format dist docs web data train clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -111,6 +111,13 @@ dist: $(INSTALLED) ## build a wheel with the ONNX graphs of edge, and its bill o
 docs: $(DOCS_VENV)/installed ## build the site into site/; a warning is an error
 	NO_MKDOCS_2_WARNING=1 $(DOCS_VENV)/bin/python -m mkdocs build --strict
 
+web/node_modules/.package-lock.json: web/package.json web/package-lock.json web/.npmrc
+	cd web && npm ci --ignore-scripts
+	touch $@
+
+web: web/node_modules/.package-lock.json ## fetch the packages of web/ with npm, and compile it into web/build/
+	cd web && npm run build
+
 data: $(INSTALLED) ## fetch photos and cut-outs for training and evaluation, into data/
 	$(BIN)/python -m deeplens.scenes.fetch
 
@@ -118,5 +125,5 @@ train: data ## train the lens blur and the step of `edge`, into runs/ (TRAIN_FLA
 	$(BIN)/python -m deeplens.training.fit_blur --variant edge --out runs/edge_blur $(TRAIN_FLAGS)
 
 clean: ## delete everything that was made, except data/ and runs/
-	rm -rf $(VENV) $(DEVICE_VENV) $(DOCS_VENV) artifacts demo build dist site src/deeplens/packaged *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEVICE_VENV) $(DOCS_VENV) artifacts demo build dist site src/deeplens/packaged web/build web/node_modules *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -13,6 +13,8 @@ from deeplens.export.onnx_graph import export
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.model.shipped import weights_file
 from deeplens.parity_tests.cases import Case, Coverage, photo_cases, random_cases
+from deeplens.parity_tests.harness_photos import SamplePhoto
+from deeplens.parity_tests.harness_vectors import make
 from deeplens.parity_tests.outputs import Outputs
 from deeplens.parity_tests.produce import produce, torch_opener
 from deeplens.parity_tests.report import Report
@@ -33,6 +35,12 @@ COVERAGE = {
 
 SMALL = Coverage(dynamic_sizes=((48, 72),), fixed_size=(48, 72), loops=(("dynamic", 330),))
 """For negative controls: one step."""
+
+TWO_STEPS = SamplePhoto("strip", "stream.jpg", (100, 700, 1401, 821), (651, 61), (15, 160))
+"""Two steps on few pixels: padded in both axes, below by more than its own height."""
+
+ONE_STEP = SamplePhoto("one_step", "drum.jpg", (300, 500, 1001, 707), (337, 101), (101, 337))
+"""One step, and a map as fine as the photo. At f/1.4 both beginnings of the loop are mixed in either."""
 
 Artifacts = Callable[[str], Path]
 
@@ -143,3 +151,11 @@ def small(lively_weights: Path, strip: Path) -> Callable[[str], Compared]:
         return done[variant]
 
     return compared
+
+
+@pytest.fixture(scope="session")
+def vectors(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """End-to-end vectors of `edge` for two small photos."""
+    folder = tmp_path_factory.mktemp("vectors")
+    make(folder, variants=["edge"], weights=weights, photos=[TWO_STEPS, ONE_STEP], report=lambda _: None)
+    return folder

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
+from deeplens.parity_tests.conftest import TWO_STEPS
 from deeplens.parity_tests.harness_check import CheckedCase, check
-from deeplens.parity_tests.harness_photos import PHOTOS, SETTINGS, SamplePhoto
+from deeplens.parity_tests.harness_photos import PHOTOS, SETTINGS
 from deeplens.parity_tests.harness_vectors import make
 from deeplens.runtimes import harness_file
 from deeplens.runtimes.pyramid import geometry
@@ -21,22 +22,9 @@ from tests.support.examples import loaded
 
 pytestmark = pytest.mark.slow
 
-STRIP = SamplePhoto("strip", "stream.jpg", (100, 700, 1401, 821), (651, 61), (15, 160))
-"""Two steps on few pixels: padded in both axes, below by more than its own height."""
-
-ONE_STEP = SamplePhoto("one_step", "drum.jpg", (300, 500, 1001, 707), (337, 101), (101, 337))
-"""One step, and a map as fine as the photo. At f/1.4 both beginnings of the loop are mixed in either."""
-
 Artifacts = Callable[[str], Path]
 Port = Callable[..., list[CheckedCase]]
 """Takes what changes the effect, if anything does."""
-
-
-@pytest.fixture(scope="module")
-def vectors(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("vectors")
-    make(folder, variants=["edge"], weights=weights, photos=[STRIP, ONE_STEP], report=lambda _: None)
-    return folder
 
 
 @pytest.fixture
@@ -86,7 +74,7 @@ def test_the_example_passes_with_the_other_variant(
     weights: Path, artifacts: Artifacts, example: ModuleType, tmp_path: Path
 ) -> None:
     folder, results = tmp_path / "vectors", tmp_path / "results"
-    make(folder, variants=["paper"], weights=weights, photos=[STRIP], settings=SETTINGS[:1], report=lambda _: None)
+    make(folder, variants=["paper"], weights=weights, photos=[TWO_STEPS], settings=SETTINGS[:1], report=lambda _: None)
     loaded("python/vectors.py").write(example.Effect(artifacts("paper"), "paper"), folder, results, "paper")
     assert_passed(check(results, folder))
     effect = example.Effect(artifacts("paper"), "paper")

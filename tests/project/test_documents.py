@@ -28,7 +28,7 @@ from tests.project.test_workflows import check, make
 from tests.support.project_file import EXTRAS, PYPROJECT
 
 CARDS = (ROOT / "model" / "weights").glob("*.md")
-READMES = [*ROOT.glob("examples/*/README.md"), ROOT / "samples" / "README.md"]
+READMES = [*ROOT.glob("examples/*/README.md"), *(ROOT / name / "README.md" for name in ("samples", "web"))]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md"), *CARDS, *READMES])
 
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]

@@ -1,0 +1,263 @@
+/**
+ * The way from photo to photo, written from docs/harness.md and harness.json: sections 2 to 9 of that document.
+ *
+ * Networks are passed in as functions (onnx.ts makes them), so this file needs neither a browser nor Node.
+ */
+
+import {
+  clip, cropped, enlarged, largestValue, mapped, mean2x2, padded, pyramid, repeated, resized, zeros,
+  type Photo, type Planes, type Size,
+} from "./arrays.js";
+import type { Constants, Variant } from "./constants.js";
+import { checkNormalised, type Focus } from "./focus.js";
+import { runLevel, type Network, type TileOptions } from "./tiles.js";
+
+/** Sizes of the levels: level 0 is the base, level n the photo. */
+export interface Levels {
+  readonly n: number;
+  readonly padded: readonly Size[];
+  readonly covered: readonly Size[];
+  readonly blurScale: number;
+}
+
+/** What a photo and its disparity map give before focus and aperture are chosen. */
+export interface Prepared {
+  readonly photo: Photo;
+  readonly map: Planes;
+  readonly levels: Levels;
+  readonly pictures: readonly Planes[];
+  readonly registered: Planes;
+}
+
+export interface Networks {
+  readonly lens_blur: Network;
+  readonly upsample: Network;
+}
+
+export interface Options extends TileOptions {
+  /** Called with each intermediate result under its name in the vectors: `signed_depth_k`, `blurred_k`. */
+  readonly onStage?: (name: string, planes: Planes) => void;
+}
+
+/** Number of levels and their sizes for a photo of `height`×`width` pixels. */
+export function levelsOf(height: number, width: number, constants: Constants): Levels {
+  const { alignment, min_size, base_long_side } = constants;
+  const long = Math.max(height, width);
+  const short = Math.min(height, width);
+  let n = 0;
+  while (Math.ceil(long / 2 ** n) > base_long_side && alignment * 2 ** n < short) n++;
+  const base = (length: number): number =>
+    Math.max(min_size, alignment * Math.ceil(length / (alignment * 2 ** n)));
+  const sizes = Array.from({ length: n + 1 }, (_, k) => k);
+  return {
+    n,
+    padded: sizes.map((k) => [base(height) * 2 ** k, base(width) * 2 ** k] as const),
+    covered: sizes.map((k) => [Math.ceil(height / 2 ** (n - k)), Math.ceil(width / 2 ** (n - k))] as const),
+    blurScale: Math.min(1, long / 2 ** n / base_long_side),
+  };
+}
+
+/** The level at which disparity is registered. */
+function registeredLevel(n: number): number {
+  return Math.max(n - 1, Math.min(n, 1));
+}
+
+/** The map resized so that its pixels are those of level `k`. */
+function registeredAt(map: Planes, k: number, photo: Photo, levels: Levels): Planes {
+  const [rows, columns] = levels.covered[k];
+  const pixel = 2 ** (levels.n - k);
+  const bottom = map.height * ((pixel * rows) / photo.height);
+  const right = map.width * ((pixel * columns) / photo.width);
+  const grown = repeated(map, [Math.ceil(bottom), Math.ceil(right)]);
+  return resized(grown, [rows, columns], [Math.fround(bottom), Math.fround(right)]);
+}
+
+/** Whether the map has the photo's aspect ratio, or the size that the depth network gives. */
+function showsWhole(map: Planes, photo: Photo, constants: Constants): boolean {
+  const { height: h, width: w } = map;
+  const { height: H, width: W } = photo;
+  const ratio = (w * H) / (h * W);
+  const rounded = Math.abs(h - (w * H) / W) < 1 || Math.abs(w - (h * W) / H) < 1;
+  const square = h === constants.depth_size && w === constants.depth_size;
+  return square || rounded || Math.max(ratio, 1 / ratio) <= 1 + constants.aspect_tolerance;
+}
+
+/**
+ * The pictures of all levels and the registered disparity.
+ *
+ * `map` is 1 × h × w, in [0, 1], near = large, and shows the whole photo.
+ * Throws an `Error` if it holds other values, or if its aspect ratio is not the photo's.
+ */
+export function prepare(photo: Photo, map: Planes, constants: Constants): Prepared {
+  checkNormalised(map);
+  if (!showsWhole(map, photo, constants)) {
+    throw new Error(
+      `the disparity map of ${map.width}×${map.height} does not have the aspect ratio of the photo of ` +
+        `${photo.width}×${photo.height}`,
+    );
+  }
+  const levels = levelsOf(photo.height, photo.width, constants);
+  return {
+    photo,
+    map,
+    levels,
+    pictures: pyramid(photo, levels.n, levels.padded[levels.n]),
+    registered: registeredAt(map, registeredLevel(levels.n), photo, levels),
+  };
+}
+
+/** The aperture α of an f-number; throws an `Error` if it is below the smallest one. */
+export function apertureOf(fNumber: number, constants: Constants): number {
+  if (!(fNumber >= constants.n_min)) throw new Error(`f/${fNumber}: the smallest f-number is ${constants.n_min}`);
+  return constants.n_min / fNumber;
+}
+
+/** Signed depth of disparity values, in [−1, 1]: s of section 7. */
+function signed(map: Planes, focus: Focus, strength: number): Planes {
+  const focal = Math.fround(focus.disparity);
+  const half = Math.fround(focus.range / 2);
+  const factor = Math.fround(strength);
+  return mapped(map, (value) => {
+    let s = Math.fround(value - focal);
+    if (half > 0) s = Math.fround(s - clip(s, -half, half));
+    return clip(Math.fround(s * factor), -1, 1);
+  });
+}
+
+/** Signed depth of levels 0 to f, before the factor of the level. */
+function baseDepths(prepared: Prepared, focus: Focus, strength: number): Planes[] {
+  const f = registeredLevel(prepared.levels.n);
+  const depths = [padded(signed(prepared.registered, focus, strength), prepared.levels.padded[f])];
+  for (let k = f - 1; k >= 0; k--) depths.unshift(mean2x2(depths[0]));
+  return depths;
+}
+
+/** The photo with the lens blur of `fNumber`, focused on `focus`; the size and bit depth are the photo's. */
+export async function refocus(
+  prepared: Prepared, focus: Focus, fNumber: number, networks: Networks,
+  constants: Constants, variant: Variant, options: Options = {},
+): Promise<Photo> {
+  const { levels: { n, blurScale }, pictures } = prepared;
+  const strength = apertureOf(fNumber, constants) * blurScale;
+  const depths = baseDepths(prepared, focus, strength);
+  const stage = (name: string, planes: Planes): Planes => {
+    options.onStage?.(name, planes);
+    return planes;
+  };
+  const signedDepth = (k: number): Planes => {
+    const factor = variant.depth_by_level ? 2 ** k : 1;
+    return stage(`signed_depth_${k}`, mapped(depths[k], (value) => clip(value * factor, -1, 1)));
+  };
+  const lens = (k: number): Promise<Planes> =>
+    runLevel(networks.lens_blur, { picture: pictures[k], signed_depth: signedDepth(k) }, constants, variant, options);
+  const step = (k: number, blurred: Planes): Promise<Planes> => {
+    const inputs = { picture_high: pictures[k], picture: pictures[k - 1], blurred, signed_depth: signedDepth(k - 1) };
+    return runLevel(networks.upsample, inputs, constants, variant, options);
+  };
+
+  const finer = n >= 1 && variant.finer_base ? finerShare(depths[0], constants) : 0;
+  const shares = sharpShares(prepared, focus, strength, depths, constants, variant);
+  const sharpened = (k: number, x: Planes): Planes => {
+    const share = shares(k);
+    if (share === null) return x;
+    const count = x.height * x.width;
+    return mapped(x, (value, i) => value + share.data[i % count] * (pictures[k].data[i] - value));
+  };
+
+  let blurred: Planes | null = finer < 1 ? stage("blurred_0", await lens(0)) : null;
+  for (let k = 1; k <= n; k++) {
+    const stepped = blurred ? await step(k, blurred) : null;
+    const begun = k === 1 && finer > 0 ? await lens(1) : null;
+    blurred = stage(`blurred_${k}`, sharpened(k, mixed(stepped, begun, finer)));
+  }
+  return resultOf(blurred as Planes, prepared.photo);
+}
+
+/** How much of level 1 comes from a lens blur there: from 0 (the base alone) to 1 (level 1 alone). */
+function finerShare(base: Planes, constants: Constants): number {
+  const [low, high] = constants.finer_base_range;
+  const most = base.data.reduce((largest, value) => Math.max(largest, Math.abs(value)), 0);
+  return clip((high - most) / (high - low), 0, 1);
+}
+
+/** The two beginnings of the loop mixed; of one that is null nothing is taken. */
+function mixed(stepped: Planes | null, begun: Planes | null, finer: number): Planes {
+  if (stepped && begun) return mapped(stepped, (value, i) => (1 - finer) * value + finer * begun.data[i]);
+  return (stepped ?? begun) as Planes;
+}
+
+/** A function that gives for each level how much of a pixel is the photo's, or null where the map is coarser. */
+function sharpShares(
+  prepared: Prepared, focus: Focus, strength: number, depths: readonly Planes[],
+  constants: Constants, variant: Variant,
+): (k: number) => Planes | null {
+  const { photo, map, levels } = prepared;
+  const { n, covered } = levels;
+  const asFine = (k: number): boolean => map.height >= covered[k][0] && map.width >= covered[k][1];
+  if (variant.sharp_bound === null || n === 0 || !asFine(1)) return () => null;
+
+  const f = registeredLevel(n);
+  const g = asFine(n) ? Math.max(n, f) : f;
+  let finest = prepared.registered;
+  if (g > f) {
+    const same = map.height === covered[n][0] && map.width === covered[n][1];
+    finest = same ? map : registeredAt(map, n, photo, levels);
+  }
+  const reached = reachOf(padded(finest, levels.padded[g]), 2 ** g, focus, strength, constants);
+  return (k) => {
+    if (!asFine(k)) return null;
+    const depth = k <= f ? depths[k] : padded(signed(finest, focus, strength), levels.padded[k]);
+    const { blurred_radius: none, sharp_radius: whole, r_max } = constants;
+    return mapped(enlarged(reached, 2 ** k), (reach, i) => {
+      const radius = r_max * Math.abs(depth.data[i]) * 2 ** k;
+      return clip((none - radius) / (none - whole), 0, 1) * clip(1 - 2 ** k * reach, 0, 1);
+    });
+  };
+}
+
+/** How far, in base pixels, the blur of what is before the focal plane reaches past each base pixel. */
+function reachOf(finest: Planes, block: number, focus: Focus, strength: number, constants: Constants): Planes {
+  const height = finest.height / block;
+  const width = finest.width / block;
+  const nearest = zeros(1, [height, width]);
+  for (let y = 0; y < finest.height; y++) {
+    for (let x = 0; x < finest.width; x++) {
+      const i = Math.floor(y / block) * width + Math.floor(x / block);
+      nearest.data[i] = Math.max(nearest.data[i], finest.data[y * finest.width + x]);
+    }
+  }
+  let reached = mapped(signed(nearest, focus, strength), (s) => Math.max(s, 0) * constants.r_max);
+  const passes = Math.ceil(reached.data.reduce((a, b) => Math.max(a, b), 0));
+  for (let pass = 0; pass < passes; pass++) {
+    const before = reached.data;
+    const at = (y: number, x: number): number => before[clip(y, 0, height - 1) * width + clip(x, 0, width - 1)];
+    reached = mapped(reached, (value, i) => {
+      const y = Math.floor(i / width);
+      const x = i % width;
+      const side = Math.max(at(y - 1, x), at(y + 1, x), at(y, x - 1), at(y, x + 1));
+      const corner = Math.max(at(y - 1, x - 1), at(y - 1, x + 1), at(y + 1, x - 1), at(y + 1, x + 1));
+      return Math.max(value, side - 1, corner - Math.SQRT2);
+    });
+  }
+  return reached;
+}
+
+/** The part that shows the photo, rounded to integers: half to even, in float32. */
+function resultOf(blurred: Planes, photo: Photo): Photo {
+  const { height, width } = photo;
+  const largest = largestValue(photo);
+  const kept = cropped(blurred, 0, 0, [height, width]);
+  const data = largest === 255 ? new Uint8Array(3 * height * width) : new Uint16Array(3 * height * width);
+  for (let i = 0; i < height * width; i++) {
+    for (let c = 0; c < 3; c++) {
+      data[3 * i + c] = halfToEven(Math.fround(clip(kept.data[c * height * width + i], 0, 1) * largest));
+    }
+  }
+  return { height, width, data };
+}
+
+function halfToEven(x: number): number {
+  const low = Math.floor(x);
+  if (x - low !== 0.5) return Math.round(x);
+  return low % 2 === 0 ? low : low + 1;
+}

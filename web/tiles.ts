@@ -1,0 +1,112 @@
+/** A network run on a level: whole, or in tiles that overlap. */
+
+import { clip, cropped, enlarged, zeros, type Planes, type Size } from "./arrays.js";
+import type { Constants, Variant } from "./constants.js";
+
+/** Runs a network: its inputs by name in, its one output out. See onnx.ts. */
+export type Network = (inputs: Readonly<Record<string, Planes>>) => Promise<Planes>;
+
+export interface TileOptions {
+  /** Side of the tiles in low-resolution pixels, a multiple of `alignment`; without it a level is computed whole. */
+  readonly tile?: number;
+  /** Leave out the networks where they hardly change anything; changes the result by at most the variant's bounds. */
+  readonly skips?: boolean;
+}
+
+interface Window {
+  readonly start: number;
+  readonly end: number;
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Where the windows of one axis begin and end, and from where to where each is kept. */
+export function windows(length: number, window: number, halo: number): Window[] {
+  if (length <= window) return [{ start: 0, end: length, from: 0, to: length }];
+  const count = Math.ceil((length - 2 * halo) / (window - 2 * halo));
+  const start = (i: number): number => Math.min(i * (window - 2 * halo), length - window);
+  return Array.from({ length: count }, (_, i) => ({
+    start: start(i),
+    end: start(i) + window,
+    from: i === 0 ? 0 : start(i) + halo,
+    to: i === count - 1 ? length : start(i + 1) + halo,
+  }));
+}
+
+/** The inputs of the lens blur or of the step; the step has `picture_high`. */
+export interface LevelInputs {
+  readonly picture: Planes;
+  readonly signed_depth: Planes;
+  readonly blurred?: Planes;
+  readonly picture_high?: Planes;
+}
+
+/** The output of the lens blur or of the step for a whole level, clipped to [0, 1]. */
+export async function runLevel(
+  network: Network, inputs: LevelInputs, constants: Constants, variant: Variant, options: TileOptions,
+): Promise<Planes> {
+  const high = inputs.picture_high;
+  const scale = high ? 2 : 1;
+  const halo = high ? variant.halo.upsample : variant.halo.lens_blur;
+  const { height, width } = inputs.picture;
+  const side = options.tile ?? Math.max(height, width);
+  if (side % constants.alignment !== 0 || (side < Math.max(height, width) && side <= 2 * halo)) {
+    throw new Error(`tiles of ${side}: give a multiple of ${constants.alignment} that is more than ${2 * halo}`);
+  }
+  const out = zeros(3, [scale * height, scale * width]);
+  for (const rows of windows(height, side, halo)) {
+    for (const columns of windows(width, side, halo)) {
+      const size: Size = [rows.end - rows.start, columns.end - columns.start];
+      const tile: Record<string, Planes> = {};
+      for (const [name, planes] of Object.entries(inputs) as [string, Planes][]) {
+        const by = name === "picture_high" ? 2 : 1;
+        tile[name] = cropped(planes, by * rows.start, by * columns.start, [by * size[0], by * size[1]]);
+      }
+      const skipped = options.skips ? withoutNetwork(tile, rows, columns, constants, variant) : null;
+      const result = skipped ?? (await runTile(network, tile, size));
+      const kept = cropped(
+        result, scale * (rows.from - rows.start), scale * (columns.from - columns.start),
+        [scale * (rows.to - rows.from), scale * (columns.to - columns.from)],
+      );
+      place(kept, out, scale * rows.from, scale * columns.from);
+    }
+  }
+  for (let i = 0; i < out.data.length; i++) out.data[i] = clip(out.data[i], 0, 1);
+  return out;
+}
+
+/** One tile through the network; throws an `Error` if it returns another size. */
+async function runTile(network: Network, tile: Record<string, Planes>, size: Size): Promise<Planes> {
+  const scale = tile.picture_high ? 2 : 1;
+  const result = await network(tile);
+  if (result.channels !== 3 || result.height !== scale * size[0] || result.width !== scale * size[1]) {
+    throw new Error(`a network returned ${result.channels}×${result.height}×${result.width} for ${size.join("×")}`);
+  }
+  return result;
+}
+
+/** What stands for the network's output where it hardly changes anything, or null: see "Skips". */
+function withoutNetwork(
+  tile: Record<string, Planes>, rows: Window, columns: Window, constants: Constants, variant: Variant,
+): Planes | null {
+  const { picture, signed_depth: depth, blurred, picture_high: high } = tile;
+  if (variant.sharp_bound !== null && depth.data.every((value) => value === 0)) {
+    if (!high) return picture;
+    if (blurred.data.every((value, i) => Math.abs(value - picture.data[i]) <= constants.unblurred)) return high;
+  }
+  const least = variant.soft_radius;
+  if (!high || least === null || variant.soft_bound === null) return null;
+  const kept = cropped(
+    depth, rows.from - rows.start, columns.from - columns.start, [rows.to - rows.from, columns.to - columns.from],
+  );
+  return kept.data.every((value) => constants.r_max * Math.abs(value) >= least) ? enlarged(blurred, 2) : null;
+}
+
+function place(part: Planes, whole: Planes, top: number, left: number): void {
+  for (let c = 0; c < part.channels; c++) {
+    for (let y = 0; y < part.height; y++) {
+      const from = (c * part.height + y) * part.width;
+      whole.data.set(part.data.subarray(from, from + part.width), (c * whole.height + top + y) * whole.width + left);
+    }
+  }
+}
