@@ -10,6 +10,9 @@ class DeepLensError(Exception):
 
     exit_code = 1
 
+    def __str__(self) -> str:
+        return " ".join(super().__str__().splitlines())  # what it quotes may have several
+
 
 class InputError(DeepLensError):
     """A photo, a depth map or an option that can't be used (exit status 3)."""

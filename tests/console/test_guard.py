@@ -68,3 +68,8 @@ def test_what_is_nested_too_deep(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert guarded(deeper) == InputError.exit_code
     assert "nested too deep" in capsys.readouterr().err
+
+
+def test_messages_are_one_line() -> None:
+    """Also where they quote what a person or a file says."""
+    assert str(InputError("focus 'a\nb\r\n' is  not X,Y")) == "focus 'a b ' is  not X,Y"

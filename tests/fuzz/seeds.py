@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -89,6 +90,13 @@ def arrays() -> list[bytes]:
         save(stream, **options)
         found.append(stream.getvalue())
     return found
+
+
+def inputs() -> list[bytes]:
+    stream = io.BytesIO()
+    arrays: dict[str, Any] = {"0/depth/picture": np.zeros((1, 3, 8, 8), np.uint8)}
+    np.savez_compressed(stream, **arrays)
+    return [stream.getvalue()]
 
 
 def portraits(folder: Path) -> list[bytes]:

@@ -179,7 +179,7 @@ def _plan_seeds(_folder: Path) -> list[bytes]:
     from deeplens.export import precision_plan
 
     folder = Path(precision_plan.__file__).parent / "plans"
-    return [path.read_bytes()[:20_000] for path in sorted(folder.glob("*.json"))[:2]]
+    return [path.read_bytes() for path in sorted(folder.glob("*.json"))[:2]]
 
 
 def _scales(_folder: Path) -> Read:
@@ -191,7 +191,7 @@ def _scales(_folder: Path) -> Read:
 def _scales_seeds(_folder: Path) -> list[bytes]:
     from deeplens.calibration.scales import FORMAT
 
-    source: dict[str, object] = {"photos": {}, "weights": {}, "settings": {}}
+    source: dict[str, object] = {"photos": "0", "count": 1, "weights": {}, "settings": {}}
     layers = {"depth": {"a": {"minmax": [0.0, 1.0]}}}
     return seeds.text(
         {"format": FORMAT, "variant": "edge", "source": source, "layers": layers, "shifts": {"depth": {"a": [0.5]}}}
@@ -211,15 +211,16 @@ def _golden(_folder: Path) -> Read:
 
 
 def _golden_seeds(_folder: Path) -> list[bytes]:
-    from deeplens.export.golden import FORMAT
-    from deeplens.export.golden_inputs import GENERATOR
+    from deeplens.export.golden import FORMAT, array_sha256
+    from deeplens.export.golden_inputs import GENERATOR, golden_inputs
+    from deeplens.model.contract import CONTRACTS
 
-    tensor = {"name": "picture", "generator": GENERATOR, "seed": 3, "sha256": "0" * 64}
-    output = {"name": "disparity", "file": "a.golden", "shape": [1, 1, 320, 320], "sha256": "0" * 64}
+    made = golden_inputs(CONTRACTS["depth"], (320, 320), seed=3)["picture"]
+    tensor = {"name": "picture", "generator": GENERATOR, "seed": 3, "sha256": array_sha256(made)}
     return seeds.text(
         {
             "format": FORMAT, "variant": "edge", "network": "depth", "size": [320, 320], "weights_sha256": "0",
-            "inputs": [tensor], "outputs": [output], "largest_difference": {"fp32": 1}, "smallest_agreement_db": {},
+            "inputs": [tensor], "outputs": [], "largest_difference": {"fp32": 1}, "smallest_agreement_db": {},
         }
     )  # fmt: skip
 
@@ -231,7 +232,7 @@ def _collection(_folder: Path) -> Read:
 
 
 def _collection_seeds(_folder: Path) -> list[bytes]:
-    from deeplens.parity_tests.collection import FORMAT
+    from deeplens.parity_tests.collection import COMPILED, FORMAT
 
     item = {
         "file": "a.npz", "weights": "0", "missing": "", "broken": {}, "artifacts": {}, "variant": "edge", "label": "a",
@@ -241,6 +242,11 @@ def _collection_seeds(_folder: Path) -> list[bytes]:
         {
             "format": FORMAT, "inputs": {"edge": "collection.json"}, "files": {"collection.json": "0" * 64},
             "cases": {"edge": []}, "produced": [item], "compiled": [], "photo": None, "machine": {}, "tools": {},
+        }
+    ) + seeds.text(
+        {
+            "format": FORMAT, "inputs": {}, "files": {}, "cases": {}, "produced": [], "photo": None, "machine": {},
+            "compiled": [dict.fromkeys(COMPILED, "a")], "tools": {},
         }
     )  # fmt: skip
 
@@ -320,9 +326,9 @@ TARGETS = {
     "golden": Target("a.json", _golden_seeds, _golden, needs="torch"),
     "collection": Target("collection.json", _collection_seeds, _collection, needs="torch"),
     "timings": Target("a.cache", lambda _: [b'{"sha256": "0"}\nabc', b'{"library": "any"}\n'], _timings, needs="torch"),
-    "bench": Target("a.json", lambda _: seeds.text({"format": 1, "rows": []}), _bench, needs="torch"),
+    "bench": Target("a.json", lambda _: seeds.text({"format": 2, "rows": []}), _bench, needs="torch"),
     "focus": Target("a.csv", lambda _: [b"photo,x,y\na.jpg,0.5,0.5\n", b'photo,x,y\n"a\nb",0,1\n'], _focus),
     "log": Target("refocus.jsonl", lambda _: [json.dumps({"output": "a", "key": "b"}).encode() + b"\n"], _log),
-    "inputs": Target("a.npz", lambda _: seeds.arrays(), _inputs, needs="torch"),
+    "inputs": Target("a.npz", lambda _: seeds.inputs(), _inputs, needs="torch"),
     "package": Target("Manifest.txt", _package_seeds, _package, needs="coremltools"),
 }

@@ -51,8 +51,12 @@ class TestWatch:
         assert not watch.case(lambda _: None, watch.folder / "a")
 
     def test_a_message_of_two_lines(self, watch: Watch) -> None:
-        def refuse(path: Path) -> None:
-            raise InputError(f"{path}\nis empty")
+        class TwoLinesError(InputError):
+            def __str__(self) -> str:
+                return "it\nis empty"
+
+        def refuse(_path: Path) -> None:
+            raise TwoLinesError
 
         with pytest.raises(FindingError, match="several lines"):
             watch.case(refuse, watch.folder / "a")
