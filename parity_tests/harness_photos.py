@@ -29,7 +29,7 @@ class Setting:
         return f"f{self.f_number:g}"
 
 
-SETTINGS = (Setting(1.4, (0.7, 0.3)), Setting(2.1, (1.0, 1.0)), Setting(5.6, (0.35, 0.6)))
+SETTINGS = (Setting(1.4, (0.7, 0.3)), Setting(2.2, (1.0, 1.0)), Setting(5.6, (0.35, 0.6)))
 """Sharp far away, at the corner, and near. The loop begins at the base with the first and at level 1 with the last.
 With the second both are mixed in the larger photos."""
 

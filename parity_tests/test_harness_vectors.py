@@ -247,7 +247,7 @@ def test_the_command_checks_a_folder(deeplens: Command, vectors: Path, tmp_path:
     assert "passed" in outcome.out
     results = tmp_path / "results"
     shutil.copytree(vectors, results)
-    path = results / "edge_loop_one_step.f2.1.scalars.f32"
+    path = results / "edge_loop_one_step.f2.2.scalars.f32"
     (np.fromfile(path, "<f4") * np.float32(1.5)).tofile(path)
     outcome = deeplens(*arguments, results)
     assert outcome.status == 5

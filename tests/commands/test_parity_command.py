@@ -50,6 +50,8 @@ def test_options(deeplens: Command, asked: dict[str, object], photo: Path, tmp_p
     assert asked == {
         "variants": ["edge", "paper"],
         "runtimes": ["onnx"],
+        "whole": [],
+        "with_depth": False,
         "precisions": ["fp16"],
         "artifacts": tmp_path,
         "weights": "initial",

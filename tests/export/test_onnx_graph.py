@@ -157,7 +157,8 @@ def test_the_manifest_lists_both_files_and_nothing_else_lies_there(exported: Exp
     for entry in (exported.free, exported.fixed):
         assert manifest.verify(exported.folder, entry) == exported.folder / entry.path
     files = {path.relative_to(exported.folder).as_posix() for path in exported.folder.rglob("*") if path.is_file()}
-    assert files == {exported.free.path, exported.fixed.path, manifest.FILE_NAME, manifest.LOCK_NAME}
+    own = {manifest.FILE_NAME, manifest.LOCK_NAME, manifest.HARNESS}
+    assert files == {exported.free.path, exported.fixed.path, *own}
 
 
 def test_a_frozen_size_is_seen(exported: Exported) -> None:
