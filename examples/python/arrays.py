@@ -57,4 +57,5 @@ def reach(radius):
 
 def enlarged(values, times):
     """Section 8: bilinear with half-pixel centres."""
-    return np.asarray(Image.fromarray(values).resize((values.shape[1] * times, values.shape[0] * times), 2))
+    size = (values.shape[1] * times, values.shape[0] * times)
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))

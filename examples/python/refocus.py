@@ -92,10 +92,8 @@ class Effect:
         for k in range(1, n + 1):
             if blurred is not None:
                 stages[f"blurred_{k - 1}"] = blurred
-                blurred = self.run(
-                    "upsample", picture_high=pictures[k], picture=pictures[k - 1], blurred=blurred,
-                    signed_depth=depths[k - 1],
-                )  # fmt: skip
+                below = {"picture": pictures[k - 1], "blurred": blurred, "signed_depth": depths[k - 1]}
+                blurred = self.run("upsample", picture_high=pictures[k], **below)
             if k == 1 and finer > 0:
                 begun = self.run("lens_blur", picture=pictures[1], signed_depth=depths[1])
                 blurred = begun if blurred is None else np.float32(1 - finer) * blurred + np.float32(finer) * begun

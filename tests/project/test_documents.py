@@ -225,6 +225,7 @@ def test_every_command_in_a_document_exists(path: Path) -> None:
         "```\npython -m deeplens.training.fit_blur --step-count 3\n```",
         "```\n.venv/bin/python -m deeplens.scenes.fetch --onyl furniture\n```",
         "```\npython export/tensorrt.py\n```",
+        "```\npython examples/python/refocus.py --fokus 1,1\n```",
         "```\npip install 'deeplens[onnx]'\n```",
         "```\npip install 'deeplens-edge[onix]'\n```",
         "```\npip install --group cellar\n```",
