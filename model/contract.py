@@ -99,7 +99,7 @@ CONTRACTS: dict[str, Contract] = {
 }
 
 
-FINER_BASE = (0.5, 0.53)
+FINER_BASE = (0.5, 0.515)
 """The largest |D̃| at the base up to which the loop begins at level 1, and from which on at the base. Between them what
 both give at level 1 is mixed, evenly in |D̃|, so that nothing jumps when the aperture moves."""
 

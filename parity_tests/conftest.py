@@ -39,7 +39,7 @@ SMALL = Coverage(dynamic_sizes=((48, 72),), fixed_size=(48, 72), loops=(("dynami
 TWO_STEPS = SamplePhoto("strip", "stream.jpg", (100, 700, 1401, 821), (651, 61), (15, 160))
 """Two steps on few pixels: padded in both axes, below by more than its own height."""
 
-ONE_STEP = SamplePhoto("one_step", "drum.jpg", (300, 500, 1001, 707), (337, 101), (101, 337))
+ONE_STEP = SamplePhoto("one_step", "drum.jpg", (300, 500, 1001, 707), (330, 101), (101, 330))
 """One step, and a map as fine as the photo. At f/1.4 both beginnings of the loop are mixed in either."""
 
 Artifacts = Callable[[str], Path]

@@ -14,7 +14,7 @@ import pytest
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.files import file_sha256
 from deeplens.model.contract import CONTRACTS
-from deeplens.runtimes import manifest
+from deeplens.runtimes import manifest, trust
 from deeplens.runtimes.engine_key import Profile
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.ort import OnnxRuntime
@@ -231,6 +231,7 @@ def test_half_precision_inputs_and_outputs(tmp_path: Path, module: TensorRtStand
     path = tmp_path / entry.path
     path.write_bytes(engine_bytes("upsample", PROFILES, dtype="float16"))
     manifest.add(tmp_path, replace(entry, sha256=file_sha256(path)))
+    trust.remember_engine(file_sha256(path))
     inputs = inputs_of()
     with runtime_of(tmp_path, module) as runtime:
         found = runtime.open("upsample").run(inputs)["blurred_high"]

@@ -10,7 +10,7 @@ import pytest
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.model.contract import CONTRACTS
-from deeplens.runtimes import manifest, trust
+from deeplens.runtimes import folders_of_user, manifest, trust
 from deeplens.runtimes.trt import TrtRuntime
 from tests.conftest import Command
 from tests.support.cuda_stand_in import Cudart
@@ -125,6 +125,13 @@ class TestPolicy:
 
 class TestEngines:
     """An engine is machine code: no library sees it before somebody vouches for it."""
+
+    @pytest.fixture(autouse=True)
+    def own_user_folder(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A folder of each test: other tests have built the same engines."""
+        monkeypatch.setattr(folders_of_user, "user_data", lambda: tmp_path / "user")
+        monkeypatch.delenv(trust.VARIABLE, raising=False)
+        return tmp_path / "user"
 
     @pytest.fixture
     def foreign(self, tmp_path: Path) -> Iterator[TrtRuntime]:

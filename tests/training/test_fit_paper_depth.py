@@ -25,7 +25,7 @@ pytestmark = pytest.mark.slow
 class Unjudged(DepthTask):
     """Without the validation, which takes longer than the toy."""
 
-    def validate(self, average: DepthWithLoss) -> dict[str, float]:
+    def validate(self, average: DepthWithLoss) -> dict[str, float]:  # noqa: ARG002
         return {}
 
 
