@@ -96,6 +96,8 @@ def victims(work: Path) -> dict[str, Victim]:
     """Name → command; `OUT` in an argument becomes the folder."""
     from PIL import Image
 
+    from deeplens.parity_tests.collection import write
+    from deeplens.parity_tests.test_collection import collected, produced
     from tests.support.small_graphs import add_graphs
 
     (work / "artifacts").mkdir()
@@ -104,6 +106,7 @@ def victims(work: Path) -> dict[str, Victim]:
     for index in range(6):
         pixels = np.random.default_rng(index).integers(0, 256, (90, 120, 3), np.uint8)
         Image.fromarray(pixels).save(work / "photos" / f"{index}.png")
+    write(work / "home", collected(produced("reference"), produced("judge"), produced("half", off=1e-3)))
     artifacts, photos = str(work / "artifacts"), str(work / "photos")
     cli = ("-m", "deeplens")
     return {
@@ -114,12 +117,14 @@ def victims(work: Path) -> dict[str, Victim]:
         ),
         "export": Victim((*cli, "export", "onnx", "--network", "lens_blur", "--out", "OUT"), artefacts_are_whole),
         "calibrate": Victim(
-            (*cli, "calibrate", "--photos", photos, "--out", str(work / "exported"), "--work", "OUT", "--scales-only"),
+            (*cli, "calibrate", "--photos", str(ROOT / "samples"), "--out", str(work / "exported"), "--work", "OUT",
+             "--scales-only"),
             files_are_whole,
         ),
         "fit": Victim(("-m", "tests.trust.small_fit", "OUT"), files_are_whole),
         "collect": Victim(
-            (*cli, "parity", "--collect", "OUT/collected", "--runtime", "onnx", "--artifacts", artifacts),
+            (*cli, "parity", "--collect", "OUT/collected", "--inputs", str(work / "home"), "--runtime", "onnx",
+             "--artifacts", artifacts),
             files_are_whole,
         ),
     }  # fmt: skip
