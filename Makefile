@@ -7,7 +7,7 @@
 PYTHON ?= python3
 PIP_INSTALL_FLAGS ?=
 TRAIN_FLAGS ?=
-EXTRAS := coreml,dev,export,heic,interop,onnx,rgbd,rtx,torch,train
+EXTRAS := coreml,depth-networks,dev,export,heic,interop,onnx,rgbd,rtx,torch,train
 
 # What the demo refocuses: two focal planes, X,Y in 0..1 from the top left.
 DEMO_PHOTO := samples/drum.jpg

@@ -107,6 +107,22 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
         raise InputError(f"{path} can't be written: {one_line(error)}") from error
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Keep other processes out of the same block for as long as it runs; they wait.
+
+    The system releases the lock when its holder dies.
+
+    Args:
+        path: the lock's file; made when missing, and it stays.
+    """
+    import fcntl  # POSIX only; reading works everywhere
+
+    with path.open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
 def remove(path: Path) -> None:
     """Delete a file or a folder with all in it, if it is there."""
     if path.is_dir() and not path.is_symlink():

@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
-from deeplens.console.files import file_sha256, locked_name, remove, staged
+from deeplens.console.files import file_sha256, locked, locked_name, remove, staged
 from deeplens.console.package import pip_install
 from deeplens.model.contract import CONTRACTS, VARIANTS, contract_of
 from deeplens.runtimes.spec import RUNTIMES, has_library
@@ -131,7 +131,7 @@ def add(folder: Path, entry: Entry, *, made: Path | None = None) -> None:
         OSError: the folder can't be written to.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder / LOCK_NAME):
         others = [other for other in read(folder) if other.key != entry.key]
         entries = sorted([*others, entry], key=lambda each: each.key)
         text = json.dumps({"harness": HARNESS, "artifacts": [entry_to(each) for each in entries]}, indent=2) + "\n"
@@ -279,15 +279,6 @@ def _typed(item: dict[str, Any], name: str, kind: type) -> Any:
     if type(value) is not kind:  # JSON has exact types; isinstance would take true for a whole number
         raise TypeError(f"'{name}' is not of type {kind.__name__}")
     return value
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    import fcntl  # POSIX only; reading a manifest works everywhere
-
-    with (folder / LOCK_NAME).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
 
 
 @contextmanager

@@ -128,7 +128,7 @@ def test_two_processes_lose_nothing(tmp_path: Path) -> None:
 
 def test_a_killed_holder_does_not_keep_the_lock(tmp_path: Path) -> None:
     code = "import sys, time; from pathlib import Path; from deeplens.runtimes import manifest\n"
-    code += "with manifest._locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    code += "with manifest.locked(Path(sys.argv[1]) / manifest.LOCK_NAME): print('held', flush=True); time.sleep(60)"
     command = [sys.executable, "-c", code, str(tmp_path)]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
