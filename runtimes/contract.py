@@ -9,12 +9,16 @@ import numpy as np
 
 from deeplens.console.errors import InputError
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, Contract, Tensor
+from deeplens.runtimes.fit import Fit
 from deeplens.runtimes.manifest import Entry
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # `typing` has it from Python 3.11 on
 
 Arrays = dict[str, np.ndarray]
+
+FIT = "fit"
+"""Key of an artefact's entry: how photos are put into a depth network (`runtimes.fit`)."""
 
 
 def check_inputs(contract: Contract, inputs: Mapping[str, np.ndarray]) -> tuple[int, int]:
@@ -83,6 +87,15 @@ class Session(ABC):
     def closed(self) -> bool:
         """Whether the session was closed."""
         return False
+
+    @property
+    def fit(self) -> Fit:
+        """Of a depth network: how photos are put into it. Ours are stretched to the only size."""
+        if self.entry is not None and FIT in self.entry.more:
+            return Fit.from_json(self.entry.more[FIT])
+        size = self.describe().fixed_size
+        assert size is not None, "a depth network has a size"
+        return Fit(size)
 
     @abstractmethod
     def describe(self) -> Contract:

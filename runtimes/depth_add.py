@@ -105,7 +105,9 @@ def add(
                 return Added(there, False)
             raise InputError(f"another network called {name} is there already: choose another name, or give --replace")
         if card.kind == "transformers":
-            card = replace(described(card, staging), **own)
+            # The files are held against what is known, not against what was told.
+            asked = {key: getattr(known.get(name, DepthCard(name=name)), key) for key in own}
+            card = replace(described(replace(card, **asked), staging), **own)
         card, notes = _complete(card)
         return Added(depth_store.keep(staging, card, accepted=accepted), True, notes)
 

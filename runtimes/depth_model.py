@@ -2,7 +2,11 @@
 
 What a model takes and gives is written in its metadata (`metadata_props`), or told; what is told comes first:
 
-- deeplens.depth.size: WIDTHxHEIGHT that the photo is resized to, aspect ignored. Else the graph's own fixed size.
+- deeplens.depth.size: WIDTHxHEIGHT that the network was trained at. Else the graph's own fixed size.
+- deeplens.depth.aspect: stretch (else) or keep, what happens to the photo's aspect ratio. A graph of one size gets the
+  photo in a frame, one with free sizes gets it at the size that `runtimes.fit` says.
+- deeplens.depth.multiple: sides must be multiples of this; it must be known where the aspect ratio is kept.
+- deeplens.depth.resample: bilinear (else) or bicubic.
 - deeplens.depth.mean, deeplens.depth.std: three numbers each. The model gets (pixel / 255 − mean) / std; where neither
   is known, 0 and 1, with a note.
 - deeplens.depth.channels: rgb (else) or bgr, the order of the input's channels, of mean and std too.
@@ -20,17 +24,16 @@ from PIL import Image
 from deeplens.console.errors import InputError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.parsing import parse_size, parse_three
+from deeplens.model.depth_registry import ASPECTS, CHANNELS, OUTPUTS, RESAMPLINGS
 from deeplens.runtimes.disparity import normalise_disparity
+from deeplens.runtimes.fit import Fit, in_aspect
 from deeplens.runtimes.image_file import check_file
 from deeplens.runtimes.ort import import_onnxruntime
-from deeplens.runtimes.photo import to_8_bit
 
 LONGEST = 8192
 """Largest side of a depth model's input, in pixels."""
 
 PREFIX = "deeplens.depth."
-OUTPUTS = ("disparity", "depth")
-CHANNELS = ("rgb", "bgr")
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 """ONNX Runtime's name of an input's type → what it is fed; uint8 gets the pixels as they are, 0 to 255."""
 
@@ -48,6 +51,9 @@ class Convention:
     std: tuple[float, float, float] | None = None
     channels: str | None = None
     output: str | None = None
+    aspect: str | None = None
+    multiple: int | None = None
+    resample: str | None = None
 
     @classmethod
     def parsed(cls, texts: dict[str, str | None]) -> "Convention":
@@ -57,11 +63,13 @@ class Convention:
             InputError: a value that makes no sense.
         """
         size, mean, std, channels, output = (texts.get(name) for name in ("size", "mean", "std", "channels", "output"))
-        for value, allowed in ((channels, CHANNELS), (output, OUTPUTS)):
+        aspect, multiple, resample = (texts.get(name) for name in ("aspect", "multiple", "resample"))
+        choices = ((channels, CHANNELS), (output, OUTPUTS), (aspect, ASPECTS), (resample, RESAMPLINGS))
+        for value, allowed in choices:
             if value is not None and value not in allowed:
                 raise InputError(f"unknown value '{value}' for the depth model: choose {' or '.join(allowed)}")
         subtracted, divisor = (None if each is None else parse_three(each) for each in (mean, std))
-        found = cls(_size(size), subtracted, divisor, channels, output)
+        found = cls(_size(size), subtracted, divisor, channels, output, aspect, _multiple(multiple), resample)
         if found.std is not None and 0.0 in found.std:
             raise InputError("the depth model's std must not contain 0, because pixels are divided by it")
         return found
@@ -103,6 +111,8 @@ class DepthModel:
         self._only(self._session.get_outputs(), "outputs")
         self._channels_last = self._checked_layout()
         self.convention, self.notes = self._settled(told or Convention())
+        self.fit = self._fit()
+        """How photos are put into it."""
 
     def disparity(self, pixels: np.ndarray) -> np.ndarray:
         """The model's estimate for a photo.
@@ -116,11 +126,29 @@ class DepthModel:
         Raises:
             InputError: the model fails at this size, or gives no map of finite numbers that differ.
         """
-        assert self.convention.size is not None
-        height, width = self.convention.size
-        small = Image.fromarray(to_8_bit(pixels)).resize((width, height), Image.Resampling.BILINEAR)
+        placed = self.fit.placed(pixels)
+        values = placed.cropped(self._values(placed.picture))
+        return in_aspect(normalise_disparity(values), pixels.shape[1] / pixels.shape[0])
+
+    def map_of(self, picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The model's disparity for a picture that was put into its input: height × width of `size`, float32.
+
+        Args:
+            picture: (1, 3, H, W), float32, RGB in [0, 1].
+
+        Raises:
+            InputError: as `disparity`.
+        """
+        values = self._values(picture).astype(np.float32)
+        if values.shape == size:
+            return values
+        return np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
+
+    def _values(self, picture: np.ndarray) -> np.ndarray:
+        """Disparity of any scale, h×w float64, of a picture of (1, 3, H, W) in [0, 1]."""
+        height, width = picture.shape[2:]
         try:
-            (raw,) = self._session.run(None, {self._input.name: self._fed(np.asarray(small))})
+            (raw,) = self._session.run(None, {self._input.name: self._fed(picture[0].transpose(1, 2, 0))})
         except Exception as error:
             raise InputError(f"{self.path} fails on a picture of {height}x{width}: {one_line(error)}") from error
         values = self._map(np.asarray(raw))
@@ -130,15 +158,17 @@ class DepthModel:
                     f"{self.path} gave depths down to {values.min():g}, but depth must be above 0: if near is large, "
                     "give --depth-model-output disparity"
                 )
-            values = 1 / values
-        return _in_aspect(normalise_disparity(values), pixels.shape[1] / pixels.shape[0])
+            return 1 / values
+        return values
 
     def _fed(self, small: np.ndarray) -> np.ndarray:
         ordered = small if self.convention.channels == "rgb" else small[..., ::-1]
         dtype = DTYPES[self._input.type]
-        if dtype != np.uint8:
+        if dtype == np.uint8:
+            ordered = np.rint(ordered * np.float32(255))
+        else:
             mean, std = (np.asarray(each, np.float32) for each in (self.convention.mean, self.convention.std))
-            ordered = (ordered / np.float32(255) - mean) / std
+            ordered = (ordered - mean) / std
         ordered = ordered if self._channels_last else ordered.transpose(2, 0, 1)
         return np.ascontiguousarray(ordered[None], dtype)
 
@@ -182,7 +212,7 @@ class DepthModel:
             )
         except InputError as error:
             raise InputError(f"{self.path}: in its metadata, {error}") from error
-        sides = self._input.shape[1:3] if self._channels_last else self._input.shape[2:]
+        sides = self._sides()
         fixed = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
         found = told.over(stored).over(Convention(size=fixed, channels="rgb"))
         if found.size is None:
@@ -195,21 +225,42 @@ class DepthModel:
             raise InputError(
                 f"{self.path} does not say whether near is large: give --depth-model-output disparity or depth"
             )
+        if found.aspect == "keep" and found.multiple is None:
+            raise InputError(
+                f"{self.path} does not say which sizes it takes: give --depth-model-multiple, often 14 or 32, or "
+                "--depth-model-aspect stretch"
+            )
         notes = []
         if found.mean is None and found.std is None and DTYPES[self._input.type] != np.uint8:
             notes.append(f"{self.path.name} does not say how pixels are normalised; it gets pixels from 0 to 1")
         return found.over(Convention(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))), tuple(notes)
 
+    def _fit(self) -> Fit:
+        found = self.convention
+        assert found.size is not None
+        assert found.mean is not None
+        sides = self._sides()
+        return Fit(
+            found.size,
+            multiple=found.multiple or 1,
+            aspect=found.aspect or "stretch",
+            resample=found.resample or "bilinear",
+            # Pixels of 0 to 255 that the graph normalises itself: nobody knows its mean.
+            frame=found.mean if found.channels == "rgb" else found.mean[::-1],
+            native=found.aspect == "keep" and not all(isinstance(side, int) for side in sides),
+        )
 
-def _in_aspect(disparity: np.ndarray, aspect: float) -> np.ndarray:
-    """The map stretched so that width / height is `aspect`; neither side gets smaller but for very long photos."""
-    height, width = disparity.shape
-    height, width = max(height, round(width / aspect)), max(width, round(height * aspect))
-    largest = 4 * max(disparity.shape)
-    if max(height, width) > largest:
-        height, width = (max(1, round(side * largest / max(height, width))) for side in (height, width))
-    stretched = Image.fromarray(disparity).resize((width, height), Image.Resampling.BILINEAR)
-    return np.clip(np.asarray(stretched), 0.0, 1.0)
+    def _sides(self) -> list[Any]:
+        """Height and width of the input, as they stand in the graph."""
+        return list(self._input.shape[1:3] if self._channels_last else self._input.shape[2:])
+
+
+def _multiple(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= LONGEST):
+        raise InputError(f"the depth model's multiple must be a whole number from 1 to {LONGEST}, not '{text}'")
+    return int(text)
 
 
 def _size(text: str | None) -> tuple[int, int] | None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
+from deeplens.model.contract import part_of
 from deeplens.runtimes.manifest import DEFAULT_FOLDER, read
 
 PACKAGED_FOLDER = Path(__file__).parent.parent / "packaged"
@@ -32,9 +33,10 @@ def folder_of(
     Raises:
         InputError: a manifest on the way can't be read.
     """
+    own = None if variant is None else part_of(variant, "lens_blur")
     for folder in search_path() if artifacts is None else (artifacts,):
         for each in read(folder):
-            if each.runtime == runtime and variant in (None, each.variant) and precision in (None, each.precision):
+            if each.runtime == runtime and own in (None, each.variant) and precision in (None, each.precision):
                 return folder
     return None
 

@@ -153,16 +153,21 @@ def find(
 
     Args:
         shape: low-resolution height and width of a fixed-shape artefact; None: the one with free height and width (or
-            with the network's only size, where it has one).
+            with the network's only size, where it has one). Not looked at for a depth network of others.
         more: keys of `Entry.more` that must have these values.
 
     Raises:
         MissingError: there is none; the message names the command that makes it.
     """
-    size = CONTRACTS[network].fixed_size if shape is None else shape
-    wanted = (network, variant, runtime, precision, size)
+    only = CONTRACTS[network].fixed_size
+    size = only if shape is None else shape
+    if only is not None and variant not in VARIANTS:
+        size = None  # a depth network of others has one size of its own
+    wanted = (network, variant, runtime, precision)
     for entry in read(folder):
-        if (entry.network, entry.variant, entry.runtime, entry.precision, entry.size) != wanted:
+        if (entry.network, entry.variant, entry.runtime, entry.precision) != wanted:
+            continue
+        if entry.size != size and variant in VARIANTS:
             continue
         if all(entry.more.get(key) == value for key, value in more.items()):
             return entry
@@ -204,7 +209,8 @@ def export_command(
     Args:
         precision: named where it is not the one that the command makes unless told otherwise.
     """
-    command = f"deeplens export {runtime} --variant {variant}"
+    named = "variant" if variant in VARIANTS else "depth-network"
+    command = f"deeplens export {runtime} --{named} {variant}"
     if precision not in (None, RUNTIMES[runtime].default_precision if runtime in RUNTIMES else None):
         command += f" --precision {precision}"
     if shape is not None:

@@ -148,6 +148,33 @@ DepthModelOutput = Annotated[
     ),
 ]
 
+DepthModelAspect = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-model-aspect",
+        metavar="ASPECT",
+        show_default="stretch",
+        help="Aspect ratio of the photo in the depth model: keep or stretch it to the size.",
+    ),
+]
+DepthModelMultiple = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-model-multiple",
+        metavar="N",
+        help="Height and width of the depth model's input must be multiples of N pixels.",
+    ),
+]
+DepthNetwork = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-network",
+        metavar="NAME",
+        show_default="our own",
+        help="Depth network of others, by its name in `deeplens depth list`, on the same runtime.",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class DepthModelChoice:

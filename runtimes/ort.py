@@ -13,7 +13,7 @@ import numpy as np
 from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
-from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.model.contract import CONTRACTS, Contract, part_of
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.photo_part import cut
@@ -150,18 +150,19 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         self._precision = precision
 
     def _load(self, network: str) -> OnnxSession:
+        name = part_of(self.variant, network)
         contract = CONTRACTS[network]
         shape = None if contract.fixed_size else self._shape
         entry = manifest.find(
             self.artifacts,
             network=network,
-            variant=self.variant,
+            variant=name,
             runtime=self.artefacts,
             precision=self._precision,
             shape=shape,
         )
         path = manifest.verify(self.artifacts, entry)
-        rebuild = manifest.export_command(self.artifacts, variant=self.variant, runtime=self.artefacts, shape=shape)
+        rebuild = manifest.export_command(self.artifacts, variant=name, runtime=self.artefacts, shape=shape)
         lanes = self._threads if network == "upsample" else 1
         try:
             graph = self._graph(path)

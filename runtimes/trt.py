@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.model.contract import CONTRACTS, Contract, part_of
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.cuda import Cuda
@@ -181,6 +181,8 @@ class TrtRuntime(OpensOnce[TrtSession]):
         entry, key, api = self._chosen(network)
         path = manifest.verify(self.artifacts, entry)  # what lies there is code: not a byte is looked at before
         contract = CONTRACTS[network]
+        if contract.fixed_size is not None:
+            contract = replace(contract, fixed_size=entry.size)
         if len(key.profiles) == 1 and key.profiles[0].is_static:
             contract = replace(contract, fixed_size=key.profiles[0].best)
         try:
@@ -193,7 +195,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
 
     def _chosen(self, network: str) -> tuple[manifest.Entry, EngineKey, TensorRt]:
         """The newest engine of a network that this machine can run."""
-        wanted = (network, self.variant, self.name, self._precision)
+        wanted = (network, part_of(self.variant, network), self.name, self._precision)
         entries = [
             each
             for each in manifest.read(self.artifacts)
@@ -201,7 +203,11 @@ class TrtRuntime(OpensOnce[TrtSession]):
         ]
         if not entries:
             manifest.find(
-                self.artifacts, network=network, variant=self.variant, runtime=self.name, precision=self._precision
+                self.artifacts,
+                network=network,
+                variant=part_of(self.variant, network),
+                runtime=self.name,
+                precision=self._precision,
             )
         refused: list[tuple[str, str]] = []
         for entry in sorted(entries, key=lambda each: each.created, reverse=True):

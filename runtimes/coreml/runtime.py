@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError
-from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.model.contract import CONTRACTS, Contract, part_of
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.coreml.executor import Executor, Mode
@@ -108,7 +108,8 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
         entry = self._entry(network)
         path = manifest.verify(self.artifacts, entry)
         contract = CONTRACTS[network]
-        size = contract.fixed_size or self._size
+        size = entry.size if contract.fixed_size else self._size
+        assert size is not None
         function = f"size_{size[0]}x{size[1]}" if entry.more["shapes"] == "multifunction" else None
         if self.mode is None:
             predict = _native(path, function, self._units or entry.more["compute_units"])
@@ -125,7 +126,7 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
         entry = manifest.find(
             self.artifacts,
             network=network,
-            variant=self.variant,
+            variant=part_of(self.variant, network),
             runtime=self.name,
             precision=self.precision,
             shape=self._size if fixed and only is None else None,

@@ -12,16 +12,19 @@ from deeplens.console.options import JsonTarget, Threads
 from deeplens.console.parsing import parse_point
 from deeplens.console.progress import Stopwatch, progress_bar
 from deeplens.console.report import console_for, write_json
-from deeplens.model.contract import NETWORKS
+from deeplens.model.contract import NETWORKS, composed
 from deeplens.runtimes import AUTO, open_runtime, resolved
 from deeplens.runtimes.options import (
     Artifacts,
+    DepthModelAspect,
     DepthModelChannels,
     DepthModelFile,
     DepthModelMean,
+    DepthModelMultiple,
     DepthModelOutput,
     DepthModelSize,
     DepthModelStd,
+    DepthNetwork,
     Precision,
     Runtime,
     Variant,
@@ -115,6 +118,9 @@ def refocus(
     depth_model_std: DepthModelStd = None,
     depth_model_channels: DepthModelChannels = None,
     depth_model_output: DepthModelOutput = None,
+    depth_model_aspect: DepthModelAspect = None,
+    depth_model_multiple: DepthModelMultiple = None,
+    depth_network: DepthNetwork = None,
     runtime: Runtime = AUTO,
     precision: Precision = None,
     variant: Variant = "edge",
@@ -144,8 +150,10 @@ def refocus(
         raise typer.BadParameter(
             "give exactly one of these options", param_hint=["--focus", "--focus-depth", "--focus-file"]
         )
-    if depth is not None and depth_model is not None:
-        raise typer.BadParameter("give only one of these options", param_hint=["--depth", "--depth-model"])
+    if sum(each is not None for each in (depth, depth_model, depth_network)) > 1:
+        raise typer.BadParameter(
+            "give only one of these options", param_hint=["--depth", "--depth-model", "--depth-network"]
+        )
     chosen = depth_model_from(
         depth_model,
         size=depth_model_size,
@@ -153,6 +161,8 @@ def refocus(
         std=depth_model_std,
         channels=depth_model_channels,
         output=depth_model_output,
+        aspect=depth_model_aspect,
+        multiple=depth_model_multiple,
     )
 
     from deeplens.commands import folder
@@ -163,8 +173,9 @@ def refocus(
     depth_file = None if depth is None or depth == EMBEDDED else Path(depth)
     aperture = aperture_from_f_number(f_number)
     chosen_weights = weights_from(weights)
+    networks = composed(variant, depth_network)
     runtime, precision = resolved(
-        runtime, variant=variant, artifacts=artifacts, weights=chosen_weights, precision=precision
+        runtime, variant=networks, artifacts=artifacts, weights=chosen_weights, precision=precision
     )
     if photo.is_dir():
         if depth_file is not None or save_depth is not None or side_by_side is not None:
@@ -175,7 +186,7 @@ def refocus(
             aperture=aperture,
             focus_range=focus_range,
             runtime=runtime,
-            variant=variant,
+            variant=networks,
             precision=precision,
             artifacts=artifacts,
             weights=chosen_weights,
@@ -212,7 +223,7 @@ def refocus(
     with watch.part("open"):
         opened = open_runtime(
             runtime,
-            variant=variant,
+            variant=networks,
             artifacts=artifacts,
             weights=chosen_weights,
             threads=threads,
@@ -260,6 +271,7 @@ def refocus(
         "variant": variant,
         "depth": depth,
         "depth_model": None if depth_model is None else str(depth_model),
+        "depth_network": depth_network,
         "focal_disparity": focal,
         "focus_range": in_focus,
         "f_number": f_number,
