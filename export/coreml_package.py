@@ -103,7 +103,8 @@ class Recipe:
         for height, width in self.sizes:
             if contract.fixed_size not in (None, (height, width)):
                 raise InputError(f"{network} has only one size, not {height}x{width}")
-            if height % ALIGNMENT or width % ALIGNMENT or min(height, width) < MIN_SIZE:
+            aligned = contract.fixed_size is not None or not (height % ALIGNMENT or width % ALIGNMENT)
+            if not aligned or min(height, width) < MIN_SIZE:
                 raise InputError(f"shape {height}x{width}: expected multiples of {ALIGNMENT} from {MIN_SIZE} up")
 
     def file_name(self, variant: str, contract: Contract) -> str:
@@ -163,12 +164,19 @@ def recipe_of(entry: Entry) -> Recipe:
 
 
 def save(
-    module: "torch.nn.Module", contract: Contract, recipe: Recipe, path: Path, *, notes: Mapping[str, str]
+    module: "torch.nn.Module",
+    contract: Contract,
+    recipe: Recipe,
+    path: Path,
+    *,
+    notes: Mapping[str, str],
+    licence: str = LICENCE,
 ) -> None:
     """Make the package at `path`, a folder that ends in .mlpackage; what is there is replaced.
 
     Args:
-        notes: kept in the package's metadata, beside author, licence, version and the meaning of inputs and outputs.
+        notes: kept in the package's metadata, beside author, version and the meaning of inputs and outputs.
+        licence: kept there too.
 
     Raises:
         MissingError: coremltools is not installed.
@@ -190,7 +198,7 @@ def save(
                 model = ct.models.MLModel(str(merged), skip_model_load=True)
             else:
                 model = _converted(module, contract, recipe, recipe.functions[MAIN])
-            model.author, model.license, model.version = AUTHOR, LICENCE, VERSION
+            model.author, model.license, model.version = AUTHOR, licence, VERSION
             model.short_description = PURPOSES[contract.network]
             model.user_defined_metadata.update({**notes, "contract": json.dumps(asdict(contract))})
             model.save(str(path))

@@ -7,10 +7,7 @@ does the same as `deeplens export onnx`. A network gets a file with free height 
 """
 
 import json
-import logging
-import warnings
-from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -24,23 +21,25 @@ from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
 from deeplens.export.chosen import chosen_networks, chosen_variants
+from deeplens.export.foreign_depth import MARGIN, foreign, foreign_module
 from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
 from deeplens.export.onnx_rewrite import rewrite
+from deeplens.export.onnx_trace import OPSET, simplified, traced
 from deeplens.export.precision_plan import plans_for
-from deeplens.model.contract import (
-    ALIGNMENT,
-    CONTRACTS,
-    DEPTH_SIZE,
-    MIN_SIZE,
-    NETWORKS,
-    VARIANTS,
-    Contract,
-    contract_of,
-)
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, NETWORKS, VARIANTS, Contract, contract_of
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
-from deeplens.runtimes.depth_model import PREFIX
-from deeplens.runtimes.options import ExportedWeights, FixedSizes, Networks, OutFolder, PlanFile, Variants, weights_from
+from deeplens.runtimes.depth_model import depth_convention
+from deeplens.runtimes.options import (
+    ExportedDepthNetwork,
+    ExportedWeights,
+    FixedSizes,
+    Networks,
+    OutFolder,
+    PlanFile,
+    Variants,
+    weights_from,
+)
 from deeplens.runtimes.publish import publish
 from deeplens.runtimes.spec import RUNTIMES
 
@@ -48,15 +47,11 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
+    from deeplens.export.foreign_depth import Foreign
 
-OPSET = 20
-"""At least 18, where the exporter's own operations begin; 18 and 20 give the same operations for these networks."""
 
 FIXED_SHAPES = ((256, 256),)
 """Low-resolution sizes that get a file of their own unless told otherwise: the harness's tiles."""
-
-TRACE_SIZE = (64, 96)
-"""Low-resolution size at which a graph with free sizes is traced; it is compared at others."""
 
 TOOLS = ("torch", "onnx", "onnxscript", "onnxsim", "onnxruntime")
 
@@ -89,26 +84,38 @@ def export(
 
 
 def export_module(
-    module: "torch.nn.Module", *, variant: str, network: str, out: Path, shape: tuple[int, int] | None = None
+    module: "torch.nn.Module",
+    *,
+    variant: str,
+    network: str,
+    out: Path,
+    shape: tuple[int, int] | None = None,
+    other: "Foreign | None" = None,
 ) -> manifest.Entry:
-    """Export `module`, which keeps the contract of `network`, as `export` does."""
+    """Export `module`, which keeps the contract of `network`, as `export` does.
+
+    Args:
+        other: of a depth network of others: `module` is its own, and what is traced is its fixed form.
+    """
     import onnx
 
     from deeplens.model.build import weights_sha256
 
-    contract = CONTRACTS[network]
+    contract = CONTRACTS[network] if other is None else other.contract
     size = contract.fixed_size if shape is None else checked_shape(contract, shape)
     name = f"{variant}_{network}" + (f"_{shape[0]}x{shape[1]}" if shape else "") + ".onnx"
     tools = {tool: version(tool) for tool in TOOLS}
     with publish(out, f"onnx/{name}") as artefact:
-        model = rewrite(simplified(traced(module, contract, size)))
+        model = rewrite(simplified(traced(module if other is None else other.fixed, contract, size)))
         sha256 = weights_sha256(module)
         about = {"network": network, "variant": variant, "weights_sha256": sha256, "harness": manifest.HARNESS, **tools}
-        _describe(model, about, contract_of(variant, network))
+        about |= {} if other is None else {"licence": other.card.licence}
+        _describe(model, about, contract_of(variant, network) if other is None else contract)
         check_structure(model, contract, size=size)
         onnx.save(model, artefact.file)
         onnx.checker.check_model(artefact.file, full_check=True)
-        compare(artefact.file, module, contract, sizes=CHECK_SIZES if size is None else (size,))
+        sizes = CHECK_SIZES if size is None else (size,)
+        compare(artefact.file, module, contract, sizes=sizes, margin=None if other is None else MARGIN)
         entry = artefact.describe(
             network=network,
             variant=variant,
@@ -120,8 +127,24 @@ def export_module(
             tools=tools,
             opset=OPSET,
             dynamic=size is None,
+            more={} if other is None else other.more,
         )
     return entry
+
+
+def export_named(name: str, *, out: Path) -> manifest.Entry:
+    """Export a depth network of others, which `deeplens depth add` added, at its one size.
+
+    Raises:
+        as `export`, `export.foreign_depth.foreign` and `export.depth_graph.export_file`.
+    """
+    from deeplens.export.depth_graph import export_file, is_file
+
+    if is_file(name):
+        return export_file(name, out=out)
+    _import_libraries()
+    other = foreign(name)
+    return export_module(other.module, variant=name, network="depth", out=out, other=other)
 
 
 def export_all(
@@ -165,60 +188,15 @@ def export_all(
     return entries
 
 
-def traced(module: "torch.nn.Module", contract: Contract, size: tuple[int, int] | None) -> "onnx.ModelProto":
-    """The graph that torch.export and the exporter's own optimiser make of `module`."""
-    import torch
-    from torch.export import Dim
-
-    if size is None:
-        smallest = MIN_SIZE // ALIGNMENT
-        h, w = Dim("h", min=smallest), Dim("w", min=smallest)
-        dynamic = {
-            each.name: {2: ALIGNMENT * each.scale * h, 3: ALIGNMENT * each.scale * w} for each in contract.inputs
-        }
-    example = [torch.zeros(tensor.shape(*(size or TRACE_SIZE))) for tensor in contract.inputs]
-    with _quiet():
-        program = torch.onnx.export(
-            module,
-            tuple(example),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[tensor.name for tensor in contract.inputs],
-            output_names=[tensor.name for tensor in contract.outputs],
-            dynamic_shapes=dynamic if size is None else None,
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto
-
-
-def simplified(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """The same graph, simplified by onnxsim."""
-    import onnxsim
-
-    simplified, _ = onnxsim.simplify(model)
-    return simplified
-
-
 def _describe(model: "onnx.ModelProto", properties: dict[str, str], contract: Contract) -> None:
     """Replace the tools' notes by ours; no path of the machine that exported stays in the file."""
     del model.metadata_props[:]
-    own = DEPTH_CONVENTION if contract.network == "depth" else {}
+    own = depth_convention(contract) if contract.network == "depth" else {}
     for name, value in {**properties, **own, "contract": json.dumps(asdict(contract))}.items():
         model.metadata_props.add(key=name, value=value)
     for node in model.graph.node:
         node.doc_string = ""
         del node.metadata_props[:]
-
-
-DEPTH_CONVENTION = {
-    f"{PREFIX}size": f"{DEPTH_SIZE}x{DEPTH_SIZE}",
-    f"{PREFIX}mean": "0,0,0",
-    f"{PREFIX}std": "1,1,1",
-    f"{PREFIX}channels": "rgb",
-    f"{PREFIX}output": "disparity",
-}
-"""What `--depth-model` reads in an artefact of ours, as in any other depth model: see `runtimes.depth_model`."""
 
 
 def check_choice(kind: str, name: str, choices: Collection[str]) -> None:
@@ -251,21 +229,6 @@ def _import_libraries() -> None:
     del onnx, onnxruntime, onnxscript, onnxsim, torch
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep back what the exporter says on every run: torchvision is not there; an axis name is derived from another."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message=".*The axis name: .* will not be used")
-            warnings.filterwarnings("ignore", message=".*isinstance.treespec, LeafSpec.* is deprecated")
-            yield
-    finally:
-        logger.setLevel(level)
-
-
 def command(
     variant: Variants = None,
     network: Networks = None,
@@ -279,6 +242,7 @@ def command(
         ),
     ] = "fp32",
     plan: PlanFile = None,
+    depth_network: ExportedDepthNetwork = None,
 ) -> None:
     """Export the networks to ONNX: with free sizes, and at fixed shapes beside them.
 
@@ -286,6 +250,10 @@ def command(
     of it.
     """
     check_choice("precision", precision, PRECISIONS)
+    if depth_network is not None:
+        check_alone({"--variant": variant, "--network": network, "--size": size, "--plan": plan})
+        _export_named(depth_network, out, precision)
+        return
     for kind, names, choices in (("variant", variant, VARIANTS), ("network", network, NETWORKS)):
         for name in names or ():
             check_choice(kind, name, choices)
@@ -318,6 +286,30 @@ def command(
             else:
                 made = planned.export(entry, plans[entry.variant], out=out, kind=precision, module=module)
             typer.echo(f"{out / made.path}  {precision}  sha256 {made.sha256[:12]}…")
+
+
+def check_alone(others: Mapping[str, object]) -> None:
+    """Raise InputError where an option is given that does not go with --depth-network."""
+    for option, value in others.items():
+        if value:
+            raise InputError(
+                f"{option} does not go with --depth-network, which exports one depth network at its own size: leave it "
+                "out (`deeplens depth add NAME --size WxH --replace` chooses the size)"
+            )
+
+
+def _export_named(name: str, out: Path, precision: str) -> None:
+    if precision not in ("fp32", "fp16"):
+        raise InputError(f"a depth network of others is exported in fp32 or fp16, not in {precision}")
+    with progress_bar(f"Exporting {name}"):
+        entry = export_named(name, out=out)
+    typer.echo(f"{out / entry.path}  fp32  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
+    if precision == "fp16":
+        from deeplens.export import fp16
+
+        with progress_bar(f"Exporting {name} in FP16"):
+            made = fp16.export(entry, out=out, module=foreign_module(name))
+        typer.echo(f"{out / made.path}  fp16  sha256 {made.sha256[:12]}…")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,6 @@ capabilities that are asked for; with arguments left out for all three networks 
 import shlex
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from types import MappingProxyType
@@ -17,23 +16,30 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeplens.console.errors import MismatchError, MissingError
+from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
 from deeplens.export.chosen import chosen_networks, chosen_variants
-from deeplens.export.onnx_graph import check_choice, checked_shape
+from deeplens.export.onnx_graph import check_alone, check_choice, checked_shape
 from deeplens.export.precision_plan import Plan, plans_for
-from deeplens.export.trt_build import Options, TimingCache, build
+from deeplens.export.trt_build import TimingCache, build
 from deeplens.export.trt_graph import graph
 from deeplens.export.trt_jobs import TARGETS, Job, jobs
+from deeplens.export.trt_place import Place, default_target, place
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
-from deeplens.runtimes import manifest
-from deeplens.runtimes.cuda import JETSON_RELEASE, Cuda
+from deeplens.runtimes import depth_store, manifest
 from deeplens.runtimes.engine_key import EngineKey, Machine, to_more
-from deeplens.runtimes.options import ExportedWeights, Networks, OutFolder, PlanFile, Variants, weights_from
+from deeplens.runtimes.options import (
+    ExportedDepthNetwork,
+    ExportedWeights,
+    Networks,
+    OutFolder,
+    PlanFile,
+    Variants,
+    weights_from,
+)
 from deeplens.runtimes.publish import publish
-from deeplens.runtimes.trt_api import TensorRt
 
 if TYPE_CHECKING:
     from deeplens.model.shipped import Weights
@@ -42,62 +48,6 @@ FOLDER = "trt"
 """Below the root of the artefacts."""
 
 DEFAULT_PHOTO = "2048x1536"
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a build runs: the library, and this machine, which is None for a build ahead of time."""
-
-    api: TensorRt
-    machine: Machine | None
-
-    def key_machine(self, options: Options) -> Machine:
-        """What an engine built here with `options` is bound to."""
-        if self.machine is not None:
-            return self.machine
-        assert options.compute_capability is not None
-        return self.api.ahead_of_time(options.compute_capability)
-
-
-def place(target: str, *, command: str) -> Place:
-    """Where engines for `target` can be built: here, or not.
-
-    Args:
-        command: what to run elsewhere.
-
-    Raises:
-        MissingError: the library or the GPU is not there; one line that says which command to run where.
-    """
-    kind = TARGETS[target]
-    missing: list[str] = []
-    api, machine = None, None
-    try:
-        api = TensorRt(kind.library)
-    except MissingError as error:
-        missing.append(str(error))
-    if not kind.compute_capabilities:
-        try:
-            cuda = Cuda()
-            machine = None if api is None else api.machine(cuda)
-        except MissingError as error:
-            missing.append(str(error))
-    if api is None or missing:
-        raise MissingError(
-            f"{target} engines can't be built here ({'; '.join(missing)}): run `{command}` on {kind.machine}"
-        )
-    return Place(api, machine)
-
-
-def default_target() -> str:
-    """The target of this machine: `rtx`, which needs no GPU, where classic TensorRT can't build."""
-    try:
-        TensorRt("tensorrt")
-        _, capability = Cuda().gpu
-    except MissingError:
-        return "rtx"
-    if JETSON_RELEASE.exists():
-        return "jetson-orin" if capability == "8.7" else "jetson-thor"
-    return "desktop"
 
 
 def export(
@@ -109,6 +59,7 @@ def export(
     command: str,
     timing_cache: Path | None = None,
     rebuild: bool = False,
+    force: bool = False,
 ) -> tuple[manifest.Entry, bool]:
     """Build one engine, or find it built.
 
@@ -117,6 +68,7 @@ def export(
         command: what makes it again, for the manifest.
         timing_cache: a file; None: one in the folder of the engines, by library, version and GPU.
         rebuild: also where an engine with the same key is there.
+        force: also with a version that is known to compute attention wrongly (`export.trt_guard`).
 
     Returns:
         its entry, and whether it was built now.
@@ -131,15 +83,15 @@ def export(
     found = None if rebuild else _built(out, path)
     if found is not None:
         return found, False
+    graph_bytes = manifest.verify(out, source).read_bytes()
+    _guard(graph_bytes, job, machine, force)
     timings = None
     if where.api.has_timing_cache:
         name = f"timings_{machine.library}_{machine.version}_sm{machine.compute_capability.replace('.', '')}.cache"
         timings = TimingCache(timing_cache or out / FOLDER / name, machine)
     with publish(out, path) as artefact:
         start = perf_counter()
-        data = build(
-            where.api, manifest.verify(out, source).read_bytes(), CONTRACTS[job.network], job.options, timings=timings
-        )
+        data = build(where.api, graph_bytes, CONTRACTS[job.network], job.options, timings=timings)
         seconds = perf_counter() - start
         artefact.file.write_bytes(data)
         entry = artefact.describe(
@@ -157,6 +109,25 @@ def export(
     if timings is not None:
         timings.save()
     return entry, True
+
+
+def _guard(graph_bytes: bytes, job: Job, machine: Machine, force: bool) -> None:
+    """Warn of a version that is doubted for a graph; MismatchError for one that is refused."""
+    try:
+        import onnx
+    except ImportError:  # a device without `onnx` builds what was exported elsewhere
+        return
+    from deeplens.export.trt_guard import check_version
+
+    told = check_version(
+        onnx.load_model_from_string(graph_bytes),
+        library=machine.library,
+        version=machine.version,
+        precision=job.precision,
+        forced=force,
+    )
+    if told is not None:
+        warnings.warn(told, stacklevel=2)
 
 
 def _built(out: Path, path: str) -> manifest.Entry | None:
@@ -182,6 +153,7 @@ def export_all(
     fp16_io: bool = False,
     plans: Mapping[str, Plan] = MappingProxyType({}),
     rebuild: bool = False,
+    force: bool = False,
     report: Callable[[str], None],
 ) -> list[manifest.Entry]:
     """Build all engines of a list; the first that fails stops it.
@@ -201,7 +173,14 @@ def export_all(
                     *pair, job.precision, out=out, weights=weights, fp16_io=fp16_io, plan=plans.get(job.variant)
                 )
             entry, new = export(
-                job, where, sources[pair], out=out, command=command, timing_cache=timing_cache, rebuild=rebuild
+                job,
+                where,
+                sources[pair],
+                out=out,
+                command=command,
+                timing_cache=timing_cache,
+                rebuild=rebuild,
+                force=force,
             )
             entries.append(entry)
             took = f"built in {entry.more['seconds']:.1f} s" if new else "already there, with the same key"
@@ -264,6 +243,10 @@ def command(
     weights: ExportedWeights = "shipped",
     out: OutFolder = manifest.DEFAULT_FOLDER,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Rebuild engines that already exist.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build with a TensorRT version that is known to be wrong for the network.")
+    ] = False,
+    depth_network: ExportedDepthNetwork = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be built.")] = False,
 ) -> None:
     """Build TensorRT engines. Without a GPU: build engines for RTX GPUs ahead of time."""
@@ -271,12 +254,21 @@ def command(
         for name in names or ():
             check_choice(kind, name, choices)
     chosen = target or default_target()
-    variants = chosen_variants(variant, precision, plan)
     given = weights_from(weights)
-    exported = chosen_networks(variants, network, given, report=lambda line: typer.echo(line, err=True))
+    exported: Mapping[str, Sequence[str]]
+    variants: Sequence[str]
+    if depth_network is not None:
+        check_alone({"--variant": variant, "--network": network, "--size": size, "--plan": plan, "--photo": photo})
+        depth_store.find(depth_network)
+        if precision not in ("fp32", "fp16"):
+            raise InputError(f"a depth network of others is built in fp32 or fp16, not in {precision}")
+        variants, exported = (depth_network,), {depth_network: ("depth",)}
+    else:
+        variants = chosen_variants(variant, precision, plan)
+        exported = chosen_networks(variants, network, given, report=lambda line: typer.echo(line, err=True))
     wanted = jobs(
         variants=variants,
-        networks=network or NETWORKS,
+        networks=("depth",) if depth_network is not None else network or NETWORKS,
         target=chosen,
         precision=precision,
         photos=[parse_size(each)[::-1] for each in photo or [DEFAULT_PHOTO]],
@@ -312,6 +304,7 @@ def command(
             fp16_io=fp16_io,
             plans=plans,
             rebuild=rebuild,
+            force=force,
             report=typer.echo,
         )
     for warning in caught:

@@ -62,8 +62,8 @@ def load(card: DepthCard, folder: Path, weights: Path) -> ForeignDepth:
         weights: the file of the weights, in it.
 
     Raises:
-        InputError: an ONNX file, or a class that can't be made or run on.
-        MissingError: a library or the named class is not there.
+        InputError: a class that can't be made or run on.
+        MissingError: a library or the named class is not there, or the network is an ONNX file.
         MismatchError: the weights are not this network's.
     """
     if card.kind == "transformers":
@@ -71,8 +71,9 @@ def load(card: DepthCard, folder: Path, weights: Path) -> ForeignDepth:
     elif card.kind == "module":
         network = _of_module(card, weights)
     else:
-        raise InputError(
-            f"{card.name} is an ONNX file, which PyTorch can't run: use --runtime onnx, or add its PyTorch weights"
+        raise MissingError(
+            f"PyTorch weights of {card.name}, which is an ONNX file: use --runtime onnx, or add its weights as another "
+            "network"
         )
     return ForeignDepth(network.float().eval(), card).eval().requires_grad_(False)
 

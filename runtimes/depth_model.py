@@ -24,6 +24,7 @@ from PIL import Image
 from deeplens.console.errors import InputError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.parsing import parse_size, parse_three
+from deeplens.model.contract import Contract
 from deeplens.model.depth_registry import ASPECTS, CHANNELS, OUTPUTS, RESAMPLINGS
 from deeplens.runtimes.disparity import normalise_disparity
 from deeplens.runtimes.fit import Fit, in_aspect
@@ -36,6 +37,19 @@ LONGEST = 8192
 PREFIX = "deeplens.depth."
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 """ONNX Runtime's name of an input's type → what it is fed; uint8 gets the pixels as they are, 0 to 255."""
+
+
+def depth_convention(contract: Contract) -> dict[str, str]:
+    """What `--depth-model` reads in an artefact, as in any other depth model: see `runtimes.depth_model`."""
+    assert contract.fixed_size is not None
+    height, width = contract.fixed_size
+    return {
+        f"{PREFIX}size": f"{width}x{height}",
+        f"{PREFIX}mean": "0,0,0",
+        f"{PREFIX}std": "1,1,1",
+        f"{PREFIX}channels": "rgb",
+        f"{PREFIX}output": "disparity",
+    }
 
 
 @dataclass(frozen=True)
@@ -85,6 +99,8 @@ class DepthModel:
 
     Attributes:
         notes: what was taken for granted, one line each.
+        fit: how photos are put into it.
+        channels_last: whether the input is (1, height, width, 3).
     """
 
     def __init__(self, path: Path, *, told: Convention | None = None, threads: int | None = None) -> None:
@@ -109,10 +125,9 @@ class DepthModel:
         self.path = path
         self._input = self._only(self._session.get_inputs(), "inputs")
         self._only(self._session.get_outputs(), "outputs")
-        self._channels_last = self._checked_layout()
+        self.channels_last = self._checked_layout()
         self.convention, self.notes = self._settled(told or Convention())
         self.fit = self._fit()
-        """How photos are put into it."""
 
     def disparity(self, pixels: np.ndarray) -> np.ndarray:
         """The model's estimate for a photo.
@@ -144,6 +159,11 @@ class DepthModel:
             return values
         return np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
 
+    def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the model's own map for an input of `size`."""
+        height, width = self._values(np.random.default_rng(0).random((1, 3, *size), np.float32)).shape
+        return height, width
+
     def _values(self, picture: np.ndarray) -> np.ndarray:
         """Disparity of any scale, h×w float64, of a picture of (1, 3, H, W) in [0, 1]."""
         height, width = picture.shape[2:]
@@ -169,7 +189,7 @@ class DepthModel:
         else:
             mean, std = (np.asarray(each, np.float32) for each in (self.convention.mean, self.convention.std))
             ordered = (ordered - mean) / std
-        ordered = ordered if self._channels_last else ordered.transpose(2, 0, 1)
+        ordered = ordered if self.channels_last else ordered.transpose(2, 0, 1)
         return np.ascontiguousarray(ordered[None], dtype)
 
     def _map(self, raw: np.ndarray) -> np.ndarray:
@@ -252,7 +272,7 @@ class DepthModel:
 
     def _sides(self) -> list[Any]:
         """Height and width of the input, as they stand in the graph."""
-        return list(self._input.shape[1:3] if self._channels_last else self._input.shape[2:])
+        return list(self._input.shape[1:3] if self.channels_last else self._input.shape[2:])
 
 
 def _multiple(text: str | None) -> int | None:

@@ -90,6 +90,14 @@ ExportedWeights = Annotated[
         "--weights", metavar="WEIGHTS", help="Weights: shipped, initial (untrained), a safetensors file or a folder."
     ),
 ]
+ExportedDepthNetwork = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-network",
+        metavar="NAME",
+        help="Export the depth network of this name instead: one that `deeplens depth add` added.",
+    ),
+]
 OutFolder = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Output folder of the artefacts and their manifest.")
 ]

@@ -16,7 +16,7 @@ from deeplens.calibration.quality import Judge, decibels
 from deeplens.calibration.search import Assignment, cheapest, costs, ordered
 from deeplens.calibration.sensitivity import Notebook
 from deeplens.console.errors import InputError, MismatchError
-from deeplens.export import onnx_graph
+from deeplens.export import onnx_graph, onnx_trace
 from deeplens.export.layers import REST, Layer, layers, rest_operations
 from deeplens.export.precision_plan import Choice, Source, read
 from deeplens.model import build
@@ -131,7 +131,7 @@ def test_layers_are_those_of_the_network(network: str) -> None:
         if isinstance(each, torch.nn.Conv2d) and not name.startswith("segmentation_head")
     }
     contract = CONTRACTS[network]
-    model = onnx_graph.simplified(onnx_graph.traced(module, contract, contract.fixed_size))
+    model = onnx_trace.simplified(onnx_trace.traced(module, contract, contract.fixed_size))
     own = layers(model, network)
     assert {each.path for each in own} == convolutions
     if network != "upsample":  # one run a photo

@@ -11,7 +11,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from deeplens.console.errors import MismatchError
-from deeplens.export import fp16, onnx_graph
+from deeplens.export import fp16, onnx_trace
 from deeplens.export.trt_build import Options, build
 from deeplens.model import build as networks
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
@@ -42,8 +42,8 @@ def graph(variant: str, network: str) -> onnx.ModelProto:
     if (variant, network) not in _made:
         contract = CONTRACTS[network]
         module = networks.build(variant, network)
-        traced = onnx_graph.traced(module, contract, contract.fixed_size)
-        _made[variant, network] = onnx_graph.simplified(traced)
+        traced = onnx_trace.traced(module, contract, contract.fixed_size)
+        _made[variant, network] = onnx_trace.simplified(traced)
     return _made[variant, network]
 
 

@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.export import trt
+from deeplens.export import trt, trt_place
 from deeplens.export.trt_build import MEBIBYTE, Options, TimingCache, build
 from deeplens.export.trt_jobs import Job
 from deeplens.model.contract import CONTRACTS
@@ -34,9 +34,9 @@ def module(request: pytest.FixtureRequest) -> TensorRtStandIn:
     return TensorRtStandIn(request.param)
 
 
-def place_of(module: TensorRtStandIn) -> trt.Place:
+def place_of(module: TensorRtStandIn) -> trt_place.Place:
     api = TensorRt("tensorrt", module)
-    return trt.Place(api, api.machine(Cuda(module.cudart)))
+    return trt_place.Place(api, api.machine(Cuda(module.cudart)))
 
 
 def job_of(**options: Any) -> Job:
@@ -256,7 +256,7 @@ class TestTimingCache:
 def test_ahead_of_time_engines_are_bound_to_neither_gpu_nor_driver() -> None:
     module = TensorRtStandIn("tensorrt_rtx 1.7.1.116")
     api = TensorRt("tensorrt_rtx", module)
-    machine = trt.Place(api, None).key_machine(Options(compute_capability="8.9"))
+    machine = trt_place.Place(api, None).key_machine(Options(compute_capability="8.9"))
     assert (machine.compute_capability, machine.gpu, machine.cuda, machine.driver, machine.system) == (
         "8.9",
         *[ANY] * 4,
@@ -273,7 +273,7 @@ def test_ahead_of_time_engines_are_bound_to_neither_gpu_nor_driver() -> None:
 def test_a_classic_engine_on_a_gpu_gives_what_onnx_runtime_gives(out: Path) -> None:
     """On a machine with TensorRT and a GPU only."""
     try:
-        place = trt.place("desktop", command="")
+        place = trt_place.place("desktop", command="")
     except MissingError as error:
         pytest.skip(str(error))
     from deeplens.runtimes.ort import OnnxRuntime

@@ -62,11 +62,15 @@ def _saved(kind: Any, config: Any, folder: Path, seed: int, settings: dict[str, 
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = kind(config).eval()
-        # The library begins with a head that is almost constant; a lively one shows mistakes.
+        # The library begins with a head that is almost constant, and half of it cut off; a lively one shows mistakes.
         with torch.no_grad():
             for name, weight in module.named_parameters():
                 if weight.ndim > 1 and "embed" not in name:
                     weight.mul_(4)
+            last = [each for each in module.modules() if isinstance(each, torch.nn.Conv2d)][-1]
+            last.weight.mul_(100)
+            assert last.bias is not None
+            last.bias.add_(1)
     module.save_pretrained(folder)
     (folder / "preprocessor_config.json").write_text(json.dumps(settings))
     return folder

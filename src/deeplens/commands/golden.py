@@ -12,7 +12,8 @@ from deeplens.console.report import console_for, table, write_json
 from deeplens.export.chosen import VARIANT
 from deeplens.model.contract import VARIANTS
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS, candidates
-from deeplens.runtimes.options import Artifacts, Weights, weights_from
+from deeplens.runtimes import depth_store
+from deeplens.runtimes.options import Artifacts, DepthNetwork, Weights, weights_from
 
 FOLDER, LOOP_FOLDER = Path("artifacts/golden"), Path("artifacts/golden_loop")
 
@@ -70,6 +71,7 @@ def golden(
     ] = None,
     artifacts: Artifacts = None,
     weights: Weights = "shipped",
+    depth_network: DepthNetwork = None,
     json: JsonTarget = None,
 ) -> None:
     """Write golden vectors (inputs with PyTorch's outputs), or check the runtimes with them.
@@ -80,6 +82,11 @@ def golden(
     """
     from deeplens.parity_tests import release
 
+    named = [depth_network] if depth_network is not None else []
+    if depth_network is not None:
+        if variant:
+            raise InputError("give --variant or --depth-network, not both")
+        depth_store.find(depth_network)
     for name in variant or ():
         if name not in VARIANTS:
             raise InputError(f"unknown variant '{name}': choose {' or '.join(VARIANTS)}")
@@ -97,7 +104,7 @@ def golden(
         out = out or FOLDER
         made = release.make(
             out,
-            variants=variant or [VARIANT],
+            variants=named or variant or [VARIANT],
             weights=weights_from(weights),
             report=lambda line: typer.echo(line, err=json is not None),
         )
@@ -107,7 +114,11 @@ def golden(
         each
         for candidate in candidates(runtime or COMPARED, precision)
         for each in release.check(
-            check, candidate, variants=variant, artifacts=artifacts, weights=weights_from(weights)
+            check,
+            candidate,
+            variants=named or variant,
+            artifacts=artifacts,
+            weights=weights_from(weights),
         )
     ]
     console_for(json).print(table(f"Golden vectors of {check}", release.COLUMNS, [each.row() for each in found]))

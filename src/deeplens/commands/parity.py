@@ -12,8 +12,9 @@ from deeplens.console.files import check_outputs
 from deeplens.console.options import JsonTarget
 from deeplens.console.progress import Progress, progress_bar
 from deeplens.console.report import console_for, write_json
+from deeplens.model.contract import composed
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS
-from deeplens.runtimes.options import Artifacts, Weights, weights_from
+from deeplens.runtimes.options import Artifacts, DepthNetwork, Weights, weights_from
 
 if TYPE_CHECKING:
     from deeplens.parity_tests.report import Report
@@ -42,6 +43,7 @@ def parity(
     ] = None,
     artifacts: Artifacts = None,
     weights: Weights = "shipped",
+    depth_network: DepthNetwork = None,
     photo: Annotated[
         Path | None,
         typer.Option(
@@ -104,7 +106,7 @@ def parity(
     if inputs is not None and collect is None:
         raise InputError("--inputs needs --collect: give --collect DIR too")
     request = Request(
-        variants=variant or ["edge"],
+        variants=[composed(each, depth_network) for each in variant or ["edge"]],
         runtimes=runtime or COMPARED,
         precisions=precision,
         artifacts=artifacts,
