@@ -35,7 +35,7 @@ from deeplens.export.onnx_check import own_rounding
 from deeplens.export.onnx_graph import FIXED_SHAPES, check_alone, check_choice
 from deeplens.export.placement import UNITS
 from deeplens.export.precision_plan import plans_for
-from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS, contract_of
+from deeplens.model.contract import NETWORKS, VARIANTS, contract_of
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.coreml.program import import_coremltools

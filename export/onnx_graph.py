@@ -251,8 +251,8 @@ def command(
     """
     check_choice("precision", precision, PRECISIONS)
     if depth_network is not None:
-        check_alone({"--variant": variant, "--network": network, "--size": size, "--plan": plan})
-        _export_named(depth_network, out, precision)
+        check_alone({"--variant": variant, "--network": network, "--size": size})
+        _export_named(depth_network, out, precision, plan)
         return
     for kind, names, choices in (("variant", variant, VARIANTS), ("network", network, NETWORKS)):
         for name in names or ():
@@ -298,17 +298,18 @@ def check_alone(others: Mapping[str, object]) -> None:
             )
 
 
-def _export_named(name: str, out: Path, precision: str) -> None:
+def _export_named(name: str, out: Path, precision: str, plan: Path | None) -> None:
     if precision not in ("fp32", "fp16"):
         raise InputError(f"a depth network of others is exported in fp32 or fp16, not in {precision}")
     with progress_bar(f"Exporting {name}"):
         entry = export_named(name, out=out)
     typer.echo(f"{out / entry.path}  fp32  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
     if precision == "fp16":
-        from deeplens.export import fp16
+        from deeplens.export import depth_plan, fp16
 
+        kept = depth_plan.kept(plan, name, entry.weights_sha256)
         with progress_bar(f"Exporting {name} in FP16"):
-            made = fp16.export(entry, out=out, module=foreign_module(name))
+            made = fp16.export(entry, out=out, module=foreign_module(name), keep=kept)
         typer.echo(f"{out / made.path}  fp16  sha256 {made.sha256[:12]}…")
 
 

@@ -133,7 +133,7 @@ class TestVisionTransformers:
         for runtime in (OnnxRuntime(variant=name, artifacts=exported.out), TorchRuntime(variant=name, native=False)):
             with runtime:
                 harness = Harness.__new__(Harness)  # a harness needs all networks' halos: a bare name has one network
-                harness._runtime = runtime  # type: ignore[attr-defined]
+                harness._runtime = runtime
                 maps.append(harness.disparity(pixels))
         np.testing.assert_allclose(maps[0], maps[1], atol=1e-4)
         assert maps[0].shape[1] / maps[0].shape[0] == pytest.approx(100 / 60, rel=0.02)
@@ -241,7 +241,7 @@ class TestOurOwn:
         Image.fromarray(textured(64, 96, seed=1)).save(tmp_path / "photo.png")
         for network in ("lens_blur", "upsample"):
             onnx_graph.export("edge", network, out=out)
-        written = []
+        written: list[np.ndarray] = []
         for more in ((), ("--depth-network", "ours")):
             target = tmp_path / f"{len(written)}.png"
             result = deeplens("refocus", tmp_path / "photo.png", "--focus", "0.5,0.5", "--runtime", "onnx",

@@ -74,8 +74,8 @@ def test_layer_norm(axes: tuple[int, ...], scaled: bool, offset: float) -> None:
     x = drawn(2, 5, 7) + np.float32(offset)
     shape = [x.shape[axis] for axis in axes]
     gamma, beta = (drawn(*shape, seed=seed) if scaled else None for seed in (1, 2))
-    weights = (None if each is None else double(each) for each in (gamma, beta))
-    expected = F.layer_norm(double(x), shape, *weights, eps=1e-6)
+    weight, bias = (None if each is None else double(each) for each in (gamma, beta))
+    expected = F.layer_norm(double(x), shape, weight, bias, eps=1e-6)
     found = run("layer_norm", x, axes, gamma, beta, np.float32(1e-6), partial=kept)
     np.testing.assert_allclose(found, expected.numpy(), rtol=2e-4, atol=2e-4)
 
