@@ -14,8 +14,9 @@ from deeplens.console.options import JsonTarget, Threads
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
+from deeplens.model.contract import composed
 from deeplens.model.shipped import WEIGHTS
-from deeplens.runtimes.options import Artifacts, Trust
+from deeplens.runtimes.options import Artifacts, DepthNetwork, Trust
 from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def bench(
     candidate: Chosen = None,
     artifacts: Artifacts = None,
     _trust: Trust = None,
+    depth_network: DepthNetwork = None,
     threads: Threads = None,
     item: Items = None,
     aperture: Aperture = 1.0,
@@ -148,6 +150,7 @@ def bench(
     chosen = [candidate_parts(each) for each in candidate or ()] or list(
         product(variant or ["edge"], runtime or ["onnx"], [None])
     )
+    chosen = [(composed(own, depth_network), name, each) for own, name, each in chosen]
     candidates = candidates_of(chosen, precision, artifacts, threads or core_count(), aperture)
     if memory:
         report = _memory(candidates, sizes, console)
@@ -316,7 +319,8 @@ def _profile(candidates: "list[Candidate]", size: tuple[int, int], console: "Con
 
 def weights_of(variant: str) -> Literal["shipped", "initial"]:
     """Shipped weights where all networks have them, else initial ones: the speed is the same."""
-    from deeplens.model.contract import NETWORKS
+    from deeplens.model.contract import NETWORKS, VARIANTS, part_of
 
-    files = [WEIGHTS / f"{variant}_{network}.safetensors" for network in NETWORKS]
+    names = [(part_of(variant, network), network) for network in NETWORKS]
+    files = [WEIGHTS / f"{own}_{network}.safetensors" for own, network in names if own in VARIANTS]
     return "shipped" if all(path.is_file() for path in files) else "initial"

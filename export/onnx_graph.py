@@ -7,7 +7,7 @@ does the same as `deeplens export onnx`. A network gets a file with free height 
 """
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
@@ -21,25 +21,18 @@ from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
 from deeplens.export.chosen import chosen_networks, chosen_variants
+from deeplens.export.foreign_depth import MARGIN, foreign, foreign_module
 from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
 from deeplens.export.onnx_rewrite import rewrite
 from deeplens.export.onnx_trace import OPSET, TOOLS, describe, simplified, traced
 from deeplens.export.precision_plan import plans_for
 from deeplens.export.whole_sizes import wanted, whole_sizes
-from deeplens.model.contract import (
-    ALIGNMENT,
-    CONTRACTS,
-    DEPTH_SIZE,
-    MIN_SIZE,
-    NETWORKS,
-    VARIANTS,
-    Contract,
-    contract_of,
-)
+from deeplens.model.contract import ALIGNMENT, CONTRACTS, MIN_SIZE, NETWORKS, VARIANTS, Contract, contract_of
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
-from deeplens.runtimes.depth_model import PREFIX
+from deeplens.runtimes.depth_convention import depth_convention
 from deeplens.runtimes.options import (
+    ExportedDepthNetwork,
     ExportedWeights,
     FixedSizes,
     Networks,
@@ -57,6 +50,7 @@ from deeplens.runtimes.spec import RUNTIMES
 if TYPE_CHECKING:
     import torch
 
+    from deeplens.export.foreign_depth import Foreign
 
 FIXED_SHAPES = ((256, 256),)
 """Low-resolution sizes that get a file of their own unless told otherwise: the harness's tiles."""
@@ -90,28 +84,40 @@ def export(
 
 
 def export_module(
-    module: "torch.nn.Module", *, variant: str, network: str, out: Path, shape: tuple[int, int] | None = None
+    module: "torch.nn.Module",
+    *,
+    variant: str,
+    network: str,
+    out: Path,
+    shape: tuple[int, int] | None = None,
+    other: "Foreign | None" = None,
 ) -> manifest.Entry:
-    """Export `module`, which keeps the contract of `network`, as `export` does."""
+    """Export `module`, which keeps the contract of `network`, as `export` does.
+
+    Args:
+        other: of a depth network of others: `module` is its own, and what is traced is its fixed form.
+    """
     import onnx
 
     from deeplens.model.build import weights_sha256
 
-    contract = CONTRACTS[network]
+    contract = CONTRACTS[network] if other is None else other.contract
     size = contract.fixed_size if shape is None else checked_shape(contract, shape)
     name = f"{variant}_{network}" + (f"_{shape[0]}x{shape[1]}" if shape else "") + ".onnx"
     tools = {tool: version(tool) for tool in TOOLS}
     with publish(out, f"onnx/{name}") as artefact:
-        model = rewrite(simplified(traced(module, contract, size)))
+        model = rewrite(simplified(traced(module if other is None else other.fixed, contract, size)))
         sha256 = weights_sha256(module)
         about = {"network": network, "variant": variant, "weights_sha256": sha256, "harness": manifest.HARNESS, **tools}
-        own = DEPTH_CONVENTION if network == "depth" else {}
-        described = json.dumps(asdict(contract_of(variant, network)))
-        describe(model, {**about, **own, "contract": described})
+        described = contract_of(variant, network) if other is None else contract
+        about |= {} if other is None else {"licence": other.card.licence}
+        own = depth_convention(described) if network == "depth" else {}
+        describe(model, {**about, **own, "contract": json.dumps(asdict(described))})
         check_structure(model, contract, size=size)
         onnx.save(model, artefact.file)
         onnx.checker.check_model(artefact.file, full_check=True)
-        compare(artefact.file, module, contract, sizes=CHECK_SIZES if size is None else (size,))
+        sizes = CHECK_SIZES if size is None else (size,)
+        compare(artefact.file, module, contract, sizes=sizes, margin=None if other is None else MARGIN)
         entry = artefact.describe(
             network=network,
             variant=variant,
@@ -123,8 +129,24 @@ def export_module(
             tools=tools,
             opset=OPSET,
             dynamic=size is None,
+            more={} if other is None else other.more,
         )
     return entry
+
+
+def export_named(name: str, *, out: Path) -> manifest.Entry:
+    """Export a depth network of others, which `deeplens depth add` added, at its one size.
+
+    Raises:
+        as `export`, `export.foreign_depth.foreign` and `export.depth_graph.export_file`.
+    """
+    from deeplens.export.depth_graph import export_file, is_file
+
+    if is_file(name):
+        return export_file(name, out=out)
+    _import_libraries()
+    other = foreign(name)
+    return export_module(other.module, variant=name, network="depth", out=out, other=other)
 
 
 def export_all(
@@ -166,16 +188,6 @@ def export_all(
             size = "free sizes" if entry.size is None else f"{entry.size[0]}x{entry.size[1]}"
             report(f"{out / entry.path}  {size}  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
     return entries
-
-
-DEPTH_CONVENTION = {
-    f"{PREFIX}size": f"{DEPTH_SIZE}x{DEPTH_SIZE}",
-    f"{PREFIX}mean": "0,0,0",
-    f"{PREFIX}std": "1,1,1",
-    f"{PREFIX}channels": "rgb",
-    f"{PREFIX}output": "disparity",
-}
-"""What `--depth-model` reads in an artefact of ours, as in any other depth model: see `runtimes.depth_model`."""
 
 
 def check_choice(kind: str, name: str, choices: Collection[str]) -> None:
@@ -224,6 +236,7 @@ def command(
     whole: WholeSizes = None,
     with_depth: WithDepth = False,
     memory: TargetMemory = None,
+    depth_network: ExportedDepthNetwork = None,
 ) -> None:
     """Export the networks to ONNX: with free sizes, and at fixed shapes beside them. Or the whole effect as one graph.
 
@@ -231,6 +244,10 @@ def command(
     of it.
     """
     check_choice("precision", precision, PRECISIONS)
+    if depth_network is not None:
+        check_alone({"--variant": variant, "--network": network, "--size": size})
+        _export_named(depth_network, out, precision, plan)
+        return
     for kind, names, choices in (("variant", variant, VARIANTS), ("network", network, NETWORKS)):
         for name in names or ():
             check_choice(kind, name, choices)
@@ -272,6 +289,31 @@ def command(
             else:
                 made = planned.export(entry, plans[entry.variant], out=out, kind=precision, module=module)
             typer.echo(f"{out / made.path}  {precision}  sha256 {made.sha256[:12]}…")
+
+
+def check_alone(others: Mapping[str, object]) -> None:
+    """Raise InputError where an option is given that does not go with --depth-network."""
+    for option, value in others.items():
+        if value:
+            raise InputError(
+                f"{option} does not go with --depth-network, which exports one depth network at its own size: leave it "
+                "out (`deeplens depth add NAME --size WxH --replace` chooses the size)"
+            )
+
+
+def _export_named(name: str, out: Path, precision: str, plan: Path | None) -> None:
+    if precision not in ("fp32", "fp16"):
+        raise InputError(f"a depth network of others is exported in fp32 or fp16, not in {precision}")
+    with progress_bar(f"Exporting {name}"):
+        entry = export_named(name, out=out)
+    typer.echo(f"{out / entry.path}  fp32  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
+    if precision == "fp16":
+        from deeplens.export import depth_plan, fp16
+
+        kept = depth_plan.kept(plan, name, entry.weights_sha256)
+        with progress_bar(f"Exporting {name} in FP16"):
+            made = fp16.export(entry, out=out, module=foreign_module(name), keep=kept)
+        typer.echo(f"{out / made.path}  fp16  sha256 {made.sha256[:12]}…")
 
 
 if __name__ == "__main__":

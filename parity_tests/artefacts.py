@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplens.console.errors import DeepLensError, MissingError
-from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS, part_of
 from deeplens.model.whole_contract import parts_of
 from deeplens.parity_tests.candidates import PRECISIONS
 from deeplens.runtimes import manifest
@@ -40,20 +40,22 @@ def make_missing(request: "Request") -> None:
             if sha256 is None:
                 continue
             size = CONTRACTS[network].fixed_size or request.coverage_for(variant).fixed_size
+            name = part_of(variant, network)
             for shape in (None,) if CONTRACTS[network].fixed_size else (None, size):
-                _graphs(request, folder, variant, network, shape, sha256, onnx)
+                _graphs(request, folder, name, network, shape, sha256, onnx)
             for precision in sorted(coreml):
-                _package(request, folder, variant, network, size, precision, sha256)
+                _package(request, folder, name, network, size, precision, sha256)
         for network in request.whole_networks():
             for size in request.whole:
                 _whole(request, folder, variant, network, size, onnx, coreml)
 
 
 def _weights_sha256(request: "Request", variant: str, network: str) -> str | None:
+    from deeplens.export.foreign_depth import network_module
     from deeplens.model import build
 
     try:
-        return build.weights_sha256(build.load(variant, network, request.weights))
+        return build.weights_sha256(network_module(variant, network, request.weights))
     except MissingError:
         return None  # the rows say so
 
@@ -68,20 +70,23 @@ def _graphs(
     precisions: Collection[str],
 ) -> None:
     from deeplens.export import fp16, onnx_graph, planned
+    from deeplens.export.foreign_depth import network_module
     from deeplens.export.precision_plan import for_variant
-    from deeplens.model import build
 
     def find(precision: str) -> Entry:
         return manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=precision, shape=shape)
 
     if precisions and not _fits(folder, partial(find, "fp32"), sha256):
         request.report(f"{variant} {network}: ONNX {_size(shape)}")
-        onnx_graph.export(variant, network, out=folder, weights=request.weights, shape=shape)
+        if variant in VARIANTS:
+            onnx_graph.export(variant, network, out=folder, weights=request.weights, shape=shape)
+        else:
+            onnx_graph.export_named(variant, out=folder)
     for precision in sorted(set(precisions) - {"fp32"}):
         if _fits(folder, partial(find, precision), sha256):
             continue
         request.report(f"{variant} {network}: ONNX {_size(shape)} in {precision}")
-        module = build.load(variant, network, request.weights)
+        module = network_module(variant, network, request.weights)
         try:
             if precision == "fp16":
                 fp16.export(find("fp32"), out=folder, module=module)
@@ -112,8 +117,11 @@ def _package(
         from deeplens.export.coreml_recipe import Recipe
 
         request.report(f"{variant} {network}: Core ML {_size(size)} in {precision}")
-        recipe = Recipe(precision=precision, sizes=(size,))
-        coreml.export(variant, network, recipe, out=folder, weights=request.weights)
+        if variant in VARIANTS:
+            recipe = Recipe(precision=precision, sizes=(size,))
+            coreml.export(variant, network, recipe, out=folder, weights=request.weights)
+        else:
+            coreml.export_named(variant, precision=precision, out=folder)
     except DeepLensError as error:
         if precision == "fp32" and not isinstance(error, MissingError):
             raise

@@ -102,7 +102,7 @@ def _loop(case: LoopCase, harness: Harness) -> Arrays:
 
 
 def torch_opener(variant: str, *, weights: "Weights", fixed_size: Size, dtype: TorchKind = "float32") -> Opener:
-    """PyTorch, which has no fixed graphs, on the cuts and borders that a fixed graph gets.
+    """PyTorch, which has no fixed graphs, on the cuts, borders and frames that a fixed graph gets.
 
     Args:
         dtype: "float16": with every tensor rounded (`parity_tests.half`).
@@ -114,9 +114,9 @@ def torch_opener(variant: str, *, weights: "Weights", fixed_size: Size, dtype: T
         if dtype == "float16":
             from deeplens.parity_tests.half import in_half
 
-            runtime = in_half(TorchRuntime(variant=variant, weights=weights))
+            runtime = in_half(TorchRuntime(variant=variant, weights=weights, native=False))
         else:
-            runtime = TorchRuntime(variant=variant, weights=weights, dtype=dtype)
+            runtime = TorchRuntime(variant=variant, weights=weights, dtype=dtype, native=False)
         if isinstance(graph, tuple):
             return ByHarness(runtime)
         return runtime if graph == "dynamic" else with_fixed_size(runtime, fixed_size)

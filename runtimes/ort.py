@@ -13,7 +13,7 @@ import numpy as np
 from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
-from deeplens.model.contract import Contract
+from deeplens.model.contract import Contract, part_of
 from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import artefact, folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
@@ -160,19 +160,20 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         self._precision = precision
 
     def _load(self, network: str) -> OnnxSession:
+        name = part_of(self.variant, network)
         contract = contract_named(network)
         shape = None if contract.fixed_size else self._shape
         entry = manifest.find(
             self.artifacts,
             network=network,
-            variant=self.variant,
+            variant=name,
             runtime=self.artefacts,
             precision=self._precision,
             shape=shape,
         )
         path, data = self.artifacts / entry.path, artefact.load(self.artifacts, entry)
         rebuild = manifest.export_command(
-            self.artifacts, variant=self.variant, runtime=self.artefacts, shape=shape, network=network
+            self.artifacts, variant=name, runtime=self.artefacts, shape=shape, network=network
         )
         lanes = self._threads if network == "upsample" else 1
         try:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplens.console.errors import DeepLensError, MismatchError
-from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.model.contract import CONTRACTS, NETWORKS, part_of
 from deeplens.parity_tests.candidates import REFERENCE, Candidate
 from deeplens.parity_tests.cases import LoopCase, made_depth, plausible_inputs, whole_photos
 from deeplens.parity_tests.compare import stale
@@ -131,10 +131,11 @@ def _verdict(
     network: str,
     references: dict[tuple[str, str, tuple[int, int] | None, str], Reference],
 ) -> Verdict:
+    from deeplens.export.foreign_depth import network_module
     from deeplens.model import build
 
-    contract = CONTRACTS[network]
     coverage = request.coverage_for(variant)
+    contract = coverage.contracts[network]
     coreml = candidate.runtime == "coreml"
     folder = folders.opened_folder(
         "coreml" if coreml else "onnx", variant=variant, precision=candidate.precision, artifacts=request.artifacts
@@ -144,7 +145,7 @@ def _verdict(
     inputs = plausible_inputs(contract, size, np.random.default_rng(coverage.seed))
     precision = "fp32" if candidate.precision == "fp32" else "fp16"
     key = (variant, network, traced, precision)
-    module = build.load(variant, network, request.weights)
+    module = network_module(variant, network, request.weights)
     due = {network: build.weights_sha256(module)}
     if key not in references:  # it leaves the module in float64
         references[key] = Reference.of(module, contract, inputs, size=traced, precision=precision)
@@ -152,7 +153,7 @@ def _verdict(
     if candidate.runtime == REFERENCE:
         from deeplens.parity_tests.locate.capture import judge_module
 
-        return judge_module(build.load(variant, network, request.weights), contract, inputs, reference, size=traced)
+        return judge_module(network_module(variant, network, request.weights), contract, inputs, reference, size=traced)
     if coreml:
         from deeplens.parity_tests.locate.program import judge_program
         from deeplens.runtimes.coreml.program import load
@@ -160,7 +161,7 @@ def _verdict(
         entry = manifest.find(
             folder,
             network=network,
-            variant=variant,
+            variant=part_of(variant, network),
             runtime="coreml",
             precision=candidate.precision,
             shape=None if contract.fixed_size else coverage.fixed_size,
@@ -174,7 +175,8 @@ def _verdict(
     from deeplens.export.fp16_check import rounded
     from deeplens.parity_tests.locate.graph import judge_graph
 
-    entry = manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=candidate.precision)
+    own = part_of(variant, network)
+    entry = manifest.find(folder, network=network, variant=own, runtime="onnx", precision=candidate.precision)
     model = onnx.load_from_string(load_artefact(folder, _fitting(report, entry, due)))
     if candidate.precision == "fp16":
         model = rounded(model)

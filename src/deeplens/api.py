@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from deeplens.console.errors import InputError
+from deeplens.model.contract import composed
 from deeplens.model.shipped import Weights
 from deeplens.runtimes import AUTO, open_runtime, resolved
 from deeplens.runtimes.depth_kind import Kind, checked_kind
@@ -36,6 +37,7 @@ def refocus(
     depth_kind: Kind | None = None,
     runtime: str = AUTO,
     variant: str = "edge",
+    depth_network: str | None = None,
     precision: str | None = None,
     artifacts: Path | None = None,
     weights: Weights = "shipped",
@@ -61,6 +63,7 @@ def refocus(
             None: what the file says, else disparity.
         runtime: "torch", "onnx", "trt", "coreml", or "auto": the first that is installed and has what it runs.
         variant: "edge" or "paper".
+        depth_network: instead of the variant's own: the name of one that `deeplens depth add` added.
         precision: of the artefacts; None: the runtime's default.
         artifacts: the folder of the artefacts; None: `artifacts/` here, else the user's, else those in the package.
         weights: PyTorch's: "shipped", "initial" (untrained), or a file or folder.
@@ -78,8 +81,8 @@ def refocus(
         MismatchError: an artefact that is not what its manifest says.
     """
     with _Opened(
-        photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=variant, precision=precision,
-        artifacts=artifacts, weights=weights, threads=threads, tile=tile,
+        photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=composed(variant, depth_network),
+        precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile,
     ) as opened:  # fmt: skip
         focal, in_focus = _focus(focus, focus_depth).of(opened.disparity, focus_range=focus_range)
         pixels = opened.harness.refocus(
@@ -117,6 +120,7 @@ class Refocuser:
         depth_kind: Kind | None = None,
         runtime: str = AUTO,
         variant: str = "edge",
+        depth_network: str | None = None,
         precision: str | None = None,
         artifacts: Path | None = None,
         weights: Weights = "shipped",
@@ -124,8 +128,8 @@ class Refocuser:
         tile: int | None = TILE,
     ) -> None:
         self._opened = _Opened(
-            photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=variant, precision=precision,
-            artifacts=artifacts, weights=weights, threads=threads, tile=tile,
+            photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=composed(variant, depth_network),
+            precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile,
         )  # fmt: skip
         self.photo, self.disparity, self.runtime = self._opened.photo, self._opened.disparity, self._opened.name
         self._refocuser = self._opened.harness.photo(self.photo.pixels, self.disparity)

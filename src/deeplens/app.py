@@ -9,6 +9,7 @@ from typer.main import get_command
 from deeplens.benchmarks.command import bench
 from deeplens.benchmarks.scale import scale
 from deeplens.calibration.command import calibrate
+from deeplens.commands import depth
 from deeplens.commands.golden import golden
 from deeplens.commands.info import info, verify
 from deeplens.commands.licences import licences
@@ -27,6 +28,7 @@ export_app.command("trt")(trt.command)
 export_app.command("coreml")(coreml.command)
 app.command()(refocus)
 app.add_typer(export_app, name="export")
+app.add_typer(depth.app, name="depth")
 app.command()(parity)
 app.command()(golden)
 app.command()(evaluate)

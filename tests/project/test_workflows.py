@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from deeplens.app import main
-from deeplens.export.coreml import recipes
+from deeplens.export.coreml_jobs import recipes
 from deeplens.export.trt_jobs import TARGETS
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS

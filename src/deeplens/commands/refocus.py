@@ -12,17 +12,20 @@ from deeplens.console.options import JsonTarget, Threads
 from deeplens.console.parsing import parse_point
 from deeplens.console.progress import Stopwatch, progress_bar
 from deeplens.console.report import console_for, write_json
-from deeplens.model.contract import NETWORKS
+from deeplens.model.contract import NETWORKS, composed
 from deeplens.runtimes import AUTO, open_runtime, resolved
 from deeplens.runtimes.options import (
     Artifacts,
+    DepthModelAspect,
     DepthModelChannels,
     DepthModelFile,
     DepthModelMean,
+    DepthModelMultiple,
     DepthModelOutput,
     DepthModelOutputName,
     DepthModelSize,
     DepthModelStd,
+    DepthNetwork,
     Precision,
     Runtime,
     Trust,
@@ -126,6 +129,9 @@ def refocus(
     depth_model_channels: DepthModelChannels = None,
     depth_model_output: DepthModelOutput = None,
     depth_model_output_name: DepthModelOutputName = None,
+    depth_model_aspect: DepthModelAspect = None,
+    depth_model_multiple: DepthModelMultiple = None,
+    depth_network: DepthNetwork = None,
     runtime: Runtime = AUTO,
     precision: Precision = None,
     variant: Variant = "edge",
@@ -166,8 +172,10 @@ def refocus(
         raise typer.BadParameter(
             "give exactly one of these options", param_hint=["--focus", "--focus-depth", "--focus-file"]
         )
-    if depth is not None and depth_model is not None:
-        raise typer.BadParameter("give only one of these options", param_hint=["--depth", "--depth-model"])
+    if sum(each is not None for each in (depth, depth_model, depth_network)) > 1:
+        raise typer.BadParameter(
+            "give only one of these options", param_hint=["--depth", "--depth-model", "--depth-network"]
+        )
     if depth_kind is not None and depth is None:
         raise typer.BadParameter("it describes the map of --depth: give --depth too", param_hint="--depth-kind")
     chosen = depth_model_from(
@@ -178,6 +186,8 @@ def refocus(
         channels=depth_model_channels,
         output=depth_model_output,
         output_name=depth_model_output_name,
+        aspect=depth_model_aspect,
+        multiple=depth_model_multiple,
     )
 
     from deeplens.commands import folder
@@ -190,8 +200,9 @@ def refocus(
     kind = checked_kind(depth_kind)
     aperture = aperture_from_f_number(f_number)
     chosen_weights = weights_from(weights)
+    networks = composed(variant, depth_network)
     runtime, precision = resolved(
-        runtime, variant=variant, artifacts=artifacts, weights=chosen_weights, precision=precision
+        runtime, variant=networks, artifacts=artifacts, weights=chosen_weights, precision=precision
     )
     max_pixels = None if max_megapixels is None else round(max_megapixels * 1e6)
     if photo.is_dir():
@@ -203,7 +214,7 @@ def refocus(
             aperture=aperture,
             focus_range=focus_range,
             runtime=runtime,
-            variant=variant,
+            variant=networks,
             precision=precision,
             artifacts=artifacts,
             weights=chosen_weights,
@@ -252,7 +263,7 @@ def refocus(
     with watch.part("open"):
         opened = open_runtime(
             runtime,
-            variant=variant,
+            variant=networks,
             artifacts=artifacts,
             weights=chosen_weights,
             threads=threads,
@@ -299,6 +310,7 @@ def refocus(
         "variant": variant,
         "depth": depth,
         "depth_model": None if depth_model is None else str(depth_model),
+        "depth_network": depth_network,
         "focal_disparity": focal,
         "focus_range": in_focus,
         "f_number": f_number,
