@@ -14,6 +14,7 @@ from deeplens.commands.info import info, verify
 from deeplens.commands.licences import licences
 from deeplens.commands.lint import lint
 from deeplens.commands.parity import parity
+from deeplens.commands.rack import rack
 from deeplens.commands.refocus import refocus
 from deeplens.console.guard import USAGE, guarded
 from deeplens.console.package import VERSION
@@ -26,6 +27,7 @@ export_app.command("onnx")(onnx_graph.command)
 export_app.command("trt")(trt.command)
 export_app.command("coreml")(coreml.command)
 app.command()(refocus)
+app.command()(rack)
 app.add_typer(export_app, name="export")
 app.command()(parity)
 app.command()(golden)
