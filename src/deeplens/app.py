@@ -16,6 +16,7 @@ from deeplens.commands.lint import lint
 from deeplens.commands.parity import parity
 from deeplens.commands.rack import rack
 from deeplens.commands.refocus import refocus
+from deeplens.commands.studio import studio
 from deeplens.console.guard import USAGE, guarded
 from deeplens.console.package import VERSION
 from deeplens.evaluation.command import evaluate
@@ -28,6 +29,7 @@ export_app.command("trt")(trt.command)
 export_app.command("coreml")(coreml.command)
 app.command()(refocus)
 app.command()(rack)
+app.command()(studio)
 app.add_typer(export_app, name="export")
 app.command()(parity)
 app.command()(golden)
