@@ -23,14 +23,14 @@ from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
 from deeplens.export import coreml_report
 from deeplens.export import golden as golden_vectors
-from deeplens.export.chosen import chosen_networks, chosen_variants
+from deeplens.export.chosen import check_alone, check_choice, chosen_networks, chosen_variants
 from deeplens.export.coreml_check import compare
 from deeplens.export.coreml_jobs import PHOTO_SIZE, recipes
 from deeplens.export.coreml_package import LICENCE, save
 from deeplens.export.coreml_recipe import IMAGES, PRECISIONS, SHAPES, TARGETS, Recipe
 from deeplens.export.foreign_depth import MARGIN, Foreign, foreign
 from deeplens.export.onnx_check import own_rounding
-from deeplens.export.onnx_graph import FIXED_SHAPES, check_alone, check_choice
+from deeplens.export.onnx_graph import FIXED_SHAPES
 from deeplens.export.placement import UNITS
 from deeplens.export.precision_plan import plans_for
 from deeplens.export.whole_sizes import whole_sizes

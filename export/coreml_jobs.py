@@ -3,8 +3,9 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from deeplens.export.chosen import checked_shape
 from deeplens.export.coreml_recipe import IMAGES, SHAPES, TARGETS, Recipe
-from deeplens.export.onnx_graph import FIXED_SHAPES, checked_shape
+from deeplens.export.onnx_graph import FIXED_SHAPES
 from deeplens.export.precision_plan import Plan
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes.pyramid import geometry

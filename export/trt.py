@@ -19,8 +19,7 @@ from deeplens.console.errors import InputError, MissingError
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
-from deeplens.export.chosen import chosen_networks, chosen_variants
-from deeplens.export.onnx_graph import check_alone, check_choice, checked_shape
+from deeplens.export.chosen import check_alone, check_choice, checked_shape, chosen_networks, chosen_variants
 from deeplens.export.precision_plan import Plan, plans_for
 from deeplens.export.trt_engine import FOLDER, Place, export, place
 from deeplens.export.trt_graph import graph

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +25,7 @@ def test_agreement_is_of_areas() -> None:
 def room(path: Path, *, subject: str | None) -> Path:
     mask = np.zeros((320, 320), np.uint8)
     mask[:, :160] = 255
-    more = {} if subject is None else {"subject": mask}
+    more: dict[str, Any] = {} if subject is None else {"subject": mask}
     np.savez(
         path,
         picture=np.repeat(mask[..., None], 3, 2),
@@ -37,7 +38,7 @@ def room(path: Path, *, subject: str | None) -> Path:
 
 def test_people_and_things_are_told_apart_and_pictures_without_subject_left_out(tmp_path: Path) -> None:
     def segment(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
-        return picture[..., 0].astype(np.float32) / 255
+        return picture[..., 0].astype(np.float32) / np.float32(255)
 
     paths = [
         room(tmp_path / f"{name}.npz", subject=name if name != "none" else None) for name in ("person", "model", "none")
