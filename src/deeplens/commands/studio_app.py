@@ -74,7 +74,6 @@ class Studio:
             Route(f"{photo}/disparity", self._disparity, methods=["GET"]),
             Route(f"{photo}/refocus", self._refocus, methods=["POST"]),
             Route(f"{photo}/result", self._result, methods=["POST"]),
-            Route("/api/{rest:path}", _unknown, methods=["GET", "POST", "PUT", "PATCH", "DELETE"]),
         ]
         if (self._page / "index.html").is_file():
             routes.append(Mount("/", _Files(directory=self._page)))
@@ -261,10 +260,6 @@ def _timing(watch: Stopwatch) -> str:
 
 def _same(given: str, due: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "surrogateescape"), due.encode())
-
-
-async def _unknown(request: Request) -> Response:
-    return error(404, f"there is nothing at {request.url.path[:80]}")
 
 
 async def _http_error(_request: Request, failure: Exception) -> Response:

@@ -20,7 +20,7 @@ from threading import Lock
 import numpy as np
 
 from deeplens.console.errors import DeepLensError, MissingError
-from deeplens.runtimes.bounds import check_pixels
+from deeplens.runtimes.bounds import TooLargeError
 from deeplens.runtimes.image_file import upright_size
 from deeplens.runtimes.photo import Photo, read_photo
 from deeplens.runtimes.pyramid import geometry
@@ -154,8 +154,7 @@ class Photos:
             InputError, MissingError: it is no photo that can be read.
         """
         record = Record(secrets.token_urlsafe(16), name, path, False, self._clock())
-        record.width, record.height = upright_size(path)
-        check_pixels(path, record.width, record.height, self.limits.pixels)
+        record.width, record.height = upright_size(path, max_pixels=self.limits.pixels)
         self._shared[record.key] = record
 
     @property
@@ -233,17 +232,13 @@ class Photos:
         Raises:
             Refused: it is no photo that can be read, or too large; the message names it by its own name alone.
         """
-        status = 415
         try:
             with self._reading:  # a large photo takes much memory while it is decoded: one at a time
-                size = upright_size(record.path)
-                status = 413
-                check_pixels(record.path, *size, self.limits.pixels)
-                status = 415
                 photo = read_photo(record.path, max_pixels=self.limits.pixels)
         except MissingError as error:
             raise Refused(501, nameless(str(error), record)) from error
         except DeepLensError as error:
+            status = 413 if isinstance(error, TooLargeError) else 415
             raise Refused(status, nameless(str(error), record)) from error
         except MemoryError as error:
             raise Refused(413, f"{record.name} does not fit into memory: make it smaller") from error
