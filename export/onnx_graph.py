@@ -245,7 +245,9 @@ def command(
     """
     check_choice("precision", precision, PRECISIONS)
     if depth_network is not None:
-        check_alone({"--variant": variant, "--network": network, "--size": size})
+        check_alone(
+            {"--variant": variant, "--network": network, "--size": size, "--whole": whole, "--with-depth": with_depth}
+        )
         _export_named(depth_network, out, precision, plan)
         return
     for kind, names, choices in (("variant", variant, VARIANTS), ("network", network, NETWORKS)):
