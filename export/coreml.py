@@ -97,20 +97,29 @@ def export(variant: str, network: str, recipe: Recipe, *, out: Path, weights: "W
 
 
 def export_named(
-    name: str, *, precision: str = "fp16", target: str = "iOS17", out: Path, **more: Any
-) -> manifest.Entry:
+    name: str, *, precisions: Sequence[str] = ("fp16",), targets: Sequence[str] = ("iOS17",), out: Path, **more: Any
+) -> list[manifest.Entry]:
     """Export a depth network of others, which `deeplens depth add` added, at its one size.
 
+    It is loaded and traced once for all packages.
+
     Args:
-        more: other attributes of `export.coreml_package.Recipe`.
+        more: other attributes of `export.coreml_recipe.Recipe`.
 
     Raises:
         as `export` and `export.foreign_depth.foreign`.
     """
     _import_libraries()
     other = foreign(name)
-    recipe = Recipe(precision=precision, target=target, sizes=(other.size,), **more)
-    return export_module(other.module, recipe, variant=name, network="depth", out=out, weights=name, other=other)
+    recipes = [
+        Recipe(precision=precision, target=target, sizes=(other.size,), **more)
+        for precision in precisions
+        for target in targets
+    ]
+    return [
+        export_module(other.module, recipe, variant=name, network="depth", out=out, weights=name, other=other)
+        for recipe in recipes
+    ]
 
 
 def export_module(
@@ -274,16 +283,19 @@ def command(
             check_choice(kind, each, known)
     check_choice("compute units", compute_units, tuple(UNITS))
     if depth_network is not None:
-        check_alone({"--variant": variant, "--network": network, "--size": size, "--plan": plan, "--shapes": shapes})
+        check_alone(
+            {"--variant": variant, "--network": network, "--size": size, "--plan": plan, "--shapes": shapes,
+             "--whole": whole, "--with-depth": with_depth}
+        )  # fmt: skip
         with progress_bar(f"Exporting {depth_network} to Core ML"):
-            made = [
-                export_named(
-                    depth_network, precision=each, target=system, out=out, images=image,
-                    compute_units=UNITS[compute_units],
-                )
-                for each in precision or ("fp16",)
-                for system in target or TARGETS
-            ]  # fmt: skip
+            made = export_named(
+                depth_network,
+                precisions=precision or ("fp16",),
+                targets=target or TARGETS,
+                out=out,
+                images=image,
+                compute_units=UNITS[compute_units],
+            )
         coreml_report.show(made, out=out, json=json)
         return
     width, height = parse_size(photo)

@@ -279,7 +279,9 @@ def command(
             raise InputError(f"{what} is written in the form {CPU} only: leave out --form {each}")
     check_choice("precision", precision, PRECISIONS)
     if depth_network is not None:
-        check_alone({"--variant": variant, "--network": network, "--size": size})
+        check_alone(
+            {"--variant": variant, "--network": network, "--size": size, "--whole": whole, "--with-depth": with_depth}
+        )
         _export_named(depth_network, out, precision, plan)
         return
     for kind, names, choices in (("variant", variant, VARIANTS), ("network", network, NETWORKS)):

@@ -30,9 +30,11 @@ class ForeignDepth(nn.Module):
 
     Attributes:
         network: the network itself.
+        one: (1, 1, 1, 1): the number 1.
         scale, shift: (1, 3, 1, 1): what pixels are multiplied with, and what is added then.
     """
 
+    one: torch.Tensor
     scale: torch.Tensor
     shift: torch.Tensor
 
@@ -43,6 +45,8 @@ class ForeignDepth(nn.Module):
         self._name = card.output_name
         self._swapped = card.channels == "bgr"
         mean, std = card.mean or (0.0, 0.0, 0.0), card.std or (1.0, 1.0, 1.0)
+        # A division by a tensor: 1 / x with a plain number becomes `reciprocal`, to which Core ML adds 1e-4.
+        self.register_buffer("one", torch.ones(1, 1, 1, 1), persistent=False)
         # (x − mean) / std as one product and one sum.
         self.register_buffer("scale", torch.tensor([1 / each for each in std]).view(1, 3, 1, 1))
         self.register_buffer(
@@ -55,7 +59,7 @@ class ForeignDepth(nn.Module):
         values = _map(self.network(ordered * self.scale + self.shift), self._name)
         if values.shape[2:] != picture.shape[2:]:
             values = functional.interpolate(values, picture.shape[2:], mode="bilinear", align_corners=False)
-        return 1 / values.clamp(min=NEAREST) if self._output == "depth" else values
+        return self.one / values.clamp(min=NEAREST) if self._output == "depth" else values
 
 
 Read = Callable[[str], bytes]

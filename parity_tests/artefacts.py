@@ -139,7 +139,7 @@ def _package(
             recipe = Recipe(precision=precision, sizes=(size,))
             coreml.export(variant, network, recipe, out=folder, weights=request.weights)
         else:
-            coreml.export_named(variant, precision=precision, out=folder)
+            coreml.export_named(variant, precisions=[precision], out=folder)
     except DeepLensError as error:
         if precision == "fp32" and not isinstance(error, MissingError):
             raise

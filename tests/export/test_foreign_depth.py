@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.export import foreign_depth, golden, onnx_graph
+from deeplens.export import foreign_depth, golden
 from deeplens.export.foreign_depth import foreign
 from deeplens.export.onnx_check import random_inputs
 from deeplens.model.contract import composed
@@ -188,7 +188,10 @@ class TestFile:
             told += ["--mean", "-0.5,-0.4,-0.3", "--std", "0.2,0.3,0.4"]
         told += ["--channels", "bgr"] if kind == "swapped" else []
         assert deeplens("depth", "add", "mine", "--from", path, *told).status == 0
-        result = deeplens("export", "onnx", "--depth-network", "mine", "--out", tmp_path / "out", "--precision", "fp16")
+        precision = "fp16" if kind == "swapped" else "fp32"
+        result = deeplens(
+            "export", "onnx", "--depth-network", "mine", "--out", tmp_path / "out", "--precision", precision
+        )
         assert result.status == 0, result.err
         entry = manifest.find(tmp_path / "out", network="depth", variant="mine", runtime="onnx")
         assert [(each.name, each.shape, each.dtype) for each in entry.inputs] == [
@@ -216,39 +219,57 @@ class TestFile:
 
 class TestOurOwn:
     def test_our_network_as_a_users_file_goes_all_the_way(self, deeplens: Command, tmp_path: Path) -> None:
-        """The shipped depth network, brought as a file of weights: the same graph, package, engine and picture."""
+        """The shipped depth network, brought as a file of weights: the same map, packages, engine and picture."""
         from PIL import Image
 
         from deeplens.model.shipped import WEIGHTS
+        from deeplens.runtimes.pytorch import TorchRuntime
 
         told = ("--module", "deeplens.model.depth:EdgeDepth", "--size", "320x320", "--aspect", "stretch", "--mean", "0",
                 "--std", "1", "--output", "disparity", "--licence", "MIT")  # fmt: skip
         weights = WEIGHTS / "edge_depth.safetensors"
         assert deeplens("depth", "add", "ours", "--from", weights, *told).status == 0
         out = tmp_path / "out"
-        named = ("--depth-network", "ours", "--out", out)
-        for command in (("onnx", "--precision", "fp16"), ("coreml", "--target", "iOS17"),
-                        ("trt", "--target", "rtx", "--compute-capability", "8.9")):  # fmt: skip
-            result = deeplens("export", *command, *named)
+        for command in (("onnx",), ("coreml", "--target", "iOS17"),
+                        ("trt", "--target", "rtx", "--compute-capability", "8.9", "--precision", "fp32")):  # fmt: skip
+            result = deeplens("export", *command, "--depth-network", "ours", "--out", out)
             assert result.status == 0, result.err
-        own = onnx_graph.export("edge", "depth", out=out)
         feed = {"picture": np.random.default_rng(0).random((1, 3, 320, 320), np.float32)}
-        found, expected = (
-            OnnxRuntime(variant=name, artifacts=out).open("depth").run(feed)["disparity"] for name in ("ours", "edge")
-        )
-        np.testing.assert_allclose(found, expected, atol=1e-6 * np.ptp(expected))
-        assert own.variant == "edge"
+        sessions = (OnnxRuntime(variant="ours", artifacts=out), TorchRuntime(variant="edge"))
+        found, expected = (each.open("depth").run(feed)["disparity"] for each in sessions)
+        np.testing.assert_allclose(found, expected, atol=1e-5 * np.ptp(expected))
         Image.fromarray(textured(64, 96, seed=1)).save(tmp_path / "photo.png")
-        for network in ("lens_blur", "upsample"):
-            onnx_graph.export("edge", network, out=out)
         written: list[np.ndarray] = []
         for more in ((), ("--depth-network", "ours")):
             target = tmp_path / f"{len(written)}.png"
-            result = deeplens("refocus", tmp_path / "photo.png", "--focus", "0.5,0.5", "--runtime", "onnx",
-                              "--artifacts", out, "-o", target, *more)  # fmt: skip
+            result = deeplens(
+                "refocus", tmp_path / "photo.png", "--focus", "0.5,0.5", "--runtime", "torch", "-o", target, *more
+            )
             assert result.status == 0, result.err
             written.append(np.asarray(Image.open(target)).astype(int))
         assert np.abs(written[0] - written[1]).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["depth_pro", "zoedepth"])
+def test_other_families_become_standard_graphs(deeplens: Command, tmp_path: Path, kind: str) -> None:
+    """Depth Pro cuts its picture into patches, ZoeDepth gives metres by bins: both compute the same in ONNX Runtime.
+
+    The export itself compares the graph with PyTorch, within the network's own rounding.
+    """
+    import onnx
+
+    from tests.support import tiny_depth
+
+    folder = getattr(tiny_depth, kind)(tmp_path / "net")
+    assert deeplens("depth", "add", "other", "--from", folder).status == 0
+    assert depth_store.find("other").card.output == ("depth" if kind == "zoedepth" else "disparity")
+    result = deeplens("export", "onnx", "--depth-network", "other", "--out", tmp_path / "out")
+    assert result.status == 0, result.err
+    entry = manifest.find(tmp_path / "out", network="depth", variant="other", runtime="onnx")
+    model = onnx.load(tmp_path / "out" / entry.path)
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    modes = {each.s for node in model.graph.node for each in node.attribute if each.name == "mode"}
+    assert b"cubic" not in modes
 
 
 def test_composed_variants_find_the_artefact(exported: Exported) -> None:

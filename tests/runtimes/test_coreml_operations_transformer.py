@@ -142,3 +142,23 @@ def test_conv_transpose(
 def test_conv_transpose_that_is_not_known() -> None:
     with pytest.raises(MismatchError, match="pad_type 'same'"):
         run("conv_transpose", drawn(1, 1, 2, 2), drawn(1, 1, 2, 2), pad_type="same", partial=kept)
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected", "more"),
+    [
+        ("exp", torch.exp, ()),
+        ("square", torch.square, ()),
+        ("softplus", F.softplus, ()),
+        ("inverse", lambda x: 1 / (x + 1e-4), ()),
+        ("log", lambda x: torch.log(x + 0.5), (np.float32(0.5),)),
+        ("pow", lambda x: x**1.5, (np.float32(1.5),)),
+    ],
+)
+def test_functions_of_one_value(kind: str, expected: Callable[[torch.Tensor], torch.Tensor], more: tuple) -> None:
+    x = np.abs(drawn(2, 3, 4, 5)) + np.float32(0.1)
+    np.testing.assert_allclose(run(kind, x, *more), expected(double(x)).numpy(), rtol=1e-6, atol=1e-6)
+
+
+def test_softplus_does_not_overflow() -> None:
+    np.testing.assert_array_equal(run("softplus", np.array([-200, 200], np.float32)), [0, 200])
