@@ -1,5 +1,6 @@
 """Depth networks of others through every exporter: two vision transformers, a user's ONNX file, and our own network."""
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,6 +118,9 @@ class TestVisionTransformers:
         kinds = {(each.runtime, each.precision) for each in found}
         assert kinds == {("onnx", "fp32"), ("onnx", "fp16"), ("coreml", "fp32"), ("coreml", "fp16"), ("trt", "fp16")}
         card = depth_store.find(name).card
+        described = json.loads((exported.out / manifest.FILE_NAME).read_text())["artifacts"]
+        meanings = {each["inputs"][0]["meaning"] for each in described if each["variant"] == name}
+        assert [("aspect kept" in each) for each in meanings] == [card.aspect == "keep"]
         for entry in found:
             fit = Fit.from_json(entry.more[FIT])
             assert (fit.size, fit.aspect, fit.native) == (card.size, card.aspect, False)
