@@ -173,7 +173,7 @@ class TestFile:
     """A user's ONNX file: the artefact has all that the file leaves out in its graph."""
 
     @pytest.mark.parametrize(
-        "kind", ["normalised", "swapped", "half", "bytes", "last", "smaller map", "depth"]
+        "kind", ["normalised", "swapped", "half", "bytes", "last", "second output", "depth"]
     )  # what is special about it
     def test_the_artefact_is_the_file(self, deeplens: Command, tmp_path: Path, kind: str) -> None:
         from onnx import TensorProto
@@ -184,13 +184,16 @@ class TestFile:
             "half": {"dtype": TensorProto.FLOAT16}, "bytes": {"dtype": TensorProto.UINT8},
         }.get(kind, {})  # fmt: skip
         if kind == "last":
-            more = {"shape": (1, "h", "w", 3)}
-        path = write_model(tmp_path / "m.onnx", **more)
+            more = {"shape": (1, "h", "w", 3), "axis": 3}
         told = ["--output", "depth" if kind == "depth" else "disparity", "--size", "40x24", "--aspect", "keep",
                 "--multiple", "8"]  # fmt: skip
         if kind not in ("bytes", "half"):
             told += ["--mean", "-0.5,-0.4,-0.3", "--std", "0.2,0.3,0.4"]
         told += ["--channels", "bgr"] if kind == "swapped" else []
+        if kind == "second output":
+            more = {"outputs": 2}
+            told += ["--output-name", "map1"]
+        path = write_model(tmp_path / "m.onnx", **more)
         assert deeplens("depth", "add", "mine", "--from", path, *told).status == 0
         precision = "fp16" if kind == "swapped" else "fp32"
         result = deeplens(
