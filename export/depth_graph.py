@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 TOOLS = ("onnx", "onnxsim", "onnxruntime")
 
+PREFIX = "file_"
+"""Put before the names of the file's values."""
+
 SMALLEST_OPSET = 13
 """Of the nodes that are added."""
 
@@ -33,7 +36,7 @@ NEAREST = 1e-6
 """Depth is at least this before it is inverted, as in `model.foreign`."""
 
 TOLERANCE = {np.dtype(np.float32): 1e-5, np.dtype(np.float16): 5e-3}
-"""Type of the weights → largest |artefact − file|, as a share of the output's spread."""
+"""Precision of the file → largest |artefact − file|, as a share of the output's spread."""
 
 
 def is_file(name: str) -> bool:
@@ -70,7 +73,7 @@ def export_file(name: str, *, out: Path) -> manifest.Entry:
         model.metadata_props.add(key=key, value=value)
     with publish(out, f"onnx/{name}_depth.onnx") as artefact:
         onnx.save(model, artefact.file)
-        _compare(artefact.file, session, TOLERANCE[_weights_type(source)])
+        _compare(artefact.file, session, TOLERANCE[_precision_of(source)])
         fit = session.fit.to_json() | {"native": False}
         return artefact.describe(
             network="depth",
@@ -90,12 +93,13 @@ def export_file(name: str, *, out: Path) -> manifest.Entry:
 def _joined(source: "onnx.ModelProto", model: DepthModel, size: tuple[int, int]) -> "onnx.ModelProto":
     """The graph with our nodes before and behind it."""
     import onnx
-    from onnx import TensorProto, helper, numpy_helper, version_converter
+    from onnx import TensorProto, compose, helper, numpy_helper, version_converter
 
     opset = next(each.version for each in source.opset_import if each.domain in ("", "ai.onnx"))
     made = onnx.ModelProto()
     made.CopyFrom(source if opset >= SMALLEST_OPSET else version_converter.convert_version(source, SMALLEST_OPSET))
     _widen(made)
+    made = compose.add_prefix(made, PREFIX)  # its own names may be those that we give
     graph, told = made.graph, model.convention
     (old,) = [each for each in graph.input if each.name not in {one.name for one in graph.initializer}]
     kind = old.type.tensor_type.elem_type
@@ -126,9 +130,10 @@ def _joined(source: "onnx.ModelProto", model: DepthModel, size: tuple[int, int])
     before = [*nodes, helper.make_node("Identity", [value], [old.name])]
     nodes.clear()
 
-    value = then("Cast", "map", graph.output[0].name, to=TensorProto.FLOAT)
-    channels_last = len(graph.output[0].type.tensor_type.shape.dim) == 4 and _is_one(graph.output[0], 3)
-    if channels_last and not _is_one(graph.output[0], 1):
+    result = next(each for each in graph.output if each.name == f"{PREFIX}{model.output_name}")
+    value = then("Cast", "map", result.name, to=TensorProto.FLOAT)
+    channels_last = len(result.type.tensor_type.shape.dim) == 4 and _is_one(result, 3)
+    if channels_last and not _is_one(result, 1):
         value = then("Transpose", "first", value, perm=[0, 3, 1, 2])
     shape = model.map_size(size)
     value = then("Reshape", "shaped", value, constant("shape", [1, 1, *shape], np.int64))
@@ -181,11 +186,13 @@ def _widen(model: "onnx.ModelProto") -> None:
                 attribute.t.CopyFrom(numpy_helper.from_array(array, attribute.t.name))
 
 
-def _weights_type(model: "onnx.ModelProto") -> np.dtype:
+def _precision_of(model: "onnx.ModelProto") -> np.dtype:
+    """FP16 where a weight or the input is."""
     from onnx import TensorProto
 
-    halves = any(each.data_type == TensorProto.FLOAT16 for each in model.graph.initializer)
-    return np.dtype(np.float16 if halves else np.float32)
+    kinds = [each.data_type for each in model.graph.initializer]
+    kinds += [each.type.tensor_type.elem_type for each in model.graph.input]
+    return np.dtype(np.float16 if TensorProto.FLOAT16 in kinds else np.float32)
 
 
 def _compare(path: Path, session: DepthFileSession, tolerance: float) -> None:

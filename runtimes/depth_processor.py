@@ -66,7 +66,9 @@ def _processor(text: dict[str, Any]) -> dict[str, Any]:
     }
     if "keep_aspect_ratio" in text:
         found["aspect"] = "keep" if text["keep_aspect_ratio"] else "stretch"
-        found["multiple"] = text.get("ensure_multiple_of") if text["keep_aspect_ratio"] else None
+        multiple = text.get("ensure_multiple_of") or 0
+        # ZoeDepth's class begins with 1/32, by which nothing is a whole number of pixels.
+        found["multiple"] = int(multiple) if text["keep_aspect_ratio"] and multiple >= 1 else None
     return found
 
 

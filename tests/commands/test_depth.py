@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
@@ -145,6 +146,26 @@ class TestBrought:
         assert "is not an ONNX model" in deeplens("depth", "add", "mine", "--from", tmp_path / "m.onnx", *told).error
         module = ("--module", "torch.nn:Identity")
         assert "is damaged" in deeplens("depth", "add", "mine", "--from", tmp_path / "m.pt", *told, *module).error
+
+    def test_weights_in_another_file_are_not_taken(self, deeplens: Command, tmp_path: Path) -> None:
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+
+        graph = helper.make_graph(
+            [helper.make_node("Conv", ["x", "w"], ["y"])],
+            "split",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 8, 8])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 8, 8])],
+            [numpy_helper.from_array(np.ones((1, 3, 1, 1), np.float32), "w")],
+        )
+        onnx.save(
+            helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), tmp_path / "m.onnx",
+            save_as_external_data=True, location="m.data", size_threshold=0,
+        )  # fmt: skip
+        told = ("--output", "disparity", "--size", "8x8", "--aspect", "stretch")
+        result = deeplens("depth", "add", "mine", "--from", tmp_path / "m.onnx", *told)
+        assert (result.status, "in another file" in result.error) == (InputError.exit_code, True)
+        assert not depth_store.is_stored("mine")
 
     def test_files_of_another_network(self, deeplens: Command, folder: Path) -> None:
         settings = json.dumps(processor(518, 518, ensure_multiple_of=32))

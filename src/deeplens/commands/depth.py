@@ -109,6 +109,9 @@ def add(
             metavar="KIND", help=f"What the network gives: {' (near = large) or '.join(OUTPUTS)} (far = large)."
         ),
     ] = None,
+    output_name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Output that holds the map, of a network with several.")
+    ] = None,
     module: Annotated[
         str | None,
         typer.Option(metavar="PACKAGE.MODULE:CLASS", help="PyTorch class of the network, for a file of weights."),
@@ -137,6 +140,7 @@ def add(
         "std": None if std is None else parse_three(std),
         "channels": channels,
         "output": output,
+        "output_name": output_name,
         "module": module,
         "arguments": None if arguments is None else _arguments(arguments),
         "licence": licence,
