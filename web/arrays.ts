@@ -109,11 +109,16 @@ export function pyramid(photo: Photo, n: number, size: Size): Planes[] {
   const whole = padded(integers(photo), size);
   const pictures = [mapped(whole, (value) => value / largest)];
   for (let k = n - 1; k >= 0; k--) {
-    const finer = k === n - 1 ? whole : pictures[0];
-    const divisor = k === n - 1 ? 4 * largest * largest : 4;
-    pictures.unshift(halved(finer, (a, b, c, d) => Math.sqrt((a * a + b * b + c * c + d * d) / divisor)));
+    const divisor = 4 * largest * largest;
+    const first = (): Planes => halved(whole, (a, b, c, d) => Math.sqrt((a * a + b * b + c * c + d * d) / divisor));
+    pictures.unshift(k === n - 1 ? first() : halvedPicture(pictures[0]));
   }
   return pictures;
+}
+
+/** A picture halved as the pictures of the levels are: the mean of squares. */
+export function halvedPicture(planes: Planes): Planes {
+  return halved(planes, (a, b, c, d) => Math.sqrt((a * a + b * b + c * c + d * d) / 4));
 }
 
 /** The plain 2×2 mean, for signed depth. */

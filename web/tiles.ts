@@ -1,6 +1,6 @@
 /** A network run on a level: whole, or in tiles that overlap. */
 
-import { clip, cropped, enlarged, zeros, type Planes, type Size } from "./arrays.js";
+import { cropped, enlarged, zeros, type Planes, type Size } from "./arrays.js";
 import type { Constants, Variant } from "./constants.js";
 
 /** Runs a network: its inputs by name in, its one output out. See onnx.ts. */
@@ -9,6 +9,10 @@ export type Network = (inputs: Readonly<Record<string, Planes>>) => Promise<Plan
 export interface TileOptions {
   /** Side of the tiles in low-resolution pixels, a multiple of `alignment`; without it a level is computed whole. */
   readonly tile?: number;
+  /** How many tiles are given to the network at the same time; without it one. */
+  readonly lanes?: number;
+  /** Awaited before each tile; what it throws ends the work, for instance because a newer request came. */
+  readonly beforeTile?: () => Promise<void>;
   /** Leave out the networks where they hardly change anything; changes the result by at most the variant's bounds. */
   readonly skips?: boolean;
 }
@@ -41,7 +45,7 @@ export interface LevelInputs {
   readonly picture_high?: Planes;
 }
 
-/** The output of the lens blur or of the step for a whole level, clipped to [0, 1]. */
+/** The output of the lens blur or of the step for a whole level, as the network gives it: not clipped. */
 export async function runLevel(
   network: Network, inputs: LevelInputs, constants: Constants, variant: Variant, options: TileOptions,
 ): Promise<Planes> {
@@ -54,8 +58,13 @@ export async function runLevel(
     throw new Error(`tiles of ${side}: give a multiple of ${constants.alignment} that is more than ${2 * halo}`);
   }
   const out = zeros(3, [scale * height, scale * width]);
-  for (const rows of windows(height, side, halo)) {
-    for (const columns of windows(width, side, halo)) {
+  const tiles = windows(height, side, halo).flatMap((rows) =>
+    windows(width, side, halo).map((columns) => [rows, columns] as const));
+  let next = 0;
+  const lane = async (): Promise<void> => {
+    for (let at = next++; at < tiles.length; at = next++) {
+      await options.beforeTile?.();
+      const [rows, columns] = tiles[at];
       const size: Size = [rows.end - rows.start, columns.end - columns.start];
       const tile: Record<string, Planes> = {};
       for (const [name, planes] of Object.entries(inputs) as [string, Planes][]) {
@@ -70,8 +79,8 @@ export async function runLevel(
       );
       place(kept, out, scale * rows.from, scale * columns.from);
     }
-  }
-  for (let i = 0; i < out.data.length; i++) out.data[i] = clip(out.data[i], 0, 1);
+  };
+  await Promise.all(Array.from({ length: Math.min(options.lanes ?? 1, tiles.length) }, lane));
   return out;
 }
 
