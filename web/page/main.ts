@@ -47,12 +47,15 @@ class Page {
         : new LocalEngine(choice === "webgpu" ? "webgpu" : "wasm");
       const loading = element("loading");
       const ready = engine.start((done, whole) => {
-        const text = done < whole ? `Getting ready: ${(done / 1e6).toFixed(1)} of ${(whole / 1e6).toFixed(1)} MB` : "";
+        const text = `Getting ready: ${(done / 1e6).toFixed(1)} of ${(whole / 1e6).toFixed(1)} MB`;
         if (loading.textContent !== text) loading.textContent = text;
       });
       found = { engine, ready };
       this.engines.set(key, found);
-      ready.catch(() => this.engines.delete(key)); // so that it can be tried again
+      ready.then(() => { loading.textContent = "Ready."; }, () => {
+        loading.textContent = "";
+        this.engines.delete(key); // so that it can be tried again
+      });
     }
     if (found.engine instanceof MachineEngine && runtime !== null) found.engine.runtime = runtime;
     return found;
