@@ -11,6 +11,8 @@ from deeplens.model.whole_contract import WHOLE_NETWORKS
 from deeplens.parity_tests.cases import Case, LoopCase, NetworkCase, Size
 from deeplens.parity_tests.produce import Opener, artefact_opener
 from deeplens.runtimes import RUNTIMES
+from deeplens.runtimes.contract import Runtime
+from deeplens.runtimes.harness import Harness
 
 if TYPE_CHECKING:
     from deeplens.model.shipped import Weights
@@ -67,12 +69,23 @@ class Candidate:
         """The cases that it runs: Core ML has fixed shapes only, and what is slow gets small ones."""
         if self.runtime == "coreml":
             cases = [case for case in cases if case.graph == "fixed"]
+        if self.runtime == "web":  # it has files of free sizes only, and its own loop
+            return [case for case in cases if case.graph == "dynamic" or case.networks == ("depth",)]
         if self.mode == "fp16_pure":
             return [case for case in cases if not _is_loop(case) or max(case.size) <= SMALL_LOOP]
         if self.runtime == "onnx-reference":
             small = (case for case in cases if isinstance(case, NetworkCase) and case.input == "random")
             return [case for case in small if case.network == "depth" or case.size[0] * case.size[1] <= SMALL_NETWORK]
         return list(cases)
+
+    def around(self, runtime: Runtime) -> Harness:
+        """The harness of a loop: the page has its own."""
+        if self.runtime == "web":
+            from deeplens.runtimes.web import WebHarness, WebRuntime
+
+            assert isinstance(runtime, WebRuntime)
+            return WebHarness(runtime)
+        return Harness(runtime)
 
     def opener(self, variant: str, *, artifacts: Path | None, weights: "Weights", fixed_size: Size) -> Opener:
         """See `parity_tests.produce`."""
@@ -112,7 +125,7 @@ def candidates(runtimes: Sequence[str], precisions: Sequence[str] | None) -> lis
             raise InputError(f"unknown precision '{name}' for parity: choose {' or '.join(PRECISIONS)}")
     found = []
     for runtime in runtimes:
-        only = {REFERENCE: ("fp32",), "openvino": ("fp32",), "onnx-reference": ("fp32",), "coreml": ("fp32", "fp16")}
+        only = {REFERENCE: ("fp32",), "openvino": ("fp32",), "onnx-reference": ("fp32",), "web": ("fp32",), "coreml": ("fp32", "fp16")}
         for precision in only.get(runtime, PRECISIONS):
             if precisions is None or precision in precisions:
                 found += [Candidate(runtime, precision, mode) for mode in _modes(runtime, precision)]
