@@ -220,6 +220,14 @@ export async function quickAnswer(
   return mapped(cropped(result, 0, 0, [half.height, half.width]), (value) => clip(value, 0, 1));
 }
 
+/** Whether the loop gives a level 0 with these settings. */
+export function beginsAtBase(
+  prepared: Prepared, focus: Focus, fNumber: number, constants: Constants, variant: Variant,
+): boolean {
+  if (prepared.levels.n === 0 || !variant.finer_base) return true;
+  return finerShare(baseDepths(prepared, focus, strengthOf(prepared, fNumber, constants))[0], constants) < 1;
+}
+
 function strengthOf(prepared: Prepared, fNumber: number, constants: Constants): number {
   return apertureOf(fNumber, constants) * prepared.levels.blurScale;
 }

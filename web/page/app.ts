@@ -16,6 +16,8 @@ const SMALLEST = 1.4;
 const LARGEST = 16;
 /** A base that takes longer, in milliseconds, is halved while a finger drags: eight answers a second. */
 const SLOW = 110;
+/** Disparity for each unit of the f-number at which blur begins to be seen. */
+const VISIBLE = 0.05;
 
 /** The f-number of the slider's position, rounded as on a lens. */
 export function fNumberAt(position: number): number {
@@ -120,7 +122,12 @@ export class App {
     this.focus = focus;
     this.near.value = String(100 * (focus.disparity + focus.range / 2));
     this.far.value = String(100 * (focus.disparity - focus.range / 2));
-    if (this.map) this.stage.setDepth(this.map, focus);
+    this.showDepth();
+  }
+
+  private showDepth(): void {
+    const { focus, fNumber } = this.settings;
+    if (this.map) this.stage.setDepth(this.map, focus, VISIBLE * fNumber);
   }
 
   /** A control is being dragged: answer as fast as can be. */
@@ -196,7 +203,7 @@ export class App {
   }
 
   private hint(): void {
-    const depth = this.stage.view === "depth" ? " Near is bright; the accent marks what is sharp." : "";
+    const depth = this.stage.view === "depth" ? " Near is bright, orange is sharp." : "";
     element("hint").textContent = (this.ranged
       ? "Tap two things: all between them in depth is sharp."
       : "Tap the photo to focus, or drag over it.") + depth;
@@ -227,7 +234,12 @@ export class App {
     };
     shown();
     const chosen = (): boolean => this.points.length > 0 || this.focus.range > 0;
-    this.aperture.addEventListener("input", () => { shown(); this.pull.end(); if (chosen()) this.drag(); });
+    this.aperture.addEventListener("input", () => {
+      shown();
+      this.pull.end();
+      if (chosen()) this.drag();
+      if (chosen()) this.showDepth();
+    });
     this.aperture.addEventListener("change", () => { if (chosen()) this.lifted(); });
     const ends = (moved: HTMLInputElement): void => {
       const [near, far] = [Number(this.near.value), Number(this.far.value)];
@@ -235,7 +247,7 @@ export class App {
       if (near < far) (moved === this.near ? this.far : this.near).value = moved.value;
       const [high, low] = [Number(this.near.value) / 100, Number(this.far.value) / 100];
       this.focus = { disparity: (high + low) / 2, range: high - low };
-      if (this.map) this.stage.setDepth(this.map, this.focus);
+      this.showDepth();
       this.drag();
     };
     for (const input of [this.near, this.far]) {

@@ -17,6 +17,8 @@ export interface Pointing {
 
 /** Half the width, in CSS pixels, of where a finger takes hold of the comparison's line. */
 const GRIP = 22;
+/** The colour of what is sharp in the depth map. */
+const SHARP = [255, 178, 60];
 /** How far an arrow key moves the focus point, as a share of the photo. */
 const STEP = 0.02;
 /** A finger has to move so many CSS pixels before a tap is a drag. */
@@ -64,15 +66,16 @@ export class Stage {
     this.draw();
   }
 
-  /** The depth map, near bright; what is in focus in the accent's colour. */
-  setDepth(map: Planes, focus: Focus | null): void {
+  /** The depth map, near bright; what is sharp in the accent's colour, `reach` of disparity on either side. */
+  setDepth(map: Planes, focus: Focus | null, reach = 0): void {
     const image = new ImageData(map.width, map.height);
-    const reach = focus ? focus.range / 2 + 0.02 : 0;
     for (let i = 0; i < map.data.length; i++) {
       const value = map.data[i];
-      const sharp = focus !== null && Math.abs(value - focus.disparity) <= reach;
+      const off = focus ? Math.max(0, Math.abs(value - focus.disparity) - focus.range / 2) : Infinity;
+      const share = Math.max(0, 1 - off / (reach || 1));
       const grey = 40 + 200 * value;
-      image.data.set(sharp ? [255, 196 + 30 * value, 90 + 60 * value, 255] : [grey, grey, grey, 255], 4 * i);
+      for (let c = 0; c < 3; c++) image.data[4 * i + c] = grey + share * (SHARP[c] * (0.6 + 0.4 * value) - grey);
+      image.data[4 * i + 3] = 255;
     }
     this.depth ??= new OffscreenCanvas(map.width, map.height);
     (this.depth.getContext("2d") as OffscreenCanvasRenderingContext2D).putImageData(image, 0, 0);

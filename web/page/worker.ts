@@ -4,7 +4,7 @@ import { depthPicture, estimatedDisparity } from "../focus.js";
 import { variantOf, readConstants, type Constants, type Variant } from "../constants.js";
 import { mapped, type Photo, type Planes } from "../arrays.js";
 import {
-  prepare, quickAnswer, refocus, refocusedLevels, resultOf, type Networks, type Options, type Prepared,
+  beginsAtBase, prepare, quickAnswer, refocus, refocusedLevels, resultOf, type Networks, type Options, type Prepared,
 } from "../harness.js";
 import type { Network } from "../tiles.js";
 import { decoded } from "./decode.js";
@@ -172,6 +172,10 @@ async function refine(settings: Settings, tell: Tell, id: number): Promise<Photo
     const areas = prepared.levels.padded.map(([height, width]) => height * width);
     const whole = areas.reduce((a, b) => a + b, 0);
     let done = 0;
+    // With little blur the loop begins at level 1, which takes long: half the base answers first.
+    if (n > 0 && !beginsAtBase(prepared, settings.focus, settings.fNumber, constants, variant)) {
+      await quick(settings, true, tell, id);
+    }
     const levels = refocusedLevels(
       prepared, settings.focus, settings.fNumber, networks, constants, variant, options(id),
     );
