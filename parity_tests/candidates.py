@@ -125,7 +125,13 @@ def candidates(runtimes: Sequence[str], precisions: Sequence[str] | None) -> lis
             raise InputError(f"unknown precision '{name}' for parity: choose {' or '.join(PRECISIONS)}")
     found = []
     for runtime in runtimes:
-        only = {REFERENCE: ("fp32",), "openvino": ("fp32",), "onnx-reference": ("fp32",), "web": ("fp32",), "coreml": ("fp32", "fp16")}
+        only = {
+            REFERENCE: ("fp32",),
+            "openvino": ("fp32",),
+            "onnx-reference": ("fp32",),
+            "web": ("fp32",),
+            "coreml": ("fp32", "fp16"),
+        }
         for precision in only.get(runtime, PRECISIONS):
             if precisions is None or precision in precisions:
                 found += [Candidate(runtime, precision, mode) for mode in _modes(runtime, precision)]

@@ -117,9 +117,8 @@ def _network(file: _File, reference: Runtime, name: str, seen: Mapping[str, np.n
 
 
 def main(
-    folder: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="Folder of the page's models.")
-    ] = PAGE_FOLDER / MODELS,
+    folder: Annotated[Path, typer.Option("--out", metavar="DIR", help="Folder of the page's models.")] = PAGE_FOLDER
+    / MODELS,
 ) -> None:
     """Write the golden vectors that the web page carries."""
     from deeplens.runtimes.pytorch import TorchRuntime

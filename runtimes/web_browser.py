@@ -78,4 +78,6 @@ def evaluated(page: Any, script: str, *arguments: object) -> Any:
     try:
         return page.evaluate(script, list(arguments))
     except Error as error:
-        raise MismatchError(f"the page in the browser fails ({one_line(error)}): build it again with make web") from error
+        raise MismatchError(
+            f"the page in the browser fails ({one_line(error)}): build it again with make web"
+        ) from error

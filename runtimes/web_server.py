@@ -85,7 +85,7 @@ class _Handler(SimpleHTTPRequestHandler):
         self._page.sent += len(data)
         outputfile.write(data)  # type: ignore[attr-defined]
 
-    def do_GET(self) -> None:  # noqa: N802
+    def do_GET(self) -> None:
         if not self.path.startswith(ARRAYS):
             super().do_GET()
             return
@@ -99,7 +99,7 @@ class _Handler(SimpleHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def do_POST(self) -> None:  # noqa: N802
+    def do_POST(self) -> None:
         data = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         if not self.path.startswith(ARRAYS):
             self.send_error(HTTPStatus.NOT_FOUND)

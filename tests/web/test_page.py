@@ -146,9 +146,10 @@ def test_keys_do_what_a_finger_does(opened: Visitor) -> None:
 
 
 def test_a_focus_pull_is_saved(opened: Visitor, tmp_path: Path) -> None:
-    opened.tap(0.35, 0.45)
+    opened.open(encoded(photo()[100:300, 150:450], "PNG"), "small.png", "image/png")
+    opened.tap(0.35, 0.75)
     opened.page.click("#pull")
-    opened.page.mouse.click(*opened.at(0.52, 0.02))
+    opened.page.mouse.click(*opened.at(0.95, 0.05))
     opened.page.wait_for_selector("#pull-save:not([hidden])", timeout=120_000)
     formats = opened.page.evaluate("[...document.querySelectorAll('#pull-save button')].map((b) => b.dataset.format)")
     assert {"webp", "gif"} < set(formats), "and a film"
@@ -165,7 +166,7 @@ def test_a_focus_pull_is_saved(opened: Visitor, tmp_path: Path) -> None:
         first = np.asarray(film.convert("RGB")).astype(int)
         film.seek(20)
         last = np.asarray(film.convert("RGB")).astype(int)
-        assert np.abs(first - last).mean() > 1
+        assert np.abs(first - last).mean() > 0.5
         film.seek(film.n_frames - 1)  # and back again
         back = np.asarray(film.convert("RGB")).astype(int)
         assert np.abs(first - back).mean() < np.abs(first - last).mean()
@@ -226,22 +227,25 @@ def test_without_a_network_after_the_first_visit(visitor: Visitor) -> None:
         visitor.page.context.set_offline(False)
 
 
-def test_the_self_test_passes_and_can_fail(browser: Browser, server: PageServer) -> None:
-    page = browser.chromium.new_page()
-    for changed, result in ((False, "passed"), (True, "failed")):
-        if changed:  # the vectors of another effect
-
-            def other(route: object) -> None:
-                answer = route.fetch()  # type: ignore[attr-defined]
-                values = np.frombuffer(answer.body(), "<f4").copy()
-                values[-20:] += 0.5
-                route.fulfill(response=answer, body=values.tobytes())  # type: ignore[attr-defined]
-
-            page.context.route("**/selftest.bin", other)
-        page.goto(f"{server.address}?selftest")
-        page.wait_for_selector(f"#test-result[data-result={result}]", timeout=120_000)
-        assert page.locator("#test-lines tr").count() == 4
-    page.close()
+def test_the_self_test_passes_and_can_fail(browser: Browser, built: Path, tmp_path: Path) -> None:
+    other = tmp_path / "page"  # the same page with the vectors of another effect
+    (other / "models").mkdir(parents=True)
+    for each in (*built.iterdir(), *(built / "models").iterdir()):
+        if each.name != "models":
+            (other / each.relative_to(built)).symlink_to(each)
+    vectors = other / "models" / "selftest.bin"
+    values = np.frombuffer(vectors.read_bytes(), "<f4").copy()
+    vectors.unlink()
+    values[-20:] += 0.5
+    vectors.write_bytes(values.tobytes())
+    for folder, result in ((built, "passed"), (other, "failed")):
+        with PageServer(folder) as server:
+            page = browser.chromium.new_page()
+            page.goto(f"{server.address}?selftest")
+            page.wait_for_selector("#test-result[data-result]", timeout=90_000)
+            assert page.get_attribute("#test-result", "data-result") == result, page.inner_text("#test")
+            assert page.locator("#test-lines tr").count() == 4
+            page.close()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -257,7 +261,7 @@ def test_a_phone_shows_photo_and_controls(browser: Browser, server: PageServer, 
     for selector in ("#photo", "#aperture", "#save"):
         phone.page.locator(selector).scroll_into_view_if_needed()
         box = phone.page.locator(selector).bounding_box()
-        assert 0 <= box["x"]
+        assert box["x"] >= 0
         assert box["x"] + box["width"] <= 375
         assert box["height"] >= 30
     assert phone.page.is_visible("#another")

@@ -21,8 +21,9 @@ export async function filmFormats(): Promise<FilmFormat[]> {
   const formats: FilmFormat[] = [];
   const film = FILMS.find(({ type }) => globalThis.MediaRecorder?.isTypeSupported(type));
   if (film) formats.push({ ...film, make: (frames, time) => recorded(frames, time, film.type) });
-  const probe = await new OffscreenCanvas(1, 1).convertToBlob({ type: "image/webp" }).catch(() => null);
-  if (probe?.type === "image/webp") formats.push({ name: "WebP", suffix: "webp", make: webp });
+  const probe = new OffscreenCanvas(1, 1);
+  probe.getContext("2d");
+  if ((await probe.convertToBlob({ type: "image/webp" })).type === "image/webp") formats.push({ name: "WebP", suffix: "webp", make: webp });
   formats.push({ name: "GIF", suffix: "gif", make: gif });
   return formats;
 }

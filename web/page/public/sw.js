@@ -30,8 +30,8 @@ function isolated(response) {
 
 async function answer(request) {
   const cache = await caches.open(CACHE);
-  // The list of models names each by its hash, so that only the list has to be fresh.
-  const fresh = request.mode === "navigate" || request.url.endsWith("/models/models.json");
+  // The list of models names each by its hash, so that only the list has to be fresh; so have the golden vectors.
+  const fresh = request.mode === "navigate" || /\/models\/(models|selftest)\.\w+$/.test(request.url);
   const kept = await cache.match(request, { ignoreSearch: request.mode === "navigate" });
   if (kept && !fresh) return isolated(kept);
   try {
