@@ -34,7 +34,9 @@ export function clip(x: number, low: number, high: number): number {
 /** The same planes with `change` applied to each value. */
 export function mapped(planes: Planes, change: (value: number, index: number) => number): Planes {
   const { channels, height, width, data } = planes;
-  return { channels, height, width, data: data.map((value, index) => change(value, index)) };
+  const out = new Float32Array(data.length);
+  for (let i = 0; i < data.length; i++) out[i] = change(data[i], i);
+  return { channels, height, width, data: out };
 }
 
 /** Which pixel of a line of `length` pixels stands at position `i` of the line continued by reflection. */

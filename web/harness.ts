@@ -121,11 +121,15 @@ function signed(map: Planes, focus: Focus, strength: number): Planes {
   const focal = Math.fround(focus.disparity);
   const half = Math.fround(focus.range / 2);
   const factor = Math.fround(strength);
-  return mapped(map, (value) => {
-    let s = Math.fround(value - focal);
+  const out = zeros(map.channels, [map.height, map.width]);
+  const { data } = out;
+  for (let i = 0; i < data.length; i++) {
+    let s = Math.fround(map.data[i] - focal);
     if (half > 0) s = Math.fround(s - clip(s, -half, half));
-    return clip(Math.fround(s * factor), -1, 1);
-  });
+    s = Math.fround(s * factor);
+    data[i] = s < -1 ? -1 : s > 1 ? 1 : s;
+  }
+  return out;
 }
 
 /** Signed depth of levels 0 to f, before the factor of the level. */
@@ -169,9 +173,13 @@ export async function* refocusedLevels(
     return stage(`signed_depth_${k}`, mapped(depths[k], (value) => clip(value * factor, -1, 1)));
   };
   const run = async (network: keyof Networks, level: number, inputs: LevelInputs): Promise<Planes> => {
-    const raw = await runLevel(networks[network], inputs, constants, variant, options);
-    options.onOutput?.(level, network, raw);
-    return mapped(raw, (value) => clip(value, 0, 1));
+    // The lens blur of level 1 sees twice as much at once: its halo is large beside a tile.
+    const wide = options.tile && network === "lens_blur" && level > 0 ? { tile: 2 * options.tile } : {};
+    const raw = await runLevel(networks[network], inputs, constants, variant, { ...options, ...wide });
+    options.onOutput?.(level, network, { ...raw, data: raw.data.slice() });
+    const { data } = raw;
+    for (let i = 0; i < data.length; i++) data[i] = data[i] < 0 ? 0 : data[i] > 1 ? 1 : data[i];
+    return raw;
   };
   const lens = (k: number): Promise<Planes> =>
     run("lens_blur", k, { picture: pictures[k], signed_depth: signedDepth(k) });
@@ -305,18 +313,20 @@ function reachOf(finest: Planes, block: number, focus: Focus, strength: number, 
 export function resultOf(blurred: Planes, photo: Photo): Photo {
   const { height, width } = photo;
   const largest = largestValue(photo);
-  const kept = cropped(blurred, 0, 0, [height, width]);
+  const count = blurred.height * blurred.width;
+  const values = blurred.data;
   const data = largest === 255 ? new Uint8Array(3 * height * width) : new Uint16Array(3 * height * width);
-  for (let i = 0; i < height * width; i++) {
-    for (let c = 0; c < 3; c++) {
-      data[3 * i + c] = halfToEven(Math.fround(clip(kept.data[c * height * width + i], 0, 1) * largest));
+  let to = 0;
+  for (let y = 0; y < height; y++) {
+    const row = y * blurred.width;
+    for (let i = row; i < row + width; i++) {
+      for (let from = i; from < 3 * count; from += count) {
+        const x = values[from];
+        const value = Math.fround((x < 0 ? 0 : x > 1 ? 1 : x) * largest);
+        const up = Math.floor(value + 0.5);
+        data[to++] = up - value === 0.5 && up % 2 === 1 ? up - 1 : up;
+      }
     }
   }
   return { height, width, data };
-}
-
-function halfToEven(x: number): number {
-  const low = Math.floor(x);
-  if (x - low !== 0.5) return Math.round(x);
-  return low % 2 === 0 ? low : low + 1;
 }

@@ -37,6 +37,41 @@ export function windows(length: number, window: number, halo: number): Window[] 
   }));
 }
 
+/** How many windows of at most `tile` pixels cover an axis. */
+function fewest(length: number, tile: number, halo: number): number {
+  return length <= tile ? 1 : Math.ceil((length - 2 * halo) / (tile - 2 * halo));
+}
+
+/** The smallest aligned window that covers an axis in `count` windows. */
+function fitted(length: number, count: number, halo: number, constants: Constants): number {
+  if (count === 1) return length;
+  const step = Math.ceil((length - 2 * halo) / count);
+  return Math.max(constants.min_size, constants.alignment * Math.ceil(step / constants.alignment) + 2 * halo);
+}
+
+/** Windows along each axis: of those that `tile` allows, the ones that give the busiest lane the fewest pixels. */
+function windowSize(size: Size, tile: number, halo: number, lanes: number, constants: Constants): Size {
+  let best: Size = size;
+  let least = [Infinity, Infinity];
+  const [most, many] = size.map((length) => {
+    const count = fewest(length, tile, halo);
+    // No windows that keep less than twice what they only read.
+    const upTo = Math.max(count, Math.floor((length - 2 * halo) / Math.max(4 * halo, constants.min_size)));
+    return { count, upTo: Math.min(upTo, count + lanes - 1) };
+  });
+  for (let rows = most.count; rows <= most.upTo; rows++) {
+    for (let columns = many.count; columns <= many.upTo; columns++) {
+      const window = [fitted(size[0], rows, halo, constants), fitted(size[1], columns, halo, constants)] as const;
+      const cost = Math.ceil((rows * columns) / lanes) * window[0] * window[1];
+      if (cost < least[0] || (cost === least[0] && rows * columns < least[1])) {
+        least = [cost, rows * columns];
+        best = window;
+      }
+    }
+  }
+  return best;
+}
+
 /** The inputs of the lens blur or of the step; the step has `picture_high`. */
 export interface LevelInputs {
   readonly picture: Planes;
@@ -57,9 +92,10 @@ export async function runLevel(
   if (side % constants.alignment !== 0 || (side < Math.max(height, width) && side <= 2 * halo)) {
     throw new Error(`tiles of ${side}: give a multiple of ${constants.alignment} that is more than ${2 * halo}`);
   }
+  const window = windowSize([height, width], side, halo, high ? options.lanes ?? 1 : 1, constants);
   const out = zeros(3, [scale * height, scale * width]);
-  const tiles = windows(height, side, halo).flatMap((rows) =>
-    windows(width, side, halo).map((columns) => [rows, columns] as const));
+  const tiles = windows(height, window[0], halo).flatMap((rows) =>
+    windows(width, window[1], halo).map((columns) => [rows, columns] as const));
   let next = 0;
   const lane = async (): Promise<void> => {
     for (let at = next++; at < tiles.length; at = next++) {

@@ -121,13 +121,15 @@ function imageData(photo: Photo, alpha: Uint8Array | null): ImageData {
   return out;
 }
 
-function planesImage(planes: Planes): ImageData {
-  const { height, width, data } = planes;
+function planesImage({ height, width, data }: Planes): ImageData {
   const count = height * width;
   const out = new ImageData(width, height);
-  for (let i = 0; i < count; i++) {
-    for (let c = 0; c < 3; c++) out.data[4 * i + c] = Math.round(255 * data[c * count + i]);
-    out.data[4 * i + 3] = 255;
+  const pixels = out.data; // rounds and clips by itself
+  for (let i = 0, to = 0; i < count; i++, to += 4) {
+    pixels[to] = 255 * data[i];
+    pixels[to + 1] = 255 * data[count + i];
+    pixels[to + 2] = 255 * data[2 * count + i];
+    pixels[to + 3] = 255;
   }
   return out;
 }
