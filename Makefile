@@ -11,7 +11,7 @@ FUZZ_FLAGS ?=
 # LOCKED=1 installs packages by their hash, from requirements/ci.txt; PyTorch alone by its version.
 LOCKED ?=
 comma := ,
-EXTRAS := coreml,dev,export,heic,interop,onnx,rgbd,rtx,torch,train,trust,web
+EXTRAS := coreml,dev,export,heic,interop,onnx,rgbd,rtx,studio,torch,train,trust,video,web
 
 # What the demo refocuses: two focal planes, X,Y in 0..1 from the top left.
 DEMO_PHOTO := samples/drum.jpg

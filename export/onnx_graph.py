@@ -1,9 +1,10 @@
 """PyTorch → ONNX: each network alone, simplified, checked and compared with PyTorch before it takes its place.
 
-    python export/onnx_graph.py [--variant V] [--network N] [--size WxH] [--weights W] [--out DIR]
+    python export/onnx_graph.py [--variant V] [--network N] [--size WxH] [--form FORM] [--weights W] [--out DIR]
 
 does the same as `deeplens export onnx`. A network gets a file with free height and width (multiples of
 `model.contract.ALIGNMENT`, the high picture exactly twice) and one for each fixed shape. Depth has one size only.
+`export.onnx_forms` says which forms of a graph there are.
 """
 
 import json
@@ -22,7 +23,7 @@ from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
 from deeplens.export.chosen import chosen_networks, chosen_variants
 from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
-from deeplens.export.onnx_rewrite import rewrite
+from deeplens.export.onnx_forms import FORMS, checked_form, in_form
 from deeplens.export.onnx_trace import OPSET, TOOLS, describe, simplified, traced
 from deeplens.export.precision_plan import plans_for
 from deeplens.export.whole_sizes import wanted, whole_sizes
@@ -39,6 +40,7 @@ from deeplens.model.contract import (
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.depth_model import PREFIX
+from deeplens.runtimes.onnx_form import CPU, artefacts_of
 from deeplens.runtimes.options import (
     ExportedWeights,
     FixedSizes,
@@ -55,6 +57,7 @@ from deeplens.runtimes.publish import publish
 from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
+    import onnx
     import torch
 
 
@@ -65,15 +68,23 @@ PRECISIONS = RUNTIMES["onnx"].precisions
 
 
 def export(
-    variant: str, network: str, *, out: Path, weights: Weights = "shipped", shape: tuple[int, int] | None = None
+    variant: str,
+    network: str,
+    *,
+    out: Path,
+    weights: Weights = "shipped",
+    shape: tuple[int, int] | None = None,
+    form: str = CPU,
 ) -> manifest.Entry:
     """Export one network.
 
     Args:
         variant, network: as in `model.contract`.
-        out: the root of the artefacts; the file goes to `out`/onnx, its entry to `out`/manifest.json.
+        out: the root of the artefacts; the file goes to `out`/onnx, or `out`/onnx-FORM, its entry to
+            `out`/manifest.json.
         weights: as in `model.build.load`.
         shape: low-resolution (height, width) of a fixed-shape file; None: free sizes, or the network's only one.
+        form: one of `export.onnx_forms.FORMS`.
 
     Raises:
         InputError: an unknown name, a shape that the network doesn't take, a manifest that is not one.
@@ -86,27 +97,40 @@ def export(
     from deeplens.model import build
 
     module = build.load(variant, network, weights)
-    return export_module(module, variant=variant, network=network, out=out, shape=shape)
+    return export_module(module, variant=variant, network=network, out=out, shape=shape, form=form)
 
 
 def export_module(
-    module: "torch.nn.Module", *, variant: str, network: str, out: Path, shape: tuple[int, int] | None = None
+    module: "torch.nn.Module",
+    *,
+    variant: str,
+    network: str,
+    out: Path,
+    shape: tuple[int, int] | None = None,
+    form: str = CPU,
+    graph: "onnx.ModelProto | None" = None,
 ) -> manifest.Entry:
-    """Export `module`, which keeps the contract of `network`, as `export` does."""
+    """Export `module`, which keeps the contract of `network`, as `export` does.
+
+    Args:
+        graph: what `traced_module` gives for it at this shape, where that is there already; it stays as it is.
+    """
     import onnx
 
     from deeplens.model.build import weights_sha256
 
+    checked_form(form)
     contract = CONTRACTS[network]
     size = contract.fixed_size if shape is None else checked_shape(contract, shape)
     name = f"{variant}_{network}" + (f"_{shape[0]}x{shape[1]}" if shape else "") + ".onnx"
     tools = {tool: version(tool) for tool in TOOLS}
-    with publish(out, f"onnx/{name}") as artefact:
-        model = rewrite(simplified(traced(module, contract, size)))
+    with publish(out, f"{artefacts_of(form)}/{name}") as artefact:
+        model = in_form(traced_module(module, network, shape) if graph is None else graph, form)
         sha256 = weights_sha256(module)
         about = {"network": network, "variant": variant, "weights_sha256": sha256, "harness": manifest.HARNESS, **tools}
-        own = DEPTH_CONVENTION if network == "depth" else {}
+        own = dict(DEPTH_CONVENTION) if network == "depth" else {}
         described = json.dumps(asdict(contract_of(variant, network)))
+        own |= {} if form == CPU else {"form": form}
         describe(model, {**about, **own, "contract": described})
         check_structure(model, contract, size=size)
         onnx.save(model, artefact.file)
@@ -115,7 +139,7 @@ def export_module(
         entry = artefact.describe(
             network=network,
             variant=variant,
-            runtime="onnx",
+            runtime=artefacts_of(form),
             precision="fp32",
             weights_sha256=sha256,
             inputs=tensor_entries(model.graph.input),
@@ -127,6 +151,12 @@ def export_module(
     return entry
 
 
+def traced_module(module: "torch.nn.Module", network: str, shape: tuple[int, int] | None) -> "onnx.ModelProto":
+    """The simplified graph of a module that keeps the contract of `network`, before it is written in a form."""
+    contract = CONTRACTS[network]
+    return simplified(traced(module, contract, contract.fixed_size if shape is None else shape))
+
+
 def export_all(
     *,
     variants: Sequence[str],
@@ -134,12 +164,14 @@ def export_all(
     out: Path,
     weights: Weights,
     shapes: Sequence[tuple[int, int]] = FIXED_SHAPES,
+    forms: Sequence[str] = (CPU,),
     report: Callable[[str], None],
 ) -> list[manifest.Entry]:
     """Export each network of each variant: with free sizes, and at each fixed shape.
 
     Args:
         shapes: low-resolution (height, width) of the fixed-shape files; not for networks that have one size.
+        forms: of `export.onnx_forms.FORMS`; each file is written in each of them.
         report: gets a line for each file.
 
     Raises:
@@ -149,6 +181,8 @@ def export_all(
         check_choice("variant", variant, VARIANTS)
     for network in networks:
         check_choice("network", network, NETWORKS)
+    for form in forms:
+        checked_form(form)
     jobs: list[tuple[str, str, tuple[int, int] | None]] = []
     for variant in variants:
         for network in networks:
@@ -158,13 +192,21 @@ def export_all(
     _import_libraries()
     for variant, network, _ in jobs:
         weights_file(variant, network, weights)  # all must be there before the first is exported
+    from deeplens.model import build
+
     entries = []
     with progress_bar("Exporting to ONNX") as progress:
         for variant, network, shape in progress.each(jobs, lambda job: f"{job[0]} {job[1]}"):
-            entry = export(variant, network, out=out, weights=weights, shape=shape)
-            entries.append(entry)
-            size = "free sizes" if entry.size is None else f"{entry.size[0]}x{entry.size[1]}"
-            report(f"{out / entry.path}  {size}  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
+            module = build.load(variant, network, weights)
+            graph = traced_module(module, network, shape)
+            for form in forms:
+                entry = export_module(
+                    module, variant=variant, network=network, out=out, shape=shape, form=form, graph=graph
+                )
+                entries.append(entry)
+                size = "free sizes" if entry.size is None else f"{entry.size[0]}x{entry.size[1]}"
+                hashes = f"sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…"
+                report(f"{out / entry.path}  {size}  {hashes}")
     return entries
 
 
@@ -221,6 +263,14 @@ def command(
         ),
     ] = "fp32",
     plan: PlanFile = None,
+    form: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FORM",
+            help=f"Form of the graphs, for the runtime that will read them: {', '.join(FORMS)}; may be repeated.",
+            show_default=CPU,
+        ),
+    ] = None,
     whole: WholeSizes = None,
     with_depth: WithDepth = False,
     memory: TargetMemory = None,
@@ -230,6 +280,12 @@ def command(
     int8 and mixed follow a precision plan (`deeplens calibrate`): int8 its INT8 layers with all else in FP32, mixed all
     of it.
     """
+    forms = form or [CPU]
+    for each in forms:
+        checked_form(each)
+        if each != CPU and (precision != "fp32" or whole):
+            what = "--whole" if whole else f"--precision {precision}"
+            raise InputError(f"{what} is written in the form {CPU} only: leave out --form {each}")
     check_choice("precision", precision, PRECISIONS)
     for kind, names, choices in (("variant", variant, VARIANTS), ("network", network, NETWORKS)):
         for name in names or ():
@@ -256,6 +312,7 @@ def command(
             out=out,
             weights=trained,
             shapes=[parse_size(one)[::-1] for one in size] if size else FIXED_SHAPES,
+            forms=forms,
             report=typer.echo,
         )
     ]

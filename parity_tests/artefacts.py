@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 from deeplens.console.errors import DeepLensError, MissingError
 from deeplens.model.contract import CONTRACTS, NETWORKS
 from deeplens.model.whole_contract import parts_of
-from deeplens.parity_tests.candidates import PRECISIONS
+from deeplens.parity_tests.candidates import FORM_ROWS, PRECISIONS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.manifest import Entry
+from deeplens.runtimes.onnx_form import artefacts_of
 
 if TYPE_CHECKING:
     from deeplens.parity_tests.cases import Size
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 def make_missing(request: "Request") -> None:
     """Export what the rows of a request run, in the order of the table; what is there and fits is kept.
 
-    ONNX graphs with free sizes and of the coverage's fixed shape, Core ML packages of that shape, in all precisions
-    asked for. What a network can't be made into in a precision below FP32 is left out, with a word, and its rows are
-    not run: INT8 follows the variant's precision plan, which may be of other weights; in FP16 weights or values may
-    overflow. Engines of TensorRT belong to a GPU and are left to their own command.
+    ONNX graphs with free sizes and of the coverage's fixed shape, in every form asked for; Core ML packages of that
+    shape; both in all precisions asked for. What a network can't be made into in a precision below FP32 is left out,
+    with a word, and its rows are not run: INT8 follows the variant's precision plan, which may be of other weights; in
+    FP16 weights or values may overflow. Engines of TensorRT belong to a GPU and are left to their own command.
 
     Raises:
         as the exports in FP32; InputError for an unknown name.
@@ -33,6 +34,7 @@ def make_missing(request: "Request") -> None:
     onnx = {precision for name, precision in wanted if name in ("onnx", "trt", "openvino", "onnx-reference")}
     if request.compiles:
         onnx |= set(request.precisions or PRECISIONS)
+    forms = [FORM_ROWS[name] for name, _ in sorted(wanted) if name in FORM_ROWS]
     coreml = {precision for name, precision in wanted if name == "coreml"}
     for variant in request.variants:
         for network in NETWORKS:
@@ -42,6 +44,8 @@ def make_missing(request: "Request") -> None:
             size = CONTRACTS[network].fixed_size or request.coverage_for(variant).fixed_size
             for shape in (None,) if CONTRACTS[network].fixed_size else (None, size):
                 _graphs(request, folder, variant, network, shape, sha256, onnx)
+                for form in forms:
+                    _formed(request, folder, variant, network, shape, sha256, form)
             for precision in sorted(coreml):
                 _package(request, folder, variant, network, size, precision, sha256)
         for network in request.whole_networks():
@@ -89,6 +93,20 @@ def _graphs(
                 planned.export(find("fp32"), for_variant(variant), out=folder, kind=precision, module=module)
         except DeepLensError as error:
             request.report(f"{variant} {network}: no {precision} graph ({error})")
+
+
+def _formed(
+    request: "Request", folder: Path, variant: str, network: str, shape: "Size | None", sha256: str, form: str
+) -> None:
+    def find() -> Entry:
+        return manifest.find(folder, network=network, variant=variant, runtime=artefacts_of(form), shape=shape)
+
+    if _fits(folder, find, sha256):
+        return
+    from deeplens.export import onnx_graph
+
+    request.report(f"{variant} {network}: ONNX {_size(shape)} in the form {form}")
+    onnx_graph.export(variant, network, out=folder, weights=request.weights, shape=shape, form=form)
 
 
 def _package(

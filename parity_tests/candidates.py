@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplens.console.errors import InputError
+from deeplens.export.onnx_forms import FORMS
 from deeplens.model.whole_contract import WHOLE_NETWORKS
 from deeplens.parity_tests.cases import Case, LoopCase, NetworkCase, Size
 from deeplens.parity_tests.produce import Opener, artefact_opener
 from deeplens.runtimes import RUNTIMES
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.onnx_form import CPU, artefacts_of
 
 if TYPE_CHECKING:
     from deeplens.model.shipped import Weights
@@ -20,7 +22,17 @@ if TYPE_CHECKING:
 
 REFERENCE = "torch"
 
-COMPARED = (REFERENCE, *(name for name in RUNTIMES if name != REFERENCE), "openvino", "onnx-reference")
+FORM_ROWS = {artefacts_of(form): form for form in FORMS if form != CPU}
+"""Runtimes of the table that stand for a form of the ONNX graphs (`export.onnx_forms`), run by ONNX Runtime on the CPU:
+what is wrong there is wrong in the graph, wherever it runs."""
+
+COMPARED = (
+    REFERENCE,
+    *(name for name in RUNTIMES if name != REFERENCE),
+    "openvino",
+    "onnx-reference",
+    *FORM_ROWS,
+)
 """Runtimes of the table. "torch" is the graph that torch.export takes, from which all artefacts are made; "openvino"
 and "onnx-reference" (the evaluator of the ONNX project) run the ONNX artefacts a second and a third time."""
 
@@ -59,6 +71,11 @@ class Candidate:
         return f"{self.runtime} {self.precision}"
 
     @property
+    def graphs(self) -> str:
+        """The runtime whose ONNX graphs it runs, as the manifest names it."""
+        return self.runtime if self.runtime in FORM_ROWS else artefacts_of(CPU)
+
+    @property
     def rounding(self) -> str:
         """By which of `parity_tests.compare.GATES` it is judged."""
         if self.runtime == "coreml" and self.precision == "fp16":
@@ -71,6 +88,8 @@ class Candidate:
             cases = [case for case in cases if case.graph == "fixed"]
         if self.runtime == "web":  # it has files of free sizes only, and its own loop
             return [case for case in cases if case.graph == "dynamic" or case.networks == ("depth",)]
+        if self.runtime in FORM_ROWS:
+            cases = [case for case in cases if isinstance(case, LoopCase) or case.network not in WHOLE_NETWORKS]
         if self.mode == "fp16_pure":
             return [case for case in cases if not _is_loop(case) or max(case.size) <= SMALL_LOOP]
         if self.runtime == "onnx-reference":
@@ -93,13 +112,15 @@ class Candidate:
             from deeplens.parity_tests.captured import captured_opener
 
             return captured_opener(variant, weights=weights, fixed_size=fixed_size)
+        form = FORM_ROWS.get(self.runtime)
         return artefact_opener(
-            self.runtime,
+            self.runtime if form is None else "onnx",
             variant,
             artifacts=artifacts,
             fixed_size=fixed_size,
             precision=self.precision,
             mode=self.mode,
+            form=form or CPU,
         )
 
 
@@ -125,13 +146,9 @@ def candidates(runtimes: Sequence[str], precisions: Sequence[str] | None) -> lis
             raise InputError(f"unknown precision '{name}' for parity: choose {' or '.join(PRECISIONS)}")
     found = []
     for runtime in runtimes:
-        only = {
-            REFERENCE: ("fp32",),
-            "openvino": ("fp32",),
-            "onnx-reference": ("fp32",),
-            "web": ("fp32",),
-            "coreml": ("fp32", "fp16"),
-        }
+        only = {REFERENCE: ("fp32",), "openvino": ("fp32",), "onnx-reference": ("fp32",), "coreml": ("fp32", "fp16")}
+        only["web"] = ("fp32",)
+        only |= dict.fromkeys(FORM_ROWS, ("fp32",))
         for precision in only.get(runtime, PRECISIONS):
             if precisions is None or precision in precisions:
                 found += [Candidate(runtime, precision, mode) for mode in _modes(runtime, precision)]

@@ -12,6 +12,7 @@ from deeplens.parity_tests.whole import ByHarness
 from deeplens.runtimes import open_runtime
 from deeplens.runtimes.contract import Arrays, Runtime
 from deeplens.runtimes.harness import Harness, focal_disparity_at
+from deeplens.runtimes.onnx_form import CPU
 from deeplens.runtimes.whole import whole_runtime
 from deeplens.runtimes.wrapped import with_fixed_size
 
@@ -132,6 +133,7 @@ def artefact_opener(
     fixed_size: Size,
     precision: str = "fp32",
     mode: "Mode | None" = None,
+    form: str = CPU,
 ) -> Opener:
     """A runtime that reads artefacts.
 
@@ -140,6 +142,7 @@ def artefact_opener(
 
     Args:
         mode: of Core ML's executor, as in `runtimes.coreml.runtime.CoreMLRuntime`.
+        form: of the graphs that ONNX Runtime reads.
     """
 
     def open_artefacts(graph: Graph | Size) -> Runtime:
@@ -157,7 +160,7 @@ def artefact_opener(
             from deeplens.runtimes.ort import OnnxRuntime
 
             kind = RoundedOnnxRuntime if precision == "fp16" else OnnxRuntime
-            return kind(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)
+            return kind(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes, form=form)
         if name in ("openvino", "onnx-reference"):
             from deeplens.parity_tests.interop import interop_runtime
 

@@ -22,6 +22,7 @@ from deeplens.runtimes.manifest_entry import Entry as Entry
 from deeplens.runtimes.manifest_entry import TensorEntry as TensorEntry
 from deeplens.runtimes.manifest_entry import entry_from
 from deeplens.runtimes.manifest_entry import entry_to as entry_to
+from deeplens.runtimes.onnx_form import CPU, artefacts_of, form_of
 from deeplens.runtimes.spec import RUNTIMES, has_library
 
 DEFAULT_FOLDER = Path("artifacts")
@@ -190,8 +191,12 @@ def export_command(
         precision: named where it is not the one that the command makes unless told otherwise.
         network: looked at for a graph of the whole effect only, whose `shape` is the photo's.
     """
-    command = f"deeplens export {runtime} --variant {variant}"
-    if precision not in (None, RUNTIMES[runtime].default_precision if runtime in RUNTIMES else None):
+    form = form_of(runtime)
+    target = runtime if form is None else artefacts_of(CPU)
+    command = f"deeplens export {target} --variant {variant}"
+    if form not in (None, CPU):
+        command += f" --form {form}"
+    if precision not in (None, RUNTIMES[target].default_precision if target in RUNTIMES else None):
         command += f" --precision {precision}"
     if shape is not None:
         command += f" --{'whole' if network in WHOLE_CONTRACTS else 'size'} {shape[1]}x{shape[0]}"

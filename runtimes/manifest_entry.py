@@ -30,7 +30,7 @@ class Entry:
 
     Attributes:
         network, variant: as in `model.contract`.
-        runtime: "onnx", "trt" or "coreml".
+        runtime: "onnx", "trt" or "coreml"; of ONNX graphs in another form "onnx-FORM" (`runtimes.onnx_form`).
         precision: "fp32", "fp16", "int8"…
         path: relative to the manifest, with forward slashes.
         sha256: of the file or folder (`file_sha256`).

@@ -17,6 +17,7 @@ from deeplens.model.contract import Contract
 from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import artefact, folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
+from deeplens.runtimes.onnx_form import CPU, artefacts_of
 from deeplens.runtimes.photo_part import cut
 
 
@@ -127,6 +128,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         threads: cores to use; None: all. The step runs so many tiles at the same time, each on one core: no tile waits
             for another at every operation, as threads within an operation do. The other networks, which see one tile,
             take so many threads for one operation.
+        form: of the graphs; "cpu" is what this runtime is fast with, the others are checked with it.
         precision: of the artefacts. FP16 convolutions are computed in FP32 here: their results are rounded to FP16.
         shapes: "dynamic", or the low-resolution (height, width) whose fixed-shape artefacts are to be used, of a graph
             of the whole effect the photo's. A network that has only one size is not touched by this.
@@ -137,9 +139,6 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
 
     name = "onnx"
 
-    artefacts = "onnx"
-    """The runtime whose lines of the manifest are looked up."""
-
     def __init__(
         self,
         *,
@@ -148,9 +147,11 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         threads: int | None = None,
         precision: str = "fp32",
         shapes: Literal["dynamic"] | tuple[int, int] = "dynamic",
+        form: str = CPU,
     ) -> None:
         super().__init__()
         self.variant = variant
+        self.artefacts = artefacts_of(form)
         self.artifacts = folders.opened_folder(
             self.artefacts, variant=variant, precision=precision, artifacts=artifacts
         )

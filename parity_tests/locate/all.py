@@ -8,7 +8,7 @@ import numpy as np
 
 from deeplens.console.errors import DeepLensError, MismatchError
 from deeplens.model.contract import CONTRACTS, NETWORKS
-from deeplens.parity_tests.candidates import REFERENCE, Candidate
+from deeplens.parity_tests.candidates import FORM_ROWS, REFERENCE, Candidate
 from deeplens.parity_tests.cases import LoopCase, made_depth, plausible_inputs, whole_photos
 from deeplens.parity_tests.compare import stale
 from deeplens.parity_tests.locate.found import Verdict
@@ -98,7 +98,7 @@ def _loop(request: "Request", variant: str, candidate: Candidate, rows: "list[Ro
 def _besides(rows: "list[Row]", candidate: Candidate, network: str) -> str:
     """What is left where a row failed and no operation departs. Of ONNX graphs the one with free sizes was judged."""
     wrong = {row.graph for row in rows if row.status == "failed" and _failed([row], network)}
-    if wrong == {"fixed"} and candidate.runtime == "onnx" and CONTRACTS[network].fixed_size is None:
+    if wrong == {"fixed"} and candidate.runtime in ("onnx", *FORM_ROWS) and CONTRACTS[network].fixed_size is None:
         return "this is the graph with free sizes, and only that of the fixed shape fails: export it again"
     return "it is what surrounds the graph, or rounding that only the loop makes large"
 
@@ -137,7 +137,10 @@ def _verdict(
     coverage = request.coverage_for(variant)
     coreml = candidate.runtime == "coreml"
     folder = folders.opened_folder(
-        "coreml" if coreml else "onnx", variant=variant, precision=candidate.precision, artifacts=request.artifacts
+        "coreml" if coreml else candidate.graphs,
+        variant=variant,
+        precision=candidate.precision,
+        artifacts=request.artifacts,
     )
     traced = contract.fixed_size or (coverage.fixed_size if coreml else None)
     size = traced or coverage.dynamic_sizes[0]
@@ -174,7 +177,9 @@ def _verdict(
     from deeplens.export.fp16_check import rounded
     from deeplens.parity_tests.locate.graph import judge_graph
 
-    entry = manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=candidate.precision)
+    entry = manifest.find(
+        folder, network=network, variant=variant, runtime=candidate.graphs, precision=candidate.precision
+    )
     model = onnx.load_from_string(load_artefact(folder, _fitting(report, entry, due)))
     if candidate.precision == "fp16":
         model = rounded(model)

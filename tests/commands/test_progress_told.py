@@ -12,6 +12,7 @@ from deeplens.commands import folder
 from deeplens.commands.folder_jobs import Job
 from deeplens.console import progress
 from deeplens.export import coreml, onnx_graph, trt
+from deeplens.model import build
 from deeplens.parity_tests import release
 from deeplens.parity_tests.request import Request
 from deeplens.parity_tests.run import run
@@ -44,7 +45,9 @@ def given(*_arguments: Any, **_named: Any) -> Any:
 
 def test_exports(told: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said: list[str] = []
-    monkeypatch.setattr(onnx_graph, "export", given)
+    monkeypatch.setattr(build, "load", given)
+    monkeypatch.setattr(onnx_graph, "traced_module", given)
+    monkeypatch.setattr(onnx_graph, "export_module", given)
     onnx_graph.export_all(
         variants=["edge"],
         networks=["depth", "upsample"],
