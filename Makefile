@@ -32,7 +32,7 @@ DEVICE_CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("constraints-py310.
 # `make test` tests the device half with this one too, where it is found.
 OLDEST ?= python3.10
 
-.PHONY: help demo test test-fast test-device test-full-disk test-kills fuzz lock lint format dist docs web page data train clean
+.PHONY: help demo test test-fast test-device test-full-disk test-kills fuzz lock lint format dist docs web data train clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -61,8 +61,8 @@ demo: $(INSTALLED) ## refocus a sample photo with ONNX Runtime, and write the pa
 	$(BIN)/deeplens export onnx --variant edge
 	$(BIN)/python -m deeplens.commands.demo $(DEMO_PHOTO) $(DEMO_FOCUS:%=--focus %) $(DEMO_F_NUMBERS:%=--f-number %) -o demo
 	$(BIN)/deeplens parity --runtime onnx --photo $(DEMO_PHOTO) --markdown demo/parity.md
-	@if test -f $(WEB_PAGE)/index.html; then echo "click to focus, in your browser: make page"; \
-	else echo "click to focus, in your browser: make web (needs Node), then make page"; fi
+	@if test -f $(WEB_PAGE)/index.html; then echo "click to focus, in your browser: $(BIN)/deeplens studio"; \
+	else echo "click to focus, in your browser: make web (needs Node), then $(BIN)/deeplens studio"; fi
 
 test: lint ## lint, then run all tests; those of the device half again on Python 3.10 if it is there
 	$(BIN)/python -m pytest
@@ -106,7 +106,7 @@ $(DOCS_VENV)/installed: docs/_site/constraints.txt pyproject.toml
 
 dist: $(INSTALLED) ## build a wheel with the ONNX graphs of edge, the web page if there is Node, and its bill of materials
 	$(BIN)/python -m deeplens.export.packaged
-	@if command -v npm > /dev/null; then $(MAKE) web ARTIFACTS=src/deeplens/packaged; \
+	@if command -v npm > /dev/null; then $(MAKE) web; \
 	else echo "note: this wheel has no web page: building it needs Node"; rm -rf $(WEB_PAGE); fi
 	rm -rf build
 	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
@@ -124,14 +124,12 @@ WEB_PAGE := src/deeplens/web_page
 
 web: $(INSTALLED) web/node_modules/.package-lock.json ## build the web page with its models (needs Node), and web/build/
 	cd web && npm run build && npm run page
-	test -f $(ARTIFACTS)/onnx/edge_depth.onnx || $(BIN)/deeplens export onnx --variant edge --out $(ARTIFACTS)
+	test -f $(ARTIFACTS)/onnx-webgpu/edge_depth.onnx || \
+	  $(BIN)/deeplens export onnx --variant edge --form cpu --form webgpu --out $(ARTIFACTS)
 	$(BIN)/python -m deeplens.export.web_graphs --artifacts $(ARTIFACTS)
 	$(BIN)/python -m deeplens.parity_tests.web_vectors
-	@du -sb $(WEB_PAGE) | awk '{ printf "%s: %.1f MB; open it with: make page\n", $$2, $$1 / 1e6 }'
+	@du -sb $(WEB_PAGE) | awk '{ printf "%s: %.1f MB; open it with: $(BIN)/deeplens studio\n", $$2, $$1 / 1e6 }'
 
-page: $(INSTALLED) ## show the built page at http://127.0.0.1:8008/ until Ctrl-C
-	@test -f $(WEB_PAGE)/index.html || { echo "the page is not built: make web (needs Node)"; exit 1; }
-	$(BIN)/python -m http.server 8008 --bind 127.0.0.1 --directory $(WEB_PAGE)
 
 data: $(INSTALLED) ## fetch photos and cut-outs for training and evaluation, into data/
 	$(BIN)/python -m deeplens.scenes.fetch

@@ -2,7 +2,7 @@
 
     python -m deeplens.export.web_graphs [--artifacts DIR] [--out DIR]
 
-writes `models/` of the page: a graph for each network, harness.json, and models.json, which lists the files with their
+writes `models/` of the page: a graph for each network, the same in the form for WebGPU, harness.json, and models.json, which lists the files with their
 size and SHA-256. It takes the FP32 artefacts of free sizes that `deeplens export onnx` has made. `make web` calls it.
 """
 
@@ -21,10 +21,14 @@ from deeplens.console.package import VERSION, pip_install
 from deeplens.console.script import run_script
 from deeplens.model.contract import NETWORKS
 from deeplens.runtimes import artefact, folders, harness_file, manifest
+from deeplens.runtimes.onnx_form import CPU, artefacts_of
 from deeplens.runtimes.options import Artifacts
 from deeplens.runtimes.web_page import MODELS, PAGE_FOLDER
 
 VARIANT = "edge"
+
+GPU = "webgpu"
+"""The form of the graphs for graphics processors (`export.onnx_forms`), which the page carries where they were made."""
 
 FORMAT = 1
 """Version of models.json."""
@@ -85,27 +89,31 @@ def make(folder: Path, *, artifacts: Path | None = None) -> dict[str, Any]:
     shutil.rmtree(staged, ignore_errors=True)
     staged.mkdir(parents=True)
     try:
-        networks = {}
-        for network in NETWORKS:
-            entry = manifest.find(
-                source, network=network, variant=VARIANT, runtime="onnx", precision="fp32", shape=None
-            )
-            path = staged / f"{VARIANT}_{network}.onnx"
-            path.write_bytes(compact(artefact.load(source, entry)))
-            networks[network] = {**_about(path), "weights_sha256": entry.weights_sha256}
-        text = {
+        text: dict[str, Any] = {
             "format": FORMAT,
             "version": VERSION,
             "variant": VARIANT,
-            "networks": networks,
+            "networks": {network: _stored(staged, source, network, CPU) for network in NETWORKS},
             "harness": _about(harness_file.write(staged)),
         }
+        if folders.folder_of(artefacts_of(GPU), variant=VARIANT, precision="fp32", artifacts=source):
+            text[GPU] = {network: _stored(staged, source, network, GPU) for network in NETWORKS}
         (staged / "models.json").write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         staged.rename(folder)
     finally:
         shutil.rmtree(staged, ignore_errors=True)
     return text
+
+
+def _stored(folder: Path, source: Path, network: str, form: str) -> dict[str, Any]:
+    """Write a network's graph into `folder`; returns what is told of it."""
+    entry = manifest.find(
+        source, network=network, variant=VARIANT, runtime=artefacts_of(form), precision="fp32", shape=None
+    )
+    path = folder / (f"{VARIANT}_{network}.onnx" if form == CPU else f"{VARIANT}_{network}_{form}.onnx")
+    path.write_bytes(compact(artefact.load(source, entry)))
+    return {**_about(path), "weights_sha256": entry.weights_sha256}
 
 
 def _about(path: Path) -> dict[str, Any]:
