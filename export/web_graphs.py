@@ -2,8 +2,9 @@
 
     python -m deeplens.export.web_graphs [--artifacts DIR] [--out DIR]
 
-writes `models/` of the page: a graph for each network, the same in the form for WebGPU, harness.json, and models.json, which lists the files with their
-size and SHA-256. It takes the FP32 artefacts of free sizes that `deeplens export onnx` has made. `make web` calls it.
+writes `models/` of the page: a graph for each network, the same in the form for WebGPU, harness.json, and models.json,
+which lists the files with their size and SHA-256. It takes the FP32 artefacts of free sizes that `deeplens export onnx`
+has made. `make web` calls it.
 """
 
 import hashlib

@@ -99,8 +99,8 @@ class Harness:
         """
         _check_pixels(pixels)
         whole = Image.fromarray(to_8_bit(pixels))
-        # Columns, then rows, as the contract says: in one call Pillow 13 begins with the side that shrinks more, and its
-        # bytes differ by one here and there.
+        # Columns, then rows, as the contract says: in one call Pillow 13 begins with the side that shrinks more, and
+        # some bytes differ by one.
         narrow = whole.resize((DEPTH_SIZE, whole.height), Image.Resampling.BILINEAR)
         return np.asarray(narrow.resize((DEPTH_SIZE, DEPTH_SIZE), Image.Resampling.BILINEAR))
 

@@ -20,8 +20,8 @@ from tests.conftest import ROOT
 
 ANSWERS = """
 window.answers = [];
-document.addEventListener("deeplens-answer", ({ detail }) =>
-  window.answers.push({ level: detail.level, covered: detail.covered, size: [detail.picture.width, detail.picture.height] }));
+document.addEventListener("deeplens-answer", ({ detail: { level, covered, picture } }) =>
+  window.answers.push({ level, covered, size: [picture.width, picture.height] }));
 """
 
 
@@ -132,17 +132,18 @@ def built() -> Path:
 @pytest.fixture(scope="session")
 def shipped(built: Path) -> Path:
     """The built page, where it carries the weights of this checkout."""
-    torch_free = json.loads((built / MODELS / "models.json").read_text(encoding="utf-8"))
+    about = json.loads((built / MODELS / "models.json").read_text(encoding="utf-8"))
     build = pytest.importorskip("deeplens.model.build", reason="PyTorch is not installed")
     for network in NETWORKS:
-        own = build.weights_sha256(build.load(torch_free["variant"], network))
-        if own != torch_free["networks"][network]["weights_sha256"]:
+        own = build.weights_sha256(build.load(about["variant"], network))
+        if own != about["networks"][network]["weights_sha256"]:
             pytest.skip("the built page carries other weights than this checkout: make web")
     return built
 
 
 @pytest.fixture(scope="session")
 def browser(built: Path) -> Iterator[Browser]:
+    assert built.is_dir()  # else all is skipped
     with Browser() as running:
         yield running
 

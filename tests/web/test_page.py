@@ -1,4 +1,4 @@
-"""The web page in real Chromium, as a person uses it: drop, tap, drag, compare, focus pull, save; and what goes wrong."""
+"""The web page in real Chromium, as a person uses it: drop, tap, drag, compare, focus pull, save, and errors."""
 
 from pathlib import Path
 
@@ -52,7 +52,8 @@ def test_a_tap_sharpens_level_by_level(opened: Visitor) -> None:
     assert opened.page.get_attribute("#status", "aria-live") == "polite"
 
 
-def test_the_saved_photo_is_that_of_refocus(opened: Visitor, shipped: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("shipped")
+def test_the_saved_photo_is_that_of_refocus(opened: Visitor, tmp_path: Path) -> None:
     from deeplens.runtimes.pytorch import TorchRuntime
 
     opened.tap(*POINT)
@@ -162,12 +163,13 @@ def test_a_focus_pull_is_saved(opened: Visitor, tmp_path: Path) -> None:
             assert len(data) > 5000
             continue
         film = Image.open(path)
-        assert film.n_frames >= 30
+        count = getattr(film, "n_frames", 1)
+        assert count >= 30
         first = np.asarray(film.convert("RGB")).astype(int)
         film.seek(20)
         last = np.asarray(film.convert("RGB")).astype(int)
         assert np.abs(first - last).mean() > 0.5
-        film.seek(film.n_frames - 1)  # and back again
+        film.seek(count - 1)  # and back again
         back = np.asarray(film.convert("RGB")).astype(int)
         assert np.abs(first - back).mean() < np.abs(first - last).mean()
     opened.page.click("#pull-end")
