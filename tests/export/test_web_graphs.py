@@ -59,6 +59,7 @@ def test_small_weights_stay_as_they_are() -> None:
 
 
 def test_models_are_listed_with_their_hash(tmp_path: Path) -> None:
+    (tmp_path / "artifacts" / "onnx").mkdir(parents=True)
     add_graphs(tmp_path / "artifacts", networks=NETWORKS)
     out = tmp_path / "page" / "models"
     out.mkdir(parents=True)
