@@ -5,6 +5,7 @@ Needs the extra `web`, Chromium, and the built page (`make web`). It computes wi
 
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -81,17 +82,25 @@ class WebRuntime(OpensOnce[WebSession]):
             raise InputError(f"the web page carries {about['variant']}, not {variant}")
         self.variant = variant
         self._weights = {name: each["weights_sha256"] for name, each in about["networks"].items()}
-        self._browser = Browser(*FLAGS[backend])
+        # Playwright may be used in one thread only, and once in it: this runtime has its own.
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="chromium")
         self._server = PageServer(folder)
+        self._browser: Browser | None = None
         try:
-            self._page = self._browser.chromium.new_page()
-            self._page.set_default_timeout(0)
-            self._page.goto(f"{self._server.address}?drive")
-            self._page.wait_for_selector("html[data-drive=ready]", state="attached", timeout=30_000)
+            self._page = self._thread.submit(self._opened, backend).result()
             self.isolated: bool = self.call("start", backend)["isolated"]
         except BaseException:
             self.close()
             raise
+
+    def _opened(self, backend: str) -> Any:
+        """The page, ready to be driven."""
+        self._browser = Browser(*FLAGS[backend])
+        page = self._browser.chromium.new_page()
+        page.set_default_timeout(0)
+        page.goto(f"{self._server.address}?drive")
+        page.wait_for_selector("html[data-drive=ready]", state="attached", timeout=60_000)
+        return page
 
     def _load(self, network: str) -> WebSession:
         return WebSession(self, CONTRACTS[network], self._weights[network])
@@ -110,11 +119,15 @@ class WebRuntime(OpensOnce[WebSession]):
 
     def call(self, task: str, *arguments: object) -> Any:
         """Give the page a task of `web/page/drive.ts`; returns what it says."""
-        return evaluated(self._page, f"(arguments) => deeplens.{task}(...arguments)", *arguments)
+        script = f"(arguments) => deeplens.{task}(...arguments)"
+        return self._thread.submit(evaluated, self._page, script, *arguments).result()
 
     def close(self) -> None:
         super().close()
-        self._browser.close()
+        if self._browser is not None:
+            self._thread.submit(self._browser.close).result()
+            self._browser = None
+        self._thread.shutdown()
         self._server.close()
 
 

@@ -61,9 +61,10 @@ export class App {
     return element<HTMLInputElement>("controls").querySelector<HTMLInputElement>("[name=sharp]:checked")?.value === "range";
   }
 
-  /** A photo was opened by `engine`. */
-  async opened(engine: Engine, info: PhotoInfo): Promise<void> {
+  /** A photo was opened by `engine`; `again`: it is the one that was open, which keeps its focus. */
+  async opened(engine: Engine, info: PhotoInfo, again: boolean): Promise<void> {
     this.pull.end();
+    const points = again ? this.points : [];
     this.engine = engine;
     this.info = info;
     this.map = null;
@@ -80,8 +81,20 @@ export class App {
       return line;
     }));
     this.say("Tap what should be sharp.");
+    this.save.disabled = true;
+    element<HTMLButtonElement>("pull").disabled = true;
     this.map = await engine.disparity();
     this.stage.setDepth(this.map, null);
+    if (points.length > 0) {
+      this.points = points;
+      this.setFocus(focusAt(this.map, points));
+      this.lifted();
+    }
+  }
+
+  /** Compute once more, by another runtime. */
+  again(): void {
+    if (this.points.length > 0) this.lifted();
   }
 
   say(text: string): void {
@@ -120,6 +133,8 @@ export class App {
 
   private setFocus(focus: Focus): void {
     this.focus = focus;
+    this.save.disabled = false;
+    element<HTMLButtonElement>("pull").disabled = false;
     this.near.value = String(100 * (focus.disparity + focus.range / 2));
     this.far.value = String(100 * (focus.disparity - focus.range / 2));
     this.showDepth();
@@ -247,6 +262,7 @@ export class App {
       if (near < far) (moved === this.near ? this.far : this.near).value = moved.value;
       const [high, low] = [Number(this.near.value) / 100, Number(this.far.value) / 100];
       this.focus = { disparity: (high + low) / 2, range: high - low };
+      this.save.disabled = false;
       this.showDepth();
       this.drag();
     };

@@ -107,6 +107,14 @@ export class MachineEngine implements Engine {
     return createImageBitmap(await response.blob());
   }
 
+  /** The open photo as a file, upright and without what the original says of itself. */
+  async file(): Promise<{ readonly file: Blob; readonly name: string } | null> {
+    if (!this.photo) return null;
+    const { name, width, height } = this.photo;
+    const response = await asked(`${this.address}/picture?side=${Math.max(width, height)}`);
+    return { file: await response.blob(), name };
+  }
+
   async disparity(): Promise<Planes> {
     const response = await asked(`${this.address}/disparity`);
     const [width, height] = ["X-Width", "X-Height"].map((name) => Number(response.headers.get(name)));

@@ -4,6 +4,7 @@ import { App, element } from "./app.js";
 import { Cancelled, type Engine, type PhotoInfo } from "./engine.js";
 import { LocalEngine } from "./local.js";
 import { findMachine, MachineEngine, type About } from "./machine.js";
+import { readModels, testedName } from "./models.js";
 
 const wish = new URLSearchParams(location.search);
 
@@ -27,6 +28,7 @@ class Page {
   private readonly app = new App();
   private readonly engines = new Map<string, { engine: Engine; ready: Promise<void> }>();
   private last: { readonly file: Blob; readonly name: string } | null = null;
+  private current: Engine | null = null;
   private asked = 0;
 
   constructor(private readonly about: About | null) {
@@ -74,15 +76,48 @@ class Page {
       select.value = `machine:${this.about.runtime}`;
       element("privacy").textContent = "The photo stays on this machine.";
     }
-    if (localStorage.getItem("webgpu") === "passed") select.append(option("webgpu", "This browser, graphics processor"));
     element("where").hidden = select.options.length < 2;
+    void this.offerGpu(select);
     element("given").replaceChildren(...(this.about?.photos ?? []).map(({ photo, name }) => {
       const button = document.createElement("button");
       button.type = "button";
       button.textContent = name;
-      button.addEventListener("click", () => void this.open((engine) => (engine as MachineEngine).openGiven(photo), name));
+      button.addEventListener("click", () => {
+        select.value = `machine:${this.about?.runtime}`; // which has the photo
+        this.last = null;
+        void this.open((engine) => (engine as MachineEngine).openGiven(photo), name);
+      });
       return button;
     }));
+  }
+
+  /** The graphics processor, where the golden vectors of these very models have passed on it. */
+  private async offerGpu(select: HTMLSelectElement): Promise<void> {
+    const passed = localStorage.getItem("webgpu");
+    if (!passed || passed !== testedName(await readModels(document.baseURI))) return;
+    select.append(new Option("This browser, graphics processor", "webgpu"));
+    element("where").hidden = false;
+  }
+
+  /** Another engine was chosen: it gets the photo that is open. */
+  private async changed(): Promise<void> {
+    const before = this.current;
+    const { engine, ready } = this.engine();
+    try {
+      await ready;
+      if (!before) return;
+      if (engine === before) {
+        this.app.again();
+        return;
+      }
+      if (!this.last && before instanceof MachineEngine) this.last = await before.file();
+      if (!this.last) return;
+      before.cancel();
+      const { file, name } = this.last;
+      await this.open((chosen) => chosen.open(file, name), name, true);
+    } catch (error) {
+      this.app.fail(error);
+    }
   }
 
   private async take(file: File): Promise<void> {
@@ -91,7 +126,7 @@ class Page {
     await this.open((engine) => engine.open(file, name), name);
   }
 
-  private async open(how: (engine: Engine) => Promise<PhotoInfo>, name: string): Promise<void> {
+  private async open(how: (engine: Engine) => Promise<PhotoInfo>, name: string, again = false): Promise<void> {
     const mine = ++this.asked;
     element("error").hidden = true;
     const told = element("welcome").hidden ? (text: string) => this.app.say(text) : (text: string) => {
@@ -103,7 +138,8 @@ class Page {
       told(`Opening ${name} and finding its depth…`);
       const info = await how(engine);
       if (mine !== this.asked) return;
-      await this.app.opened(engine, info);
+      this.current = engine;
+      await this.app.opened(engine, info, again);
     } catch (error) {
       if (!(error instanceof Cancelled)) {
         told("");
@@ -126,10 +162,7 @@ class Page {
     element("take").addEventListener("click", () => camera.click());
     element("take").hidden = !matchMedia("(pointer: coarse)").matches;
     element("sample").addEventListener("click", () => void this.sample());
-    element("engine").addEventListener("change", () => {
-      if (this.last) void this.take(new File([this.last.file], this.last.name));
-      else void this.engine().ready.catch((error) => this.app.fail(error));
-    });
+    element("engine").addEventListener("change", () => void this.changed());
     element("error").querySelector("button")?.addEventListener("click", () => { element("error").hidden = true; });
 
     const over = (event: DragEvent, on: boolean): void => {

@@ -83,3 +83,9 @@ export async function check(data: Uint8Array<ArrayBuffer>, about: About): Promis
 export function modelFile({ file, sha256 }: About): string {
   return `models/${file}?${sha256.slice(0, 12)}`;
 }
+
+/** What is remembered of a self-test that passed: it holds for these graphs only. */
+export function testedName(models: Models): string {
+  const graphs = models.webgpu ? NETWORKS.map((name) => models.webgpu?.[name].sha256.slice(0, 8)) : ["none"];
+  return ["passed", models.version, ...graphs].join(" ");
+}

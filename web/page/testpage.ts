@@ -3,6 +3,7 @@
 import { element } from "./app.js";
 import { LocalEngine } from "./local.js";
 import type { Backend, TestLine } from "./messages.js";
+import { readModels, testedName } from "./models.js";
 
 function shown({ name, largest, allowed, milliseconds }: TestLine): HTMLTableRowElement {
   const row = document.createElement("tr");
@@ -33,7 +34,9 @@ export async function showSelfTest(): Promise<void> {
     });
     const failed = lines.filter(({ largest, allowed }) => !(largest <= allowed));
     const passed = lines.length > 0 && failed.length === 0;
-    if (backend === "webgpu") localStorage.setItem("webgpu", passed ? "passed" : "failed");
+    if (backend === "webgpu") {
+      localStorage.setItem("webgpu", passed ? testedName(await readModels(document.baseURI)) : "failed");
+    }
     result.textContent = passed
       ? `Passed: all ${lines.length} agree. ${crossOriginIsolated ? "Threads are on." : "Threads are off."}`
       : `Failed: ${failed.length} of ${lines.length} differ. Do not trust pictures that this browser computes.`;
