@@ -12,6 +12,8 @@ from deeplens.model.whole_contract import WHOLE_NETWORKS
 from deeplens.parity_tests.cases import Case, LoopCase, NetworkCase, Size
 from deeplens.parity_tests.produce import Opener, artefact_opener
 from deeplens.runtimes import RUNTIMES
+from deeplens.runtimes.contract import Runtime
+from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.onnx_form import CPU, artefacts_of
 
 if TYPE_CHECKING:
@@ -84,6 +86,8 @@ class Candidate:
         """The cases that it runs: Core ML has fixed shapes only, and what is slow gets small ones."""
         if self.runtime == "coreml":
             cases = [case for case in cases if case.graph == "fixed"]
+        if self.runtime == "web":  # it has files of free sizes only, and its own loop
+            return [case for case in cases if case.graph == "dynamic" or case.networks == ("depth",)]
         if self.runtime in FORM_ROWS:
             cases = [case for case in cases if isinstance(case, LoopCase) or case.network not in WHOLE_NETWORKS]
         if self.mode == "fp16_pure":
@@ -92,6 +96,15 @@ class Candidate:
             small = (case for case in cases if isinstance(case, NetworkCase) and case.input == "random")
             return [case for case in small if case.network == "depth" or case.size[0] * case.size[1] <= SMALL_NETWORK]
         return list(cases)
+
+    def around(self, runtime: Runtime) -> Harness:
+        """The harness of a loop: the page has its own."""
+        if self.runtime == "web":
+            from deeplens.runtimes.web import WebHarness, WebRuntime
+
+            assert isinstance(runtime, WebRuntime)
+            return WebHarness(runtime)
+        return Harness(runtime)
 
     def opener(self, variant: str, *, artifacts: Path | None, weights: "Weights", fixed_size: Size) -> Opener:
         """See `parity_tests.produce`."""
@@ -134,6 +147,7 @@ def candidates(runtimes: Sequence[str], precisions: Sequence[str] | None) -> lis
     found = []
     for runtime in runtimes:
         only = {REFERENCE: ("fp32",), "openvino": ("fp32",), "onnx-reference": ("fp32",), "coreml": ("fp32", "fp16")}
+        only["web"] = ("fp32",)
         only |= dict.fromkeys(FORM_ROWS, ("fp32",))
         for precision in only.get(runtime, PRECISIONS):
             if precisions is None or precision in precisions:

@@ -167,6 +167,8 @@ def artefact_opener(
             return interop_runtime(name, variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)
         if whole:
             return whole_runtime(name, size=shape, variant=variant, artifacts=artifacts, precision=precision)
+        if name == "web":
+            return open_runtime(name, variant=variant)
         runtime = open_runtime(name, variant=variant, artifacts=artifacts, precision=precision)
         return runtime if graph == "dynamic" else with_fixed_size(runtime, fixed_size)
 
