@@ -172,8 +172,10 @@ def test_a_focus_pull_is_saved(opened: Visitor, tmp_path: Path) -> None:
         film.seek(count - 1)  # and back again
         back = np.asarray(film.convert("RGB")).astype(int)
         assert np.abs(first - back).mean() < np.abs(first - last).mean()
+    opened.forget()
     opened.page.click("#pull-end")
     assert opened.page.is_hidden("#pulling")
+    assert opened.answers(), "the photo, focused where the pull ended"
 
 
 def test_a_jpeg_is_turned_and_keeps_what_it_says(opened: Visitor, tmp_path: Path) -> None:
