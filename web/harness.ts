@@ -170,7 +170,8 @@ export async function* refocusedLevels(
   };
   const signedDepth = (k: number): Planes => {
     const factor = variant.depth_by_level ? 2 ** k : 1;
-    return stage(`signed_depth_${k}`, mapped(depths[k], (value) => clip(value * factor, -1, 1)));
+    const out = mapped(depths[k], (value) => (value * factor < -1 ? -1 : value * factor > 1 ? 1 : value * factor));
+    return stage(`signed_depth_${k}`, out);
   };
   const run = async (network: keyof Networks, level: number, inputs: LevelInputs): Promise<Planes> => {
     // The lens blur of level 1 sees twice as much at once: its halo is large beside a tile.

@@ -27,5 +27,5 @@ export function networkOf(session: Session, Float: TensorConstructor): Network {
 
 function toPlanes(data: Float32Array, dims: readonly number[]): Planes {
   const [, channels, height, width] = dims;
-  return { channels, height, width, data: Float32Array.from(data) };
+  return { channels, height, width, data: data.slice() };
 }

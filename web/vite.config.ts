@@ -1,7 +1,7 @@
 /** How the page is built: `npm run page`. The models come beside it, from `python -m deeplens.export.web_graphs`. */
 
 import { createHash } from "node:crypto";
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { gzipSync } from "node:zlib";
 
@@ -32,6 +32,28 @@ function engines(): Plugin {
   };
 }
 
+/** Says whose work the page holds. */
+function licences(): Plugin {
+  return {
+    name: "deeplens-licences",
+    writeBundle() {
+      const lock = JSON.parse(readFileSync(join(import.meta.dirname, "package-lock.json"), "utf8")) as {
+        packages: Record<string, { version: string; license?: string; dev?: boolean }>;
+      };
+      const parts = ["What this page is built from, beside DeepLens itself (MIT).\n"];
+      for (const [path, { version, license, dev }] of Object.entries(lock.packages)) {
+        const folder = join(import.meta.dirname, path);
+        if (!path || dev || !existsSync(folder)) continue;
+        const file = readdirSync(folder).find((name) => /^licen[cs]e/i.test(name));
+        const text = file ? `\n${readFileSync(join(folder, file), "utf8").trim()}\n` : "";
+        parts.push(`${path.replace("node_modules/", "")} ${version}: ${license ?? "see its licence"}\n${text}`);
+      }
+      parts.push("sample.jpg: Wine, © 2018 Jakub Mede, CC-BY-4.0, made smaller\n");
+      writeFileSync(join(OUT, "licences.txt"), parts.join("\n"));
+    },
+  };
+}
+
 /** Tells the service worker what the page consists of, under a name that changes with the content. */
 function shell(): Plugin {
   return {
@@ -46,7 +68,7 @@ function shell(): Plugin {
       const digest = createHash("sha256");
       for (const file of files) digest.update(file).update(readFileSync(join(OUT, file)));
       // The second engine and the sample are kept once they were asked for.
-      const first = files.filter((file) => !file.includes("asyncify") && !file.includes("webgpu") && file !== "sample.jpg");
+      const first = files.filter((file) => !file.includes("asyncify") && !file.includes("webgpu") && !["sample.jpg", "licences.txt"].includes(file));
       const worker = join(OUT, "sw.js");
       const text = readFileSync(worker, "utf8")
         .replace("__VERSION__", digest.digest("hex").slice(0, 12))
@@ -69,5 +91,5 @@ export default defineConfig({
     modulePreload: { polyfill: false },
   },
   worker: { format: "es" },
-  plugins: [engines(), shell()],
+  plugins: [engines(), licences(), shell()],
 });

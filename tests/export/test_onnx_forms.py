@@ -18,6 +18,10 @@ from deeplens.export.onnx_forms import FORMS, Form, check_form, checked_form, in
 from deeplens.export.onnx_narrow import narrowed, widest
 from deeplens.model import build
 from deeplens.model.contract import CONTRACTS
+from deeplens.parity_tests.candidates import COMPARED, FORM_ROWS, candidates
+from deeplens.parity_tests.cases import NetworkCase, random_cases
+from deeplens.parity_tests.conftest import SMALL
+from deeplens.parity_tests.produce import produce, torch_opener
 from deeplens.runtimes import manifest
 from deeplens.runtimes.onnx_form import CPU, artefacts_of, form_of
 from deeplens.runtimes.ort import OnnxRuntime
@@ -87,30 +91,54 @@ def test_names_in_the_manifest() -> None:
     assert command == "deeplens export onnx --variant edge --form webgpu"
 
 
+NETWORKS = ("lens_blur", "upsample")
+"""Those that a form changes; `deeplens parity` compares depth too."""
+
+
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The step with the trained weights in every form, traced once: it has a shuffle, and wide joins and splits."""
+    """Networks with the trained weights in every form, each traced once."""
     folder = tmp_path_factory.mktemp("forms")
     entries = onnx_graph.export_all(
-        variants=["edge"], networks=["upsample"], out=folder, weights="shipped", shapes=[], forms=list(FORMS),
+        variants=["edge"], networks=NETWORKS, out=folder, weights="shipped", shapes=[], forms=list(FORMS),
         report=lambda _line: None,
     )  # fmt: skip
-    assert [entry.runtime for entry in entries] == [artefacts_of(form) for form in FORMS]
+    assert [(entry.network, entry.runtime) for entry in entries] == [
+        (network, artefacts_of(form)) for network in NETWORKS for form in FORMS
+    ]
     return folder
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS)
 @pytest.mark.parametrize("form", FORMS)
-def test_each_form_computes_what_pytorch_does(exported: Path, form: str) -> None:
-    entry = manifest.find(exported, network="upsample", variant="edge", runtime=artefacts_of(form))
+def test_each_form_computes_what_pytorch_does(exported: Path, form: str, network: str) -> None:
+    entry = manifest.find(exported, network=network, variant="edge", runtime=artefacts_of(form))
     path = manifest.verify(exported, entry)
     model = onnx.load(path)
     check_form(model, form)
     about = {each.key: each.value for each in model.metadata_props}
     assert about.get("form", CPU) == form
-    assert json.loads(about["contract"])["network"] == "upsample"
-    module = build.load("edge", "upsample")
-    assert compare(path, module, CONTRACTS["upsample"], sizes=[(32, 56), (48, 40)], seed=3) <= TOLERANCE
+    assert json.loads(about["contract"])["network"] == network
+    module = build.load("edge", network)
+    assert compare(path, module, CONTRACTS[network], sizes=[(32, 56), (48, 40)], seed=3) <= TOLERANCE
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("row", FORM_ROWS)
+def test_each_form_has_rows_of_its_own(exported: Path, row: str) -> None:
+    assert row in COMPARED
+    (candidate,) = candidates([row], None)
+    cases = candidate.chosen(
+        [each for each in random_cases(SMALL) if isinstance(each, NetworkCase) and each.network in NETWORKS]
+    )
+    assert len(cases) >= 2
+    opener = candidate.opener("edge", artifacts=exported, weights="shipped", fixed_size=SMALL.fixed_size)
+    found = produce(opener, [each for each in cases if each.graph == "dynamic"])
+    assert set(found.artifacts) == {f"{row}/edge_{network}.onnx" for network in NETWORKS}
+    due = produce(torch_opener("edge", weights="shipped", fixed_size=SMALL.fixed_size), cases)
+    for name, array in found.arrays.items():
+        assert np.abs(array - due.arrays[name]).max() <= TOLERANCE
 
 
 @pytest.mark.slow

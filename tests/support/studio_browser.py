@@ -108,6 +108,7 @@ def served(
     memory: int = 1 << 30,
     runtime: Runtime | None = None,
     clock: Any = time.monotonic,
+    tile: int = 256,
 ) -> Iterator[Served]:
     """Serve until the block ends.
 
@@ -129,9 +130,9 @@ def served(
     with listening, Photos(limits or Limits(), parent=parent, clock=clock) as photos:
         for name, path in (given or {}).items():
             photos.add_given(path, name)
-        with Work(photos, opened, runtime="onnx", runtimes=("onnx",), tile=256, memory=memory) as work:
+        with Work(photos, opened, runtime="onnx", runtimes=("onnx",), tile=tile, memory=memory) as work:
             app = Studio(photos, work, page=page, port=port).app()
-            server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, server_header=False))
+            server = uvicorn.Server(uvicorn.Config(app, log_level="critical", access_log=False, ws="none"))
             thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
             thread.start()
             try:

@@ -238,6 +238,8 @@ export class App {
     } finally {
       this.save.disabled = false;
       this.busy(null);
+      // Saving ended the sharpening that was at work.
+      if (element("stage").dataset["state"] !== "ready") this.lifted();
     }
   }
 
@@ -286,7 +288,10 @@ export class App {
     element("controls").addEventListener("submit", (event) => event.preventDefault());
     this.save.addEventListener("click", () => void this.saved());
     element("pull").addEventListener("click", () => this.pull.begin());
-    element("pull-end").addEventListener("click", () => this.pull.end());
+    element("pull-end").addEventListener("click", () => {
+      this.pull.end();
+      this.lifted(); // the focus is now where the pull ended
+    });
     element("photo").addEventListener("keydown", (event) => {
       const views: Readonly<Record<string, View>> = { b: "compare", d: "depth" };
       const view = views[(event as KeyboardEvent).key.toLowerCase()];

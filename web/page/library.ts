@@ -44,6 +44,8 @@ export async function loadLibrary(
 export async function openNetwork(library: Library, graph: Uint8Array, backend: Backend): Promise<Network> {
   const session = await library.InferenceSession.create(graph, {
     executionProviders: [backend], graphOptimizationLevel: "all", enableMemPattern: false,
+    // Threads that wait actively after a run would take the cores from the lanes.
+    extra: { session: { force_spinning_stop: "1" } },
   });
   return networkOf(session, library.Tensor);
 }

@@ -6,6 +6,9 @@ import { LocalEngine } from "./local.js";
 import { findMachine, MachineEngine, type About } from "./machine.js";
 import { readModels, testedName } from "./models.js";
 
+/** Of the sample photo: see samples/README.md. */
+const CREDIT = "Photo: Wine, © 2018 Jakub Mede, CC-BY-4.0, made smaller.";
+
 const wish = new URLSearchParams(location.search);
 
 /** Keeps the page for later and gives it threads; reloads once on a host that does not isolate it. */
@@ -120,10 +123,13 @@ class Page {
     }
   }
 
-  private async take(file: File): Promise<void> {
+  private async take(file: File, credit: readonly string[] = []): Promise<void> {
     this.last = { file, name: file.name || "photo.jpg" };
     const { name } = this.last;
-    await this.open((engine) => engine.open(file, name), name);
+    await this.open(async (engine) => {
+      const info = await engine.open(file, name);
+      return { ...info, notes: [...info.notes, ...credit] };
+    }, name);
   }
 
   private async open(how: (engine: Engine) => Promise<PhotoInfo>, name: string, again = false): Promise<void> {
@@ -188,7 +194,7 @@ class Page {
     try {
       const response = await fetch("./sample.jpg");
       if (!response.ok) throw new Error("The sample photo is missing on the server.");
-      await this.take(new File([await response.blob()], "sample.jpg", { type: "image/jpeg" }));
+      await this.take(new File([await response.blob()], "sample.jpg", { type: "image/jpeg" }), [CREDIT]);
     } catch (error) {
       this.app.fail(error);
     }

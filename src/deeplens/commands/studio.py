@@ -127,6 +127,7 @@ def studio(
                 access_log=False,
                 server_header=False,
                 proxy_headers=False,
+                ws="none",
                 limit_concurrency=CONNECTIONS,
                 timeout_graceful_shutdown=2,
             )

@@ -79,9 +79,10 @@ class Guard:
             return f"this program answers under {' and '.join(sorted(self._hosts))} only: open it there"
         if any(origin.lower() != f"http://{hosts[0].lower()}" for origin in origins):
             return "another page asked for this: only the program's own page may"
-        if path.startswith("/api"):
-            if any(site not in ("same-origin", "none") for site in found.get(b"sec-fetch-site", [])):
-                return "another page asked for this: only the program's own page may"
-            if method not in ("GET", "HEAD") and found.get(OWN_HEADER) != ["1"]:
-                return "the header X-DeepLens is missing: only the program's own page may ask for this"
+        elsewhere = any(site not in ("same-origin", "none") for site in found.get(b"sec-fetch-site", []))
+        opened = found.get(b"sec-fetch-dest") == ["document"]  # somebody follows a link, or is led here
+        if elsewhere and (path.startswith("/api") or not opened):
+            return "another page asked for this: only the program's own page may"
+        if path.startswith("/api") and method not in ("GET", "HEAD") and found.get(OWN_HEADER) != ["1"]:
+            return "the header X-DeepLens is missing: only the program's own page may ask for this"
         return None

@@ -40,7 +40,7 @@ class Limits:
         pixels: of one photo; None: as in `runtimes.bounds.check_pixels`.
         photos: of one session at the same time.
         all_photos: of all sessions at the same time.
-        sessions: at the same time; the one that was silent longest goes when another comes.
+        sessions: at the same time; one without photos goes when another comes, the one that was silent longest first.
         seconds: an upload that nobody asked for this long goes.
     """
 
@@ -178,8 +178,9 @@ class Photos:
                 if not made:
                     raise Refused(403, "this page is not connected to the program: load it again")
                 if len(self._sessions) >= self.limits.sessions:
-                    silent = min(self._sessions.values(), key=lambda each: each.used)
-                    self._end(silent)
+                    # One with nothing to lose goes first: pages of others can cause empty sessions.
+                    last = min(self._sessions.values(), key=lambda each: (each.owner or bool(each.photos), each.used))
+                    self._end(last)
                 found = Session(secrets.token_urlsafe(32), owner, self._clock())
                 self._sessions[found.key] = found
             found.owner = found.owner or owner
@@ -223,7 +224,9 @@ class Photos:
             path.parent.mkdir(mode=0o700)
             yield record
         except BaseException:
-            self.remove(session, key)
+            with self._lock:
+                session.photos.pop(key, None)
+            self._delete(record)
             raise
 
     def read(self, record: Record) -> Photo:
