@@ -43,17 +43,28 @@ def frozen(module: "torch.nn.Module", size: tuple[int, int]) -> "torch.nn.Module
     return graph_module.requires_grad_(False)
 
 
+def is_assertion(node: "torch.fx.Node") -> bool:
+    """Whether an operation only checks: of a type, say, which another precision does not have."""
+    return node.op == "call_function" and "_assert" in str(node.target)
+
+
+def drop_assertions(module: "torch.fx.GraphModule") -> None:
+    """Take the operations that only check out of a traced network, in place."""
+    for node in list(module.graph.nodes):
+        if is_assertion(node):
+            module.graph.erase_node(node)
+    module.recompile()
+
+
 def _fold(module: "torch.fx.GraphModule") -> None:
     """Replace what depends on no input by constants, in place."""
     import torch
     from torch.fx.node import map_arg
 
+    drop_assertions(module)
     graph = module.graph
     values: dict[torch.fx.Node, Any] = {}
     for node in list(graph.nodes):
-        if node.op == "call_function" and "_assert" in str(node.target):
-            graph.erase_node(node)
-            continue
         if node.op == "get_attr":
             values[node] = _attribute(module, str(node.target))
         elif node.op == "call_function" and all(each in values for each in node.all_input_nodes):

@@ -31,12 +31,12 @@ class ForeignDepth(nn.Module):
     Attributes:
         network: the network itself.
         one: (1, 1, 1, 1): the number 1.
-        scale, shift: (1, 3, 1, 1): what pixels are multiplied with, and what is added then.
+        mean, scale: (1, 3, 1, 1): what is subtracted from pixels, and what they are multiplied with then.
     """
 
     one: torch.Tensor
+    mean: torch.Tensor
     scale: torch.Tensor
-    shift: torch.Tensor
 
     def __init__(self, network: nn.Module, card: DepthCard) -> None:
         super().__init__()
@@ -47,16 +47,14 @@ class ForeignDepth(nn.Module):
         mean, std = card.mean or (0.0, 0.0, 0.0), card.std or (1.0, 1.0, 1.0)
         # A division by a tensor: 1 / x with a plain number becomes `reciprocal`, to which Core ML adds 1e-4.
         self.register_buffer("one", torch.ones(1, 1, 1, 1), persistent=False)
-        # (x − mean) / std as one product and one sum.
+        # (x − mean) · (1 / std): coremltools makes a product and then a sum a batch norm, which fails for iOS 18.
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("scale", torch.tensor([1 / each for each in std]).view(1, 3, 1, 1))
-        self.register_buffer(
-            "shift", torch.tensor([-low / each for low, each in zip(mean, std, strict=True)]).view(1, 3, 1, 1)
-        )
 
     def forward(self, picture: torch.Tensor) -> torch.Tensor:
         """(1, 3, H, W) in [0, 1] → (1, 1, H, W)."""
         ordered = picture.flip(1) if self._swapped else picture
-        values = _map(self.network(ordered * self.scale + self.shift), self._name)
+        values = _map(self.network((ordered - self.mean) * self.scale), self._name)
         if values.shape[2:] != picture.shape[2:]:
             values = functional.interpolate(values, picture.shape[2:], mode="bilinear", align_corners=False)
         return self.one / values.clamp(min=NEAREST) if self._output == "depth" else values

@@ -21,7 +21,7 @@ from deeplens.export.golden_inputs import golden_inputs
 from deeplens.model.contract import NETWORKS, VARIANTS
 from deeplens.parity_tests.candidates import REFERENCE, Candidate
 from deeplens.parity_tests.cases import NetworkCase
-from deeplens.parity_tests.compare import GATES, measure, narrowed, stale
+from deeplens.parity_tests.compare import GATES, measure, narrowed, scaled, stale
 from deeplens.parity_tests.metrics import max_abs
 from deeplens.parity_tests.produce import TorchKind, produce, torch_opener
 from deeplens.runtimes.depth_networks import sized_contract
@@ -104,7 +104,8 @@ def written(folder: Path, variant: str, network: str, weights: "Weights") -> Pat
 
     reference, judge, half = (side.arrays[case.name] for side in sides)
     measured = measure(reference, reference, judge, half)
-    limits = {name: narrowed(GATES[name][0], measured, name).absolute for name in GATES}
+    gates = {name: scaled(GATES[name][0], variant, network, measured, reference) for name in GATES}
+    limits = {name: narrowed(gate, measured, name).absolute for name, gate in gates.items()}
     return golden.write(
         folder,
         network_module(variant, network, weights),
