@@ -146,7 +146,7 @@ class LiteBlock(nn.Module):
         return x + self.body(x) if self.residual else self.body(x)
 
 
-STEEP_REACH, STEEP_SLOPE, STEEP_PASSES = 3, 8.0, 2
+STEEP_REACH, STEEP_SLOPE, STEEP_PASSES = 3, 5.0, 2
 """How far `steepened` looks to each side in pixels, twice how much steeper a ramp becomes in a pass, and passes."""
 
 STEEP_SPAN = (0.05, 0.15)
