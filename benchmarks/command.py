@@ -1,8 +1,10 @@
 """`deeplens bench`: times of the networks, the levels and the whole refocus. What is heavy is imported when it runs."""
 
 import sys
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -15,7 +17,9 @@ from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
 from deeplens.model.shipped import WEIGHTS
-from deeplens.runtimes.options import Artifacts, Trust
+from deeplens.runtimes.accelerator import CPU, Accelerator
+from deeplens.runtimes.options import Artifacts, ChannelsLast, Compile, CpuNodes, Device, Trust
+from deeplens.runtimes.providers import NAMES as PROVIDERS
 from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
 
 SPEED_SIZE, MEMORY_SIZE = "2048x1536", "8000x6000"
 
+
+NOWHERE: Mapping[str, list[Accelerator]] = MappingProxyType({})
 
 Repeated = list[str] | None
 Size = Annotated[
@@ -50,6 +56,8 @@ Runtimes = Annotated[
         "torch-compiled-whole. May be repeated: the others are compared with the first.",
     ),
 ]
+PROVIDERS_HELP = f"Execution provider of ONNX Runtime: {', '.join(PROVIDERS)}; may be repeated."
+Providers = Annotated[Repeated, typer.Option("--provider", metavar="NAME", show_default=CPU, help=PROVIDERS_HELP)]
 Precisions = Annotated[
     Repeated,
     typer.Option(
@@ -113,6 +121,11 @@ def bench(
     runtime: Runtimes = None,
     precision: Precisions = None,
     candidate: Chosen = None,
+    provider: Providers = None,
+    cpu_nodes: CpuNodes = None,
+    device: Device = CPU,
+    channels_last: ChannelsLast = None,
+    compiled: Compile = False,
     artifacts: Artifacts = None,
     _trust: Trust = None,
     threads: Threads = None,
@@ -148,7 +161,11 @@ def bench(
     chosen = [candidate_parts(each) for each in candidate or ()] or list(
         product(variant or ["edge"], runtime or ["onnx"], [None])
     )
-    candidates = candidates_of(chosen, precision, artifacts, threads or core_count(), aperture)
+    places = {
+        "onnx": [Accelerator(each, cpu_nodes) for each in provider or [CPU]],
+        "torch": [Accelerator(device=device, channels_last=channels_last, compiled=compiled)],
+    }
+    candidates = candidates_of(chosen, precision, artifacts, threads or core_count(), aperture, places)
     if memory:
         report = _memory(candidates, sizes, console)
     elif profile:
@@ -175,15 +192,23 @@ def candidates_of(
     artifacts: Path | None,
     threads: int,
     aperture: float = 1.0,
+    places: Mapping[str, list[Accelerator]] = NOWHERE,
 ) -> "list[Candidate]":
-    """What is measured: each (variant, runtime, precision), a precision of None standing for each of `precisions`."""
+    """What is measured: each (variant, runtime, precision), a precision of None standing for each of `precisions`.
+
+    Args:
+        places: runtime → the providers or devices on which it is measured, one after the other.
+    """
     from deeplens.benchmarks.candidate import Candidate
 
     found = []
     for variant, runtime, own in chosen:
-        only = ["fp32"] if runtime.startswith("torch") or runtime == "openvino" else [own] if own else None
-        for precision in only or precisions or [RUNTIMES[runtime].default_precision if runtime in RUNTIMES else "fp32"]:
-            found.append(Candidate(variant, runtime, weights_of(variant), artifacts, threads, precision, aperture))
+        engine = "torch" if runtime.startswith("torch") else runtime
+        only = ["fp32"] if runtime == "openvino" else [own] if own else None
+        usual = [RUNTIMES[engine].default_precision if engine in RUNTIMES else "fp32"]
+        for precision, place in product(only or precisions or usual, places.get(engine, [Accelerator()])):
+            settings = (weights_of(variant), artifacts, threads, precision, aperture, place)
+            found.append(Candidate(variant, runtime, *settings))
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from deeplens.console.errors import DeepLensError, MissingError
 from deeplens.model.contract import CONTRACTS, NETWORKS
 from deeplens.model.whole_contract import parts_of
-from deeplens.parity_tests.candidates import PRECISIONS
+from deeplens.parity_tests.candidates import ARTEFACTS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.manifest import Entry
 
@@ -32,7 +32,7 @@ def make_missing(request: "Request") -> None:
     wanted = {(each.runtime, each.precision) for each in request.candidates()}
     onnx = {precision for name, precision in wanted if name in ("onnx", "trt", "openvino", "onnx-reference")}
     if request.compiles:
-        onnx |= set(request.precisions or PRECISIONS)
+        onnx |= set(request.precisions or ARTEFACTS) & set(ARTEFACTS)
     coreml = {precision for name, precision in wanted if name == "coreml"}
     for variant in request.variants:
         for network in NETWORKS:
