@@ -37,7 +37,7 @@ def test_without_a_driver_it_says_what_it_needs_and_does_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(gpu, "has_driver", lambda _name: False)
-    assert guarded(lambda: gpu.gpu(tmp_path / "out", 1.0)) == 4
+    assert guarded(lambda: gpu.command(tmp_path / "out", 1.0)) == 4
     told = capsys.readouterr()
     assert told.err.startswith("error: there is no NVIDIA driver here: this needs a machine with an NVIDIA GPU")
     assert told.err.count("\n") == 1
@@ -89,7 +89,7 @@ def test_what_was_done_is_kept_when_the_rest_is_cut_off(monkeypatch: pytest.Monk
 
     monkeypatch.setattr(gpu, "run_command", run)
     with pytest.raises(Killed):
-        gpu.gpu(tmp_path / "out", 1.0)
+        gpu.command(tmp_path / "out", 1.0)
     found = json.loads((tmp_path / "out/gpu.json").read_text())
     states = {each["name"]: each["state"] for each in found["stages"]}
     assert states["tests on the GPU"] == "cut off"
@@ -121,7 +121,7 @@ def test_the_time_is_shared_and_never_passed() -> None:
 def test_a_stage_that_fails_makes_the_whole_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(gpu, "run_command", lambda command, _seconds: (int("parity" in command), "no"))
     with pytest.raises(MismatchError, match="2 stages failed"):
-        gpu.gpu(tmp_path / "out", 1.0)
+        gpu.command(tmp_path / "out", 1.0)
 
 
 def test_a_command_is_ended_with_what_it_started(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def markdown(found: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def gpu(
+def command(
     output: Annotated[
         Path, typer.Option("-o", "--output", metavar="DIR", help="Output folder; created if it does not exist.")
     ] = Path("gpu"),
@@ -255,4 +255,4 @@ def _machine() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    run_script(gpu)
+    run_script(command)
