@@ -206,7 +206,10 @@ def candidates_of(
         engine = "torch" if runtime.startswith("torch") else runtime
         only = ["fp32"] if runtime == "openvino" else [own] if own else None
         usual = [RUNTIMES[engine].default_precision if engine in RUNTIMES else "fp32"]
-        for precision, place in product(only or precisions or usual, places.get(engine, [Accelerator()])):
+        asked = only or precisions or usual
+        if engine == "torch":  # it has not those of artefacts
+            asked = [each for each in asked if each in RUNTIMES[engine].precisions] or usual
+        for precision, place in product(asked, places.get(engine, [Accelerator()])):
             settings = (weights_of(variant), artifacts, threads, precision, aperture, place)
             found.append(Candidate(variant, runtime, *settings))
     return found
