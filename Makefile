@@ -12,7 +12,7 @@ GPU_FLAGS ?=
 # LOCKED=1 installs packages by their hash, from requirements/ci.txt; PyTorch alone by its version.
 LOCKED ?=
 comma := ,
-EXTRAS := coreml,dev,export,heic,interop,onnx,rgbd,rtx,torch,train,trust
+EXTRAS := coreml,depth-networks,dev,export,heic,interop,onnx,rgbd,rtx,studio,torch,train,trust,video,web
 
 # What the demo refocuses: two focal planes, X,Y in 0..1 from the top left.
 DEMO_PHOTO := samples/drum.jpg
@@ -23,6 +23,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/installed
 DOCS_VENV := .venv-docs
+ARTIFACTS := artifacts
 
 # The environment of the device half: no PyTorch. `onnx` makes the small graphs of its tests.
 DEVICE_VENV := .venv-device
@@ -64,6 +65,8 @@ demo: $(INSTALLED) ## refocus a sample photo with ONNX Runtime, and write the pa
 	$(BIN)/deeplens export onnx --variant edge
 	$(BIN)/python -m deeplens.commands.demo $(DEMO_PHOTO) $(DEMO_FOCUS:%=--focus %) $(DEMO_F_NUMBERS:%=--f-number %) -o demo
 	$(BIN)/deeplens parity --runtime onnx --photo $(DEMO_PHOTO) --markdown demo/parity.md
+	@if test -f $(WEB_PAGE)/index.html; then echo "click to focus, in your browser: $(BIN)/deeplens studio"; \
+	else echo "click to focus, in your browser: make web (needs Node), then $(BIN)/deeplens studio"; fi
 
 test: lint ## lint, then run all tests; those of the device half again on Python 3.10 if it is there
 	$(BIN)/python -m pytest
@@ -110,8 +113,10 @@ $(DOCS_VENV)/installed: docs/_site/constraints.txt pyproject.toml
 	$(DOCS_VENV)/bin/python -m pip install -q -c docs/_site/constraints.txt --group docs
 	touch $@
 
-dist: $(INSTALLED) ## build a wheel with the ONNX graphs of edge, and its bill of materials, into dist/
+dist: $(INSTALLED) ## build a wheel with the ONNX graphs of edge, the web page if there is Node, and its bill of materials
 	$(BIN)/python -m deeplens.export.packaged
+	@if command -v npm > /dev/null; then $(MAKE) web; \
+	else echo "note: this wheel has no web page: building it needs Node"; rm -rf $(WEB_PAGE); fi
 	rm -rf build
 	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
 	$(BIN)/python -m deeplens.export.bill --out dist
@@ -124,8 +129,16 @@ web/node_modules/.package-lock.json: web/package.json web/package-lock.json web/
 	cd web && npm ci --ignore-scripts
 	touch $@
 
-web: web/node_modules/.package-lock.json ## fetch the packages of web/ with npm, and compile it into web/build/
-	cd web && npm run build
+WEB_PAGE := src/deeplens/web_page
+
+web: $(INSTALLED) web/node_modules/.package-lock.json ## build the web page with its models (needs Node), and web/build/
+	cd web && npm run build && npm run page
+	test -f $(ARTIFACTS)/onnx-webgpu/edge_depth.onnx || \
+	  $(BIN)/deeplens export onnx --variant edge --form cpu --form webgpu --out $(ARTIFACTS)
+	$(BIN)/python -m deeplens.export.web_graphs --artifacts $(ARTIFACTS)
+	$(BIN)/python -m deeplens.parity_tests.web_vectors
+	@du -sb $(WEB_PAGE) | awk '{ printf "%s: %.1f MB; open it with: $(BIN)/deeplens studio\n", $$2, $$1 / 1e6 }'
+
 
 data: $(INSTALLED) ## fetch photos and cut-outs for training and evaluation, into data/
 	$(BIN)/python -m deeplens.scenes.fetch
@@ -134,5 +147,5 @@ train: data ## train the lens blur and the step of `edge`, into runs/ (TRAIN_FLA
 	$(BIN)/python -m deeplens.training.fit_blur --variant edge --out runs/edge_blur $(TRAIN_FLAGS)
 
 clean: ## delete everything that was made, except data/ and runs/
-	rm -rf $(VENV) $(DEVICE_VENV) $(DOCS_VENV) artifacts demo build dist site src/deeplens/packaged web/build web/node_modules *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(DEVICE_VENV) $(DOCS_VENV) artifacts demo build dist site src/deeplens/packaged src/deeplens/web_page web/build web/node_modules *.egg-info src/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -16,9 +16,10 @@ from deeplens.console.options import JsonTarget, Threads
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
+from deeplens.model.contract import composed
 from deeplens.model.shipped import WEIGHTS
 from deeplens.runtimes.accelerator import CPU, Accelerator
-from deeplens.runtimes.options import Artifacts, ChannelsLast, Compile, CpuNodes, Device, Trust
+from deeplens.runtimes.options import Artifacts, ChannelsLast, Compile, CpuNodes, DepthNetwork, Device, Trust
 from deeplens.runtimes.providers import NAMES as PROVIDERS
 from deeplens.runtimes.spec import RUNTIMES
 
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from deeplens.benchmarks.measure import Effort
 
 SPEED_SIZE, MEMORY_SIZE = "2048x1536", "8000x6000"
-
 
 NOWHERE: Mapping[str, list[Accelerator]] = MappingProxyType({})
 
@@ -56,16 +56,12 @@ Runtimes = Annotated[
         "torch-compiled-whole. May be repeated: the others are compared with the first.",
     ),
 ]
+PRECISION_HELP = "Precision of the artefacts, and of PyTorch; may be repeated."
 PROVIDERS_HELP = f"Execution provider of ONNX Runtime: {', '.join(PROVIDERS)}; may be repeated."
 Providers = Annotated[Repeated, typer.Option("--provider", metavar="NAME", show_default=CPU, help=PROVIDERS_HELP)]
 Precisions = Annotated[
     Repeated,
-    typer.Option(
-        "--precision",
-        metavar="PRECISION",
-        show_default="fp32, fp16 on trt and coreml",
-        help="Precision of the artefacts; may be repeated.",
-    ),
+    typer.Option("--precision", metavar="PRECISION", show_default="fp32, fp16 on trt and coreml", help=PRECISION_HELP),
 ]
 Chosen = Annotated[
     Repeated,
@@ -128,6 +124,7 @@ def bench(
     compiled: Compile = False,
     artifacts: Artifacts = None,
     _trust: Trust = None,
+    depth_network: DepthNetwork = None,
     threads: Threads = None,
     item: Items = None,
     aperture: Aperture = 1.0,
@@ -161,6 +158,7 @@ def bench(
     chosen = [candidate_parts(each) for each in candidate or ()] or list(
         product(variant or ["edge"], runtime or ["onnx"], [None])
     )
+    chosen = [(composed(own, depth_network), name, each) for own, name, each in chosen]
     places = {
         "onnx": [Accelerator(each, cpu_nodes) for each in provider or [CPU]],
         "torch": [Accelerator(device=device, channels_last=channels_last, compiled=compiled)],
@@ -207,7 +205,7 @@ def candidates_of(
         only = ["fp32"] if runtime == "openvino" else [own] if own else None
         usual = [RUNTIMES[engine].default_precision if engine in RUNTIMES else "fp32"]
         asked = only or precisions or usual
-        if engine == "torch":  # it has not those of artefacts
+        if engine == "torch":
             asked = [each for each in asked if each in RUNTIMES[engine].precisions] or usual
         for precision, place in product(asked, places.get(engine, [Accelerator()])):
             settings = (weights_of(variant), artifacts, threads, precision, aperture, place)
@@ -344,7 +342,8 @@ def _profile(candidates: "list[Candidate]", size: tuple[int, int], console: "Con
 
 def weights_of(variant: str) -> Literal["shipped", "initial"]:
     """Shipped weights where all networks have them, else initial ones: the speed is the same."""
-    from deeplens.model.contract import NETWORKS
+    from deeplens.model.contract import NETWORKS, VARIANTS, part_of
 
-    files = [WEIGHTS / f"{variant}_{network}.safetensors" for network in NETWORKS]
+    names = [(part_of(variant, network), network) for network in NETWORKS]
+    files = [WEIGHTS / f"{own}_{network}.safetensors" for own, network in names if own in VARIANTS]
     return "shipped" if all(path.is_file() for path in files) else "initial"

@@ -9,7 +9,7 @@ from typing import Any
 from deeplens.benchmarks.candidate import Candidate
 from deeplens.benchmarks.worker import Worker, random_inputs
 from deeplens.console.errors import InputError
-from deeplens.model.contract import NETWORKS
+from deeplens.model.contract import NETWORKS, part_of
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.artefact import load as load_artefact
 
@@ -74,7 +74,12 @@ def _nodes(candidate: Candidate, network: str, size: tuple[int, int]) -> dict[st
         "onnx", variant=candidate.variant, precision=candidate.precision, artifacts=candidate.artifacts
     )
     entry = manifest.find(
-        folder, network=network, variant=candidate.variant, runtime="onnx", precision=candidate.precision, shape=None
+        folder,
+        network=network,
+        variant=part_of(candidate.variant, network),
+        runtime="onnx",
+        precision=candidate.precision,
+        shape=None,
     )
     inputs = random_inputs(network, size)
     with TemporaryDirectory() as name:

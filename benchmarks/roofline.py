@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from deeplens.model.contract import CONTRACTS
+from deeplens.model.contract import CONTRACTS, VARIANTS, part_of
+from deeplens.model.shipped import Weights
+from deeplens.runtimes import depth_store
 
 if TYPE_CHECKING:
     import torch
@@ -70,7 +72,7 @@ def work(variant: str, network: str, height: int, width: int) -> Work:
     from torch.utils._pytree import tree_leaves
     from torch.utils.flop_counter import flop_registry
 
-    from deeplens.model.build import build
+    from deeplens.export.foreign_depth import network_module
 
     operations: list[Operation] = []
 
@@ -89,12 +91,21 @@ def work(variant: str, network: str, height: int, width: int) -> Work:
             return result
 
     contract = CONTRACTS[network]
-    module = build(variant, network).to("meta").eval()
+    name = part_of(variant, network)
+    # Trained weights of ours may not be there, and cost the same.
+    source: Weights = "initial" if name in VARIANTS else "shipped"
+    module = network_module(variant, network, source).to("meta").eval()
     inputs = [torch.empty(tensor.shape(height, width), device="meta") for tensor in contract.inputs]
     with torch.no_grad(), Counter():
         outputs = tree_leaves(module(*inputs))
     weights = [p for name, p in module.named_parameters() if not name.startswith("segmentation_head.")]
     return Work(tuple(operations), sum(_bytes(each) for each in (*inputs, *outputs, *weights)))
+
+
+def _is_counted(variant: str, network: str) -> bool:
+    """Whether PyTorch has the network: not of an ONNX file."""
+    name = part_of(variant, network)
+    return name in VARIANTS or depth_store.find(name).card.kind != "onnx"
 
 
 def _bytes(tensor: "torch.Tensor") -> int:
@@ -113,6 +124,8 @@ def roofline(rows: list[dict[str, Any]], *, gflops: float, gbytes: float) -> lis
     try:
         for row in rows:
             for what, seconds, network, sizes in _measured(row):
+                if not _is_counted(row["variant"], network):
+                    continue
                 total = [work(row["variant"], network, height, width) for height, width, _ in sizes]
                 counts = [count for *_, count in sizes]
                 limits = [each.limits(gflops=gflops, gbytes=gbytes) for each in total]

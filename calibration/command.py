@@ -1,12 +1,12 @@
 """`deeplens calibrate`: what photos do to activations, INT8 scales, and the precision plan of a variant."""
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -14,7 +14,10 @@ from deeplens.console.options import JsonTarget
 from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
 from deeplens.runtimes import manifest
-from deeplens.runtimes.options import Variant, Weights, weights_from
+from deeplens.runtimes.options import DepthNetwork, Variant, Weights, weights_from
+
+if TYPE_CHECKING:
+    from deeplens.calibration.photos import Photo
 
 SIZE = 1024
 
@@ -54,6 +57,7 @@ def calibrate(
         bool, typer.Option("--scales-only", help="Stop after the scales; search for no plan.")
     ] = False,
     weights: Weights = "shipped",
+    depth_network: DepthNetwork = None,
     json: JsonTarget = None,
 ) -> None:
     """Choose INT8 scales and a precision for each layer, from what photos do to the networks.
@@ -73,6 +77,10 @@ def calibrate(
     with _warnings_told():
         chosen = photo_sets.shipped(data) if photos is None else photo_sets.from_folder(photos)
     report(f"{len(chosen)} photos")
+    if depth_network is not None:
+        target = plan or work / f"{depth_network}_plan.json"
+        _depth_network(depth_network, chosen, out, target, json)
+        return
     with progress_bar("Opening the FP32 graphs"):
         opened = steps.opened(
             variant,
@@ -113,6 +121,31 @@ def calibrate(
         table(f"plans of {variant}", ("plan", "PSNR dB", "arithmetic", "MB", "ms on the CPU, 1024 px"), rows)
     )
     write_json(json, answer)
+
+
+def _depth_network(name: str, chosen: "Sequence[Photo]", out: Path, plan: Path, json: Path | None) -> None:
+    """The FP16 exceptions of a depth network of others; its arithmetic is mostly products of matrices: no INT8."""
+    from deeplens.calibration.depth_network import measure
+
+    plan.parent.mkdir(parents=True, exist_ok=True)
+    with progress_bar(f"Running the photos through {name}") as progress:
+        found = measure(name, chosen, artifacts=out, progress=progress)
+    found.plan.write(plan)
+    console = console_for(json)
+    rows = [
+        (each.tensor[:60], each.operation, f"{each.largest:.4g}", f"{100 * each.subnormal:.1f} %",
+         "FP32" if each.tensor in found.plan.kept else "FP16")
+        for each in found.ranges[:12]
+    ]  # fmt: skip
+    columns = ("tensor", "operation", "largest", "subnormal", "kept in")
+    console.print(table(f"Largest activations of {name}, {len(chosen)} photos", columns, rows))
+    plain = "overflows" if found.plain_db is None else f"{found.plain_db:.1f} dB"
+    console.print(
+        f"FP16 with nothing kept: {plain}; "
+        f"with {len(found.plan.kept)} tensors in FP32: {found.plan.agreement_db:.1f} dB"
+    )
+    console.print(f"the plan is in {plan}: deeplens export onnx --depth-network {name} --precision fp16 --plan {plan}")
+    write_json(json, {**asdict(found.plan), "plain_db": found.plain_db, "plan": str(plan)})
 
 
 @contextmanager

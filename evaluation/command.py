@@ -12,16 +12,19 @@ from deeplens.console.options import JsonTarget
 from deeplens.console.package import pip_install
 from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
-from deeplens.model.contract import VARIANTS
+from deeplens.model.contract import VARIANTS, composed
 from deeplens.runtimes.options import (
     Artifacts,
+    DepthModelAspect,
     DepthModelChannels,
     DepthModelFile,
     DepthModelMean,
+    DepthModelMultiple,
     DepthModelOutput,
     DepthModelOutputName,
     DepthModelSize,
     DepthModelStd,
+    DepthNetwork,
     Runtime,
     Trust,
     Weights,
@@ -67,6 +70,9 @@ def evaluate(
     depth_model_channels: DepthModelChannels = None,
     depth_model_output: DepthModelOutput = None,
     depth_model_output_name: DepthModelOutputName = None,
+    depth_model_aspect: DepthModelAspect = None,
+    depth_model_multiple: DepthModelMultiple = None,
+    depth_network: DepthNetwork = None,
     scenes: Annotated[
         int, typer.Option(metavar="N", min=1, help="How many of the 500 synthetic test scenes to use.")
     ] = 100,
@@ -116,11 +122,13 @@ def evaluate(
         channels=depth_model_channels,
         output=depth_model_output,
         output_name=depth_model_output_name,
+        aspect=depth_model_aspect,
+        multiple=depth_model_multiple,
     )
     if "model" in (depth or ()) and chosen is None:
         raise InputError("depth of kind 'model' needs a depth model: give --depth-model FILE")
     kinds = [kind for kind in DEPTHS if not depth or kind in depth]
-    variants = tuple(dict.fromkeys(variant or ["edge"]))
+    variants = tuple(composed(each, depth_network) for each in dict.fromkeys(variant or ["edge"]))
     job = Job(
         variants,
         runtime=runtime,

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from deeplens.console.errors import MissingError
-from deeplens.model.contract import VARIANTS
+from deeplens.model.contract import VARIANTS, composed
 from deeplens.model.shipped import Weights
 from deeplens.runtimes import open_runtime
 from deeplens.runtimes.harness import Harness
@@ -33,10 +33,11 @@ IGNORANT = ("mean depth", "vertical ramp", "segmentation mask")
 
 @dataclass(frozen=True)
 class Choice:
-    """Which of our networks run, on what, and a user's depth model.
+    """Which of our networks run, on what, a user's depth model, and a depth network of others.
 
     Attributes:
         variants: None: those whose weights are there.
+        network: its name.
     """
 
     variants: tuple[str, ...] | None = None
@@ -44,6 +45,7 @@ class Choice:
     weights: Weights = "shipped"
     artifacts: Path | None = None
     model: DepthModelChoice | None = None
+    network: str | None = None
 
 
 def open_sources(choice: Choice, *, data: Path) -> dict[str, Source]:
@@ -70,6 +72,12 @@ def open_sources(choice: Choice, *, data: Path) -> dict[str, Source]:
                 raise
             continue
         found[variant] = Harness(runtime).disparity
+    if choice.network is not None:
+        runtime = open_runtime(
+            choice.runtime, variant=composed("edge", choice.network), artifacts=choice.artifacts, threads=1
+        )
+        runtime.open("depth")
+        found[choice.network] = Harness(runtime).disparity
     if choice.model is not None:
         found[choice.model.path.name] = choice.model.open(threads=1).disparity
     return found

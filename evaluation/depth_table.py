@@ -26,13 +26,16 @@ from deeplens.evaluation.depth_sources import IGNORANT, Choice, Source, open_sou
 from deeplens.evaluation.summary import Estimate, estimate, markdown_table
 from deeplens.runtimes.options import (
     Artifacts,
+    DepthModelAspect,
     DepthModelChannels,
     DepthModelFile,
     DepthModelMean,
+    DepthModelMultiple,
     DepthModelOutput,
     DepthModelOutputName,
     DepthModelSize,
     DepthModelStd,
+    DepthNetwork,
     Runtime,
     ShippedVariants,
     Weights,
@@ -126,6 +129,9 @@ def main(
     depth_model_channels: DepthModelChannels = None,
     depth_model_output: DepthModelOutput = None,
     depth_model_output_name: DepthModelOutputName = None,
+    depth_model_aspect: DepthModelAspect = None,
+    depth_model_multiple: DepthModelMultiple = None,
+    depth_network: DepthNetwork = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `make data` filled.")] = Path("data"),
     json: JsonTarget = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the tables to FILE as Markdown.")] = None,
@@ -139,6 +145,8 @@ def main(
         "channels": depth_model_channels,
         "output": depth_model_output,
         "output_name": depth_model_output_name,
+        "aspect": depth_model_aspect,
+        "multiple": depth_model_multiple,
     }
     choice = Choice(
         tuple(variant) if variant else None,
@@ -146,6 +154,7 @@ def main(
         weights_from(weights),
         artifacts,
         depth_model_from(depth_model, **told),
+        depth_network,
     )
     sets: list[PairSet] = [open_pairs(name, data=data) for name in on or SETS]
     sources, console = open_sources(choice, data=data), console_for(json)

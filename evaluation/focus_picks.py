@@ -30,13 +30,16 @@ from deeplens.evaluation.summary import estimate, markdown_table
 from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity
 from deeplens.runtimes.options import (
     Artifacts,
+    DepthModelAspect,
     DepthModelChannels,
     DepthModelFile,
     DepthModelMean,
+    DepthModelMultiple,
     DepthModelOutput,
     DepthModelOutputName,
     DepthModelSize,
     DepthModelStd,
+    DepthNetwork,
     Runtime,
     ShippedVariants,
     Weights,
@@ -181,6 +184,9 @@ def main(
     depth_model_channels: DepthModelChannels = None,
     depth_model_output: DepthModelOutput = None,
     depth_model_output_name: DepthModelOutputName = None,
+    depth_model_aspect: DepthModelAspect = None,
+    depth_model_multiple: DepthModelMultiple = None,
+    depth_network: DepthNetwork = None,
     data: Annotated[Path, typer.Option(metavar="DIR", help="Folder that `make data` filled.")] = Path("data"),
     json: JsonTarget = None,
     markdown: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the table to FILE as Markdown.")] = None,
@@ -204,9 +210,11 @@ def main(
         channels=depth_model_channels,
         output=depth_model_output,
         output_name=depth_model_output_name,
+        aspect=depth_model_aspect,
+        multiple=depth_model_multiple,
     )
     names = tuple(variant) if variant else None
-    choice = Choice(names, runtime, weights_from(weights), artifacts, chosen)
+    choice = Choice(names, runtime, weights_from(weights), artifacts, chosen, depth_network)
     sources = open_sources(choice, data=data)
     del sources["mean depth"]  # it never tells the two apart
     last, console = list(sources)[-1], console_for(json)

@@ -1,11 +1,11 @@
-"""What an export command makes unless told otherwise: `edge`, with trained weights. Imports no torch."""
+"""What an export command makes unless told otherwise, and what it refuses. Imports no torch."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
-from deeplens.console.errors import MissingError
+from deeplens.console.errors import InputError, MissingError
 from deeplens.export.precision_plan import PLANNED, read
-from deeplens.model.contract import NETWORKS
+from deeplens.model.contract import ALIGNMENT, MIN_SIZE, NETWORKS, Contract
 from deeplens.model.shipped import WEIGHTS, Weights
 
 VARIANT = "edge"
@@ -52,3 +52,28 @@ def chosen_networks(
                 f"add --network {name} --weights initial to export it untrained"
             )
     return found
+
+
+def check_choice(kind: str, name: str, choices: Collection[str]) -> None:
+    """Raise InputError unless `name` is one of `choices`."""
+    if name not in choices:
+        raise InputError(f"unknown {kind} '{name}': choose {', '.join(choices)}")
+
+
+def checked_shape(contract: Contract, shape: tuple[int, int]) -> tuple[int, int]:
+    """`shape`, low-resolution (height, width); InputError where the network doesn't take it."""
+    if contract.fixed_size is not None and shape != contract.fixed_size:
+        raise InputError(f"{contract.network} has only one size, {contract.fixed_size[0]}x{contract.fixed_size[1]}")
+    if any(size < MIN_SIZE or size % ALIGNMENT for size in shape):
+        raise InputError(f"shape {shape[0]}x{shape[1]}: expected multiples of {ALIGNMENT} from {MIN_SIZE} up")
+    return shape
+
+
+def check_alone(others: Mapping[str, object]) -> None:
+    """Raise InputError where an option is given that does not go with --depth-network."""
+    for option, value in others.items():
+        if value:
+            raise InputError(
+                f"{option} does not go with --depth-network, which exports one depth network at its own size: leave it "
+                "out (`deeplens depth add NAME --size WxH --replace` chooses the size)"
+            )

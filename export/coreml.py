@@ -6,12 +6,12 @@ does the same as `deeplens export coreml`. Runs on any machine with the `coreml`
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -23,19 +23,23 @@ from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
 from deeplens.export import coreml_report
 from deeplens.export import golden as golden_vectors
-from deeplens.export.chosen import chosen_networks, chosen_variants
+from deeplens.export.chosen import check_alone, check_choice, chosen_networks, chosen_variants
 from deeplens.export.coreml_check import compare
-from deeplens.export.coreml_package import save
+from deeplens.export.coreml_jobs import PHOTO_SIZE, recipes
+from deeplens.export.coreml_package import LICENCE, save
 from deeplens.export.coreml_recipe import IMAGES, PRECISIONS, SHAPES, TARGETS, Recipe
-from deeplens.export.onnx_graph import FIXED_SHAPES, check_choice, checked_shape
+from deeplens.export.foreign_depth import MARGIN, Foreign, foreign
+from deeplens.export.onnx_check import own_rounding
+from deeplens.export.onnx_graph import FIXED_SHAPES
 from deeplens.export.placement import UNITS
-from deeplens.export.precision_plan import Plan, plans_for
+from deeplens.export.precision_plan import plans_for
 from deeplens.export.whole_sizes import whole_sizes
-from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS, contract_of
+from deeplens.model.contract import NETWORKS, VARIANTS, contract_of
 from deeplens.model.shipped import Weights, weights_file
 from deeplens.runtimes import manifest
 from deeplens.runtimes.coreml.program import import_coremltools
 from deeplens.runtimes.options import (
+    ExportedDepthNetwork,
     ExportedWeights,
     FixedSizes,
     Networks,
@@ -48,14 +52,10 @@ from deeplens.runtimes.options import (
     weights_from,
 )
 from deeplens.runtimes.publish import publish
-from deeplens.runtimes.pyramid import geometry
 
 if TYPE_CHECKING:
     import torch
 
-
-PHOTO_SIZE = "2048x1536"
-"""Width and height of the photo whose levels enumerated and multifunction packages hold unless told otherwise."""
 
 TOOLS = ("torch", "coremltools", "numpy")
 
@@ -96,17 +96,51 @@ def export(variant: str, network: str, recipe: Recipe, *, out: Path, weights: "W
     return export_module(module, recipe, variant=variant, network=network, out=out, weights=named)
 
 
+def export_named(
+    name: str, *, precisions: Sequence[str] = ("fp16",), targets: Sequence[str] = ("iOS17",), out: Path, **more: Any
+) -> list[manifest.Entry]:
+    """Export a depth network of others, which `deeplens depth add` added, at its one size.
+
+    It is loaded and traced once for all packages.
+
+    Args:
+        more: other attributes of `export.coreml_recipe.Recipe`.
+
+    Raises:
+        as `export` and `export.foreign_depth.foreign`.
+    """
+    _import_libraries()
+    other = foreign(name)
+    recipes = [
+        Recipe(precision=precision, target=target, sizes=(other.size,), **more)
+        for precision in precisions
+        for target in targets
+    ]
+    return [
+        export_module(other.module, recipe, variant=name, network="depth", out=out, weights=name, other=other)
+        for recipe in recipes
+    ]
+
+
 def export_module(
-    module: "torch.nn.Module", recipe: Recipe, *, variant: str, network: str, out: Path, weights: str
+    module: "torch.nn.Module",
+    recipe: Recipe,
+    *,
+    variant: str,
+    network: str,
+    out: Path,
+    weights: str,
+    other: Foreign | None = None,
 ) -> manifest.Entry:
     """Export `module`, which keeps the contract of `network`, as `export` does.
 
     Args:
         weights: where they come from, for the manifest.
+        other: of a depth network of others: `module` is its own, and what is traced is its fixed form.
     """
     from deeplens.model.build import weights_sha256
 
-    contract = contract_of(variant, network)
+    contract = contract_of(variant, network) if other is None else other.contract
     recipe.check(contract)
     sha256 = weights_sha256(module)
     if recipe.plan is not None:
@@ -118,11 +152,16 @@ def export_module(
     inputs, outputs = recipe.tensors(contract)
     with publish(out, f"coreml/{recipe.file_name(variant, contract)}") as artefact:
         described = {f"deeplens.{key}": value for key, value in (notes | tools).items()}
-        save(module, contract, recipe, artefact.file, notes=described)
+        licence = LICENCE if other is None else f"Weights: {other.card.licence}"
+        save(
+            module if other is None else other.fixed, contract, recipe, artefact.file, notes=described, licence=licence
+        )
         golden = golden_vectors.write(
             out / "coreml" / "golden", module, contract, variant=variant, size=recipe.sizes[0], sha256=sha256
         )
-        decibels = compare(artefact.file, contract, recipe, golden_vectors.read(golden))
+        vectors = golden_vectors.read(golden)
+        allowed = 0.0 if other is None else MARGIN * own_rounding(module, vectors.inputs)
+        decibels = compare(artefact.file, contract, recipe, vectors, allowed=allowed)
         entry = artefact.describe(
             network=network,
             variant=variant,
@@ -144,68 +183,10 @@ def export_module(
                 "golden": golden.relative_to(out).as_posix(),
                 **({} if recipe.plan is None else {"plan": recipe.plan.digest(network)}),
                 "agreement_db": None if math.isinf(decibels) else round(decibels, 1),
+                **({} if other is None else other.more),
             },
         )
     return entry
-
-
-def level_sizes(network: str, photo_size: tuple[int, int]) -> tuple[tuple[int, int], ...]:
-    """Low-resolution (height, width), smallest first, at which `network` runs in the loop over a photo or over the same
-    photo turned by 90°.
-
-    Args:
-        photo_size: height and width of the photo, in pixels.
-    """
-    contract = CONTRACTS[network]
-    if contract.fixed_size is not None:
-        return (contract.fixed_size,)
-    sizes = set()
-    for height, width in (photo_size, photo_size[::-1]):
-        levels = geometry(height, width)
-        last = max(1, levels.steps) if network == "upsample" else 1
-        sizes |= {levels.padded(level) for level in range(last)}
-    return tuple(sorted(sizes))
-
-
-def recipes(
-    network: str,
-    *,
-    shapes: Sequence[str] = SHAPES,
-    fixed: Sequence[tuple[int, int]] = FIXED_SHAPES,
-    photo_size: tuple[int, int],
-    targets: Sequence[str] = TARGETS,
-    precisions: Sequence[str] = ("fp16",),
-    image: bool = False,
-    compute_units: str = "ALL",
-    plan: Plan | None = None,
-) -> Iterator[Recipe]:
-    """The packages of one network that a call asks for; what no package can be is left out: other than fixed shapes of
-    a network with one size, or for iOS 17, and images where no input can be one.
-
-    Args:
-        fixed: low-resolution (height, width) of packages of one size.
-        photo_size: height and width of the photo whose levels the others hold.
-        plan: what "mixed" follows.
-    """
-    contract = CONTRACTS[network]
-    images = image and bool(IMAGES[network])
-    sizes = level_sizes(network, photo_size)
-    kinds: list[tuple[str, tuple[tuple[int, int], ...]]] = []
-    if "fixed" in shapes or contract.fixed_size is not None:
-        singles = [contract.fixed_size] if contract.fixed_size else [checked_shape(contract, each) for each in fixed]
-        kinds += [("fixed", (size,)) for size in singles]
-    if contract.fixed_size is None and len(sizes) > 1:
-        kinds += [(kind, sizes) for kind in shapes if kind != "fixed"]
-    for precision in precisions:
-        for target in targets:
-            for kind, several in kinds:
-                if kind != "fixed" and target == "iOS17":
-                    continue
-                recipe = Recipe(precision=precision, target=target, shapes=kind, sizes=several, images=images)
-                followed = plan if precision == "mixed" else None
-                recipe = replace(recipe, compute_units=compute_units, plan=followed)
-                recipe.check(contract)
-                yield recipe
 
 
 def export_all(jobs: Sequence[Job], *, out: Path, report: Callable[[str], None]) -> list[manifest.Entry]:
@@ -286,6 +267,7 @@ def command(
     whole: WholeSizes = None,
     with_depth: WithDepth = False,
     memory: TargetMemory = None,
+    depth_network: ExportedDepthNetwork = None,
     json: JsonTarget = None,
 ) -> None:
     """Export the networks to Core ML, or the whole effect; print size and operations of each package."""
@@ -300,6 +282,22 @@ def command(
         for each in given or ():
             check_choice(kind, each, known)
     check_choice("compute units", compute_units, tuple(UNITS))
+    if depth_network is not None:
+        check_alone(
+            {"--variant": variant, "--network": network, "--size": size, "--plan": plan, "--shapes": shapes,
+             "--whole": whole, "--with-depth": with_depth}
+        )  # fmt: skip
+        with progress_bar(f"Exporting {depth_network} to Core ML"):
+            made = export_named(
+                depth_network,
+                precisions=precision or ("fp16",),
+                targets=target or TARGETS,
+                out=out,
+                images=image,
+                compute_units=UNITS[compute_units],
+            )
+        coreml_report.show(made, out=out, json=json)
+        return
     width, height = parse_size(photo)
     sizes = whole_sizes(
         whole, with_depth=with_depth, memory=memory, given={"--network": network, "--size": size, "--shapes": shapes}

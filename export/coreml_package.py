@@ -46,12 +46,14 @@ def save(
     path: Path,
     *,
     notes: Mapping[str, str],
+    licence: str = LICENCE,
 ) -> None:
     """Make the package at `path`, a folder that ends in .mlpackage; what is there is replaced.
 
     Args:
         module: the network; or the program for each of the recipe's sizes, of a graph that is made for one.
-        notes: kept in the package's metadata, beside author, licence, version and the meaning of inputs and outputs.
+        notes: kept in the package's metadata, beside author, version and the meaning of inputs and outputs.
+        licence: kept there too.
 
     Raises:
         MissingError: coremltools is not installed.
@@ -73,7 +75,7 @@ def save(
                 model = ct.models.MLModel(str(merged), skip_model_load=True)
             else:
                 model = _converted(module, contract, recipe, recipe.functions[MAIN])
-            model.author, model.license, model.version = AUTHOR, LICENCE, VERSION
+            model.author, model.license, model.version = AUTHOR, licence, VERSION
             model.short_description = PURPOSES[contract.network]
             model.user_defined_metadata.update({**notes, "contract": json.dumps(asdict(contract))})
             model.save(str(path))

@@ -90,7 +90,8 @@ class Recipe:
         for height, width in self.sizes:
             if contract.fixed_size not in (None, (height, width)):
                 raise InputError(f"{contract.network} has only one size, not {height}x{width}")
-            if height % ALIGNMENT or width % ALIGNMENT or min(height, width) < MIN_SIZE:
+            aligned = contract.fixed_size is not None or not (height % ALIGNMENT or width % ALIGNMENT)
+            if not aligned or min(height, width) < MIN_SIZE:
                 raise InputError(f"shape {height}x{width}: expected multiples of {ALIGNMENT} from {MIN_SIZE} up")
 
     def file_name(self, variant: str, contract: Contract) -> str:

@@ -7,7 +7,7 @@ A tensor can be kept in FP32 by its name.
 from collections.abc import Collection, Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -126,7 +126,12 @@ def _float_tensors(model: "onnx.ModelProto") -> set[str]:
 
 
 def export(
-    entry: manifest.Entry, *, out: Path, module: "torch.nn.Module | None" = None, fp16_io: bool = False
+    entry: manifest.Entry,
+    *,
+    out: Path,
+    module: "torch.nn.Module | None" = None,
+    fp16_io: bool = False,
+    keep: Collection[str] = (),
 ) -> manifest.Entry:
     """The FP16 artefact beside an FP32 one, checked; nothing is done where it is there already.
 
@@ -134,6 +139,7 @@ def export(
         entry: of the FP32 graph, in the manifest of `out`.
         module: the network in PyTorch, to check against: see `export.fp16_check.check`.
         fp16_io: inputs and outputs are FP16 too.
+        keep: tensors that stay in FP32.
 
     Raises:
         MissingError, MismatchError: the FP32 file is not what its entry says.
@@ -143,15 +149,17 @@ def export(
 
     name = Path(entry.path).stem + ("_fp16io" if fp16_io else "_fp16") + ".onnx"
     path = Path(entry.path).with_name(name)
-    made_from = {"made_from": entry.sha256}
+    made_from: dict[str, Any] = {"made_from": entry.sha256}
+    if keep:
+        made_from["kept"] = sorted(keep)
     there = published(out, path, **made_from)
     if there is not None:
         return there
     with publish(out, path) as artefact:
         model = onnx.load_from_string(load_artefact(out, entry))
-        half = convert(model, fp16_io=fp16_io)
+        half = convert(model, keep=keep, fp16_io=fp16_io)
         half.metadata_props.add(key="precision", value="fp16")
-        figures = check(model, half, network=entry.network, module=module)
+        figures = check(model, half, network=entry.network, module=module, kept=keep)
         onnx.save(half, artefact.file)
         made = artefact.describe(
             entry,

@@ -3,6 +3,7 @@
     x ← (1664525 · x + 1013904223) mod 2³², beginning with x = SEED, is drawn from; each draw gives the byte x >> 24.
 
 First a byte is drawn for each cell of 8×8 low-resolution pixels and each colour, in C order (colour, row, column): C.
+Where a side is no multiple of 8, the last cells are cut off.
 Then the inputs come in the order of the contract; all values are k/255, rounded to float32:
 
 - a picture: for each value, in C order, a byte n is drawn, and k = (3 · C + n) >> 2, where C is that of the cell
@@ -52,17 +53,17 @@ class Bytes:
 
 
 def golden_inputs(contract: Contract, size: tuple[int, int], *, seed: int = SEED) -> dict[str, np.ndarray]:
-    """The inputs of a network at a low-resolution (height, width), multiples of `ALIGNMENT`: name → float32 N×C×H×W."""
+    """The inputs of a network at a low-resolution (height, width): name → float32 N×C×H×W."""
     stream = Bytes(seed)
-    rows, columns = size[0] // ALIGNMENT, size[1] // ALIGNMENT
+    rows, columns = (-(-side // ALIGNMENT) for side in size)
     colours = stream.draw(3, rows, columns)
     found = {}
     for tensor in contract.inputs:
-        side = ALIGNMENT * tensor.scale
+        side, shape = ALIGNMENT * tensor.scale, tensor.shape(*size)
         if tensor.name == "signed_depth":
-            numbers = _spread(2 * stream.draw(1, rows, columns) - 255, side)
+            numbers = _spread(2 * stream.draw(1, rows, columns) - 255, side)[:, : shape[2], : shape[3]]
         else:
-            cells = _spread(3 * colours, side)
+            cells = _spread(3 * colours, side)[:, : shape[2], : shape[3]]
             numbers = (cells + (127 if tensor.name == "blurred" else stream.draw(*cells.shape))) >> 2
         found[tensor.name] = (numbers[None] / 255).astype(np.float32)
     return found

@@ -3,15 +3,13 @@
 Measured on ONNX Runtime 1.32, one thread: a pixel shuffle as a grouped transposed convolution with a one-hot kernel
 takes a sixth of the time of DepthToSpace, bit by bit the same; a softmax over channels, for which ONNX Runtime moves
 them to the last axis and back, takes a quarter as maximum, exponential and a convolution that sums. Weighted sums of
-taps: see `export.onnx_taps`.
+taps: see `export.onnx_taps`. Which graph gets which of these: see `export.onnx_forms`.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
-
-from deeplens.export.onnx_taps import weigh_slices
 
 if TYPE_CHECKING:
     import onnx
@@ -20,11 +18,22 @@ FEW = 8
 """Sums over fewer channels than this stay as they are."""
 
 
-def rewrite(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """A graph of the same inputs, outputs and numbers (sums to rounding); tensors keep their names."""
+NodeRule = Callable[
+    ["onnx.NodeProto", int, "dict[str, onnx.TensorProto]"],
+    "list[onnx.NodeProto] | None",
+]
+"""A node, the channels of its first input and the graph's constants, which it may add to → the nodes in its place, or
+None where it does not apply."""
+
+
+def by_node(model: "onnx.ModelProto", rules: Mapping[str, NodeRule]) -> "onnx.ModelProto":
+    """A graph of the same inputs, outputs and numbers (sums to rounding); tensors keep their names.
+
+    Args:
+        rules: operation → what is written in its place.
+    """
     import onnx
 
-    model = weigh_slices(model)
     shapes = _channels(onnx.shape_inference.infer_shapes(model))
     result = onnx.ModelProto()
     result.CopyFrom(model)
@@ -32,7 +41,7 @@ def rewrite(model: "onnx.ModelProto") -> "onnx.ModelProto":
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         channels = shapes.get(node.input[0]) if node.input else None
-        rule = _RULES.get(node.op_type)
+        rule = rules.get(node.op_type)
         made = rule(node, channels, constants) if rule is not None and channels is not None else None
         nodes += [node] if made is None else made
     del result.graph.node[:]
@@ -53,7 +62,7 @@ def _channels(model: "onnx.ModelProto") -> dict[str, int]:
     return found
 
 
-def _shuffle(
+def shuffle_by_convolution(
     node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
 ) -> "list[onnx.NodeProto] | None":
     """DepthToSpace of 2×2 in PyTorch's order: channel 4c + 2i + j goes to row i, column j of each cell of c."""
@@ -76,7 +85,7 @@ def _shuffle(
     ]
 
 
-def _softmax(
+def softmax_by_convolution(
     node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
 ) -> "list[onnx.NodeProto] | None":
     """exp(x − max x) / Σ exp(x − max x) over channels."""
@@ -96,7 +105,7 @@ def _softmax(
     ]
 
 
-def _sum(
+def sum_by_convolution(
     node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
 ) -> "list[onnx.NodeProto] | None":
     """ReduceSum over channels that keeps its axis."""
@@ -125,10 +134,3 @@ def _constant(constants: "dict[str, onnx.TensorProto]", name: str, values: np.nd
     name = f"rewrite.{name}"
     constants.setdefault(name, numpy_helper.from_array(values, name))
     return name
-
-
-_RULES: "dict[str, Callable[..., list[onnx.NodeProto] | None]]" = {
-    "DepthToSpace": _shuffle,
-    "Softmax": _softmax,
-    "ReduceSum": _sum,
-}

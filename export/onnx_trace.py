@@ -51,10 +51,16 @@ def traced(
 
 
 def simplified(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """The same graph, simplified by onnxsim."""
+    """The same graph, simplified by onnxsim, of standard operations.
+
+    It fuses some attention into an operation of ONNX Runtime's own, which TensorRT does not have: then its optimiser is
+    left out, and constants are folded alone.
+    """
     import onnxsim
 
     simplified, _ = onnxsim.simplify(model)
+    if any(node.domain not in ("", "ai.onnx") for node in simplified.graph.node):
+        simplified, _ = onnxsim.simplify(model, perform_optimization=False)
     return simplified
 
 

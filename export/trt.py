@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeplens.console.errors import MissingError
+from deeplens.console.errors import InputError, MissingError
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
-from deeplens.export.chosen import chosen_networks, chosen_variants
-from deeplens.export.onnx_graph import check_choice, checked_shape
+from deeplens.export.chosen import check_alone, check_choice, checked_shape, chosen_networks, chosen_variants
 from deeplens.export.precision_plan import Plan, plans_for
 from deeplens.export.trt_engine import FOLDER, Place, export, place
 from deeplens.export.trt_graph import graph
@@ -28,9 +27,10 @@ from deeplens.export.trt_jobs import TARGETS, Job, jobs
 from deeplens.export.whole_sizes import whole_sizes
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.model.whole_contract import WHOLE, WHOLE_WITH_DEPTH
-from deeplens.runtimes import manifest
+from deeplens.runtimes import depth_store, manifest
 from deeplens.runtimes.cuda import JETSON_RELEASE, Cuda
 from deeplens.runtimes.options import (
+    ExportedDepthNetwork,
     ExportedWeights,
     Networks,
     OutFolder,
@@ -72,6 +72,7 @@ def export_all(
     fp16_io: bool = False,
     plans: Mapping[str, Plan] = MappingProxyType({}),
     rebuild: bool = False,
+    force: bool = False,
     report: Callable[[str], None],
 ) -> list[manifest.Entry]:
     """Build all engines of a list; the first that fails stops it.
@@ -91,7 +92,14 @@ def export_all(
                     *pair, job.precision, out=out, weights=weights, fp16_io=fp16_io, plan=plans.get(job.variant)
                 )
             entry, new = export(
-                job, where, sources[pair], out=out, command=command, timing_cache=timing_cache, rebuild=rebuild
+                job,
+                where,
+                sources[pair],
+                out=out,
+                command=command,
+                timing_cache=timing_cache,
+                rebuild=rebuild,
+                force=force,
             )
             entries.append(entry)
             took = f"built in {entry.more['seconds']:.1f} s" if new else "already there, with the same key"
@@ -157,6 +165,10 @@ def command(
     with_depth: WithDepth = False,
     memory: TargetMemory = None,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Rebuild engines that already exist.")] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Build with a TensorRT version that is known to be wrong for the network.")
+    ] = False,
+    depth_network: ExportedDepthNetwork = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print what would be built.")] = False,
 ) -> None:
     """Build TensorRT engines, of the networks or of the whole effect.
@@ -167,7 +179,6 @@ def command(
         for name in names or ():
             check_choice(kind, name, choices)
     chosen = target or default_target()
-    variants = chosen_variants(variant, precision, plan)
     given = weights_from(weights)
     sizes = whole_sizes(
         whole,
@@ -175,14 +186,27 @@ def command(
         memory=memory,
         given={"--network": network, "--size": size, "--photo": photo, "--fp16-io": fp16_io},
     )
-    exported = (
-        dict.fromkeys(variants, (WHOLE_WITH_DEPTH if with_depth else WHOLE,))
-        if sizes
-        else chosen_networks(variants, network, given, report=lambda line: typer.echo(line, err=True))
-    )
+    exported: Mapping[str, Sequence[str]]
+    variants: Sequence[str]
+    if depth_network is not None:
+        check_alone(
+            {"--variant": variant, "--network": network, "--size": size, "--plan": plan, "--photo": photo,
+             "--whole": whole, "--with-depth": with_depth}
+        )  # fmt: skip
+        depth_store.find(depth_network)
+        if precision not in ("fp32", "fp16"):
+            raise InputError(f"a depth network of others is built in fp32 or fp16, not in {precision}")
+        variants, exported = (depth_network,), {depth_network: ("depth",)}
+    else:
+        variants = chosen_variants(variant, precision, plan)
+        exported = (
+            dict.fromkeys(variants, (WHOLE_WITH_DEPTH if with_depth else WHOLE,))
+            if sizes
+            else chosen_networks(variants, network, given, report=lambda line: typer.echo(line, err=True))
+        )
     wanted = jobs(
         variants=variants,
-        networks=exported[variants[0]] if sizes else network or NETWORKS,
+        networks=exported[variants[0]] if sizes or depth_network is not None else network or NETWORKS,
         whole=sizes,
         target=chosen,
         precision=precision,
@@ -235,6 +259,7 @@ def command(
                 fp16_io=fp16_io,
                 plans=plans,
                 rebuild=rebuild,
+                force=force,
                 report=typer.echo,
             )
     for warning in caught:

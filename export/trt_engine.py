@@ -9,6 +9,7 @@ from typing import Any
 
 from deeplens.console.errors import MismatchError, MissingError
 from deeplens.export.trt_build import Options, TimingCache, build
+from deeplens.export.trt_guard import guard
 from deeplens.export.trt_jobs import TARGETS, Job
 from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import manifest, trust
@@ -75,6 +76,7 @@ def export(
     command: str,
     timing_cache: Path | None = None,
     rebuild: bool = False,
+    force: bool = False,
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[manifest.Entry, bool]:
     """Build one engine, or find it built.
@@ -84,6 +86,7 @@ def export(
         command: what makes it again, for the manifest.
         timing_cache: a file; None: one in the folder of the engines, by library, version and GPU.
         rebuild: also where an engine with the same key is there.
+        force: also with a version that is known to compute attention wrongly (`export.trt_guard`).
         more: further keys of its entry.
 
     Returns:
@@ -99,19 +102,15 @@ def export(
     found = None if rebuild else _built(out, path)
     if found is not None:
         return found, False
+    graph_bytes = load_artefact(out, source)
+    guard(graph_bytes, library=machine.library, version=machine.version, precision=job.precision, forced=force)
     timings = None
     if where.api.has_timing_cache:
         name = f"timings_{machine.library}_{machine.version}_sm{machine.compute_capability.replace('.', '')}.cache"
         timings = TimingCache(timing_cache or out / FOLDER / name, machine)
     with publish(out, path) as artefact:
         start = perf_counter()
-        data = build(
-            where.api,
-            load_artefact(out, source),
-            contract_named(job.network),
-            job.options,
-            timings=timings,
-        )
+        data = build(where.api, graph_bytes, contract_named(job.network), job.options, timings=timings)
         seconds = perf_counter() - start
         artefact.file.write_bytes(data)
         entry = artefact.describe(

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplens.console.errors import MismatchError, MissingError
-from deeplens.model.contract import CONTRACTS
+from deeplens.model.contract import CONTRACTS, VARIANTS
 from deeplens.model.shipped import Weights
-from deeplens.runtimes import manifest
+from deeplens.runtimes import depth_store, manifest
 
 if TYPE_CHECKING:
     import torch
@@ -50,7 +50,13 @@ def graph(
 def fp32(
     variant: str, network: str, *, out: Path, weights: "Weights"
 ) -> "tuple[torch.nn.Module | None, manifest.Entry]":
-    """The network in PyTorch, where that is installed, and its FP32 graph, which computes the same."""
+    """The network in PyTorch, where that is installed, and its FP32 graph, which computes the same.
+
+    Args:
+        variant: the name of a depth network of others, too.
+    """
+    if variant not in VARIANTS:
+        return _named(variant, out=out)
     try:
         from deeplens.model import build
     except ImportError:
@@ -70,3 +76,34 @@ def fp32(
     except (MissingError, MismatchError):
         pass  # none, or of another state of the project: made anew
     return module, onnx_graph.export_module(module, variant=variant, network=network, out=out)
+
+
+def _named(name: str, *, out: Path) -> "tuple[torch.nn.Module | None, manifest.Entry]":
+    """A depth network of others: the graph that is there, if it is of the same weights, else made anew."""
+    from deeplens.export import onnx_graph
+    from deeplens.export.foreign_depth import foreign_module
+
+    try:
+        module = foreign_module(name)
+    except MissingError:  # no PyTorch here: the graph is taken as it is
+        entry = manifest.find(out, network="depth", variant=name, runtime="onnx")
+        manifest.verify(out, entry)
+        return None, entry
+    try:
+        entry = manifest.find(out, network="depth", variant=name, runtime="onnx")
+        manifest.verify(out, entry)
+        if entry.weights_sha256 == weights_of(name, module) and entry.size == depth_store.find(name).card.size:
+            return module, entry
+    except (MissingError, MismatchError):
+        pass  # none, or of another state: made anew
+    return module, onnx_graph.export_named(name, out=out)
+
+
+def weights_of(name: str, module: "torch.nn.Module | None") -> str:
+    """SHA-256 of a network's weights, as its artefacts have it."""
+    if module is None:
+        found = depth_store.find(name)
+        return found.sha256[found.weights.name]
+    from deeplens.model.build import weights_sha256
+
+    return weights_sha256(module)

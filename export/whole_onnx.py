@@ -15,7 +15,7 @@ from deeplens.export import fp16, planned, whole_int8
 from deeplens.export.fp16_check import rounded, session
 from deeplens.export.golden import agreement
 from deeplens.export.onnx_check import check_structure, tensor_entries
-from deeplens.export.onnx_rewrite import rewrite
+from deeplens.export.onnx_forms import in_form
 from deeplens.export.onnx_trace import OPSET, TOOLS, deduplicated, describe, simplified, traced
 from deeplens.export.precision_plan import Plan
 from deeplens.export.whole_capture import Captured, captured, file_name, reference, told
@@ -74,7 +74,7 @@ def _single(wanted: Wanted, made: Captured, inputs: Arrays, expected: np.ndarray
 
     tools = {tool: version(tool) for tool in TOOLS}
     with publish(out, f"onnx/{file_name(wanted)}.onnx") as artefact:
-        model = deduplicated(rewrite(simplified(traced(made.program, made.contract, wanted.size))))
+        model = deduplicated(in_form(simplified(traced(made.program, made.contract, wanted.size))))
         describe(
             model,
             {

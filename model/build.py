@@ -77,17 +77,13 @@ def read_weights(module: nn.Module, path: Path, *, what: str, needs_card: bool =
         MissingError: there is no card, and one is needed.
         MismatchError: its tensors are not this module's, or the card beside it is of another file.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load as load_bytes
-
+    again = "download the file or train the network again"
     try:
         data = read_bytes(path)
         check_card(path, bytes_sha256(data), needed=needs_card)
-        state = load_bytes(data)
-    except (SafetensorError, OSError, ValueError, KeyError, OverflowError) as error:
-        raise InputError(
-            f"{path} can't be read as safetensors ({one_line(error)}): download the file or train the network again"
-        ) from error
+    except (OSError, ValueError, KeyError, OverflowError) as error:
+        raise InputError(f"{path} can't be read as safetensors ({one_line(error)}): {again}") from error
+    state = tensors_of(data, str(path), again=again)
     expected = module.state_dict()
     wrong = sorted(
         name
@@ -101,6 +97,25 @@ def read_weights(module: nn.Module, path: Path, *, what: str, needs_card: bool =
             f"{path} does not hold the weights of {what}: {len(wrong)} tensors differ, the first is {first}"
         )
     module.load_state_dict(state, strict=not optional)
+
+
+def tensors_of(data: bytes, name: str, *, again: str) -> dict[str, torch.Tensor]:
+    """The tensors in the bytes of a safetensors file.
+
+    Args:
+        name: of the file, for messages.
+        again: what to do where it is broken.
+
+    Raises:
+        InputError: the bytes are no safetensors file.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load as load_bytes
+
+    try:
+        return dict(load_bytes(data))
+    except (SafetensorError, ValueError, KeyError, OverflowError) as error:
+        raise InputError(f"{name} can't be read as safetensors ({one_line(error)}): {again}") from error
 
 
 OPTIONAL = (TRAINING_ONLY, "outlines.", "step_head.")

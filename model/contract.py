@@ -33,6 +33,9 @@ DEPTH_SIZE = 320
 
 NETWORKS = ("depth", "lens_blur", "upsample")
 
+JOIN = "+"
+"""Stands between a variant and the name of a depth network: see `composed`."""
+
 
 @dataclass(frozen=True)
 class Tensor:
@@ -144,18 +147,61 @@ def _rounded_up(reach: int) -> int:
     return -(-reach // half) * half
 
 
-VARIANTS: dict[str, Variant] = {
-    "paper": Variant(halo={"lens_blur": 36, "upsample": 52}),
-    "edge": Variant(
-        halo={"lens_blur": _rounded_up(lens_blur_reach(DISCS)), "upsample": 12},
-        depth_by_level=True,
-        finer_base=True,
-        sharp_bound=0.02,
-        soft_radius=4.5,
-        soft_bound=0.02,
-    ),
-}
-"""Name → what is to be known of it."""
+class _Variants(dict[str, Variant]):
+    """Finds a composed variant by its own part: see `composed`."""
+
+    def __missing__(self, name: str) -> Variant:
+        own, joined, _ = name.partition(JOIN)
+        if not joined:
+            raise KeyError(name)
+        return self[own]
+
+
+VARIANTS: dict[str, Variant] = _Variants(
+    {
+        "paper": Variant(halo={"lens_blur": 36, "upsample": 52}),
+        "edge": Variant(
+            halo={"lens_blur": _rounded_up(lens_blur_reach(DISCS)), "upsample": 12},
+            depth_by_level=True,
+            finer_base=True,
+            sharp_bound=0.02,
+            soft_radius=4.5,
+            soft_bound=0.02,
+        ),
+    }
+)
+"""Name → what is to be known of it. A composed name is found too, but is not among the keys."""
+
+
+def composed(variant: str, depth_network: str | None) -> str:
+    """The name of a variant whose depth network is another one: "edge+depth-anything-v2-small"; None: its own."""
+    return variant if depth_network is None else f"{variant}{JOIN}{depth_network}"
+
+
+def part_of(variant: str, network: str) -> str:
+    """Under which name the artefact and the weights of a variant's network are kept.
+
+    A variant of ours, or for the depth network of a composed variant the name of that network.
+    """
+    own, joined, depth_network = variant.partition(JOIN)
+    return depth_network if joined and network == "depth" else own
+
+
+FRAMED = "the whole photo, aspect kept, inside a frame of one colour where it does not fill the size"
+"""What a depth network of others that keeps the aspect ratio is given; see the artefact's `fit`."""
+
+
+def depth_contract(size: tuple[int, int] | None, aspect: str | None) -> Contract:
+    """The contract of our depth network, at the size of another one that gets its photos another way.
+
+    Args:
+        size: height and width in pixels.
+        aspect: "keep" or "stretch".
+    """
+    contract = CONTRACTS["depth"]
+    if aspect == "keep":
+        contract = replace(contract, inputs=tuple(replace(each, meaning=FRAMED) for each in contract.inputs))
+    return replace(contract, fixed_size=size)
 
 
 def contract_of(variant: str, network: str) -> Contract:

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplens.console.errors import DeepLensError, MissingError
-from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS, part_of
 from deeplens.model.whole_contract import parts_of
-from deeplens.parity_tests.candidates import ARTEFACTS
+from deeplens.parity_tests.candidates import ARTEFACTS, FORM_ROWS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.manifest import Entry
+from deeplens.runtimes.onnx_form import artefacts_of
 
 if TYPE_CHECKING:
     from deeplens.parity_tests.cases import Size
@@ -20,10 +21,10 @@ if TYPE_CHECKING:
 def make_missing(request: "Request") -> None:
     """Export what the rows of a request run, in the order of the table; what is there and fits is kept.
 
-    ONNX graphs with free sizes and of the coverage's fixed shape, Core ML packages of that shape, in all precisions
-    asked for. What a network can't be made into in a precision below FP32 is left out, with a word, and its rows are
-    not run: INT8 follows the variant's precision plan, which may be of other weights; in FP16 weights or values may
-    overflow. Engines of TensorRT belong to a GPU and are left to their own command.
+    ONNX graphs with free sizes and of the coverage's fixed shape, in every form asked for; Core ML packages of that
+    shape; both in all precisions asked for. What a network can't be made into in a precision below FP32 is left out,
+    with a word, and its rows are not run: INT8 follows the variant's precision plan, which may be of other weights; in
+    FP16 weights or values may overflow. Engines of TensorRT belong to a GPU and are left to their own command.
 
     Raises:
         as the exports in FP32; InputError for an unknown name.
@@ -33,6 +34,7 @@ def make_missing(request: "Request") -> None:
     onnx = {precision for name, precision in wanted if name in ("onnx", "trt", "openvino", "onnx-reference")}
     if request.compiles:
         onnx |= set(request.precisions or ARTEFACTS) & set(ARTEFACTS)
+    forms = [FORM_ROWS[name] for name, _ in sorted(wanted) if name in FORM_ROWS]
     coreml = {precision for name, precision in wanted if name == "coreml"}
     for variant in request.variants:
         for network in NETWORKS:
@@ -40,20 +42,24 @@ def make_missing(request: "Request") -> None:
             if sha256 is None:
                 continue
             size = CONTRACTS[network].fixed_size or request.coverage_for(variant).fixed_size
+            name = part_of(variant, network)
             for shape in (None,) if CONTRACTS[network].fixed_size else (None, size):
-                _graphs(request, folder, variant, network, shape, sha256, onnx)
+                _graphs(request, folder, name, network, shape, sha256, onnx)
+                for form in forms:
+                    _formed(request, folder, variant, network, shape, sha256, form)
             for precision in sorted(coreml):
-                _package(request, folder, variant, network, size, precision, sha256)
+                _package(request, folder, name, network, size, precision, sha256)
         for network in request.whole_networks():
             for size in request.whole:
                 _whole(request, folder, variant, network, size, onnx, coreml)
 
 
 def _weights_sha256(request: "Request", variant: str, network: str) -> str | None:
+    from deeplens.export.foreign_depth import network_module
     from deeplens.model import build
 
     try:
-        return build.weights_sha256(build.load(variant, network, request.weights))
+        return build.weights_sha256(network_module(variant, network, request.weights))
     except MissingError:
         return None  # the rows say so
 
@@ -68,20 +74,23 @@ def _graphs(
     precisions: Collection[str],
 ) -> None:
     from deeplens.export import fp16, onnx_graph, planned
+    from deeplens.export.foreign_depth import network_module
     from deeplens.export.precision_plan import for_variant
-    from deeplens.model import build
 
     def find(precision: str) -> Entry:
         return manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=precision, shape=shape)
 
     if precisions and not _fits(folder, partial(find, "fp32"), sha256):
         request.report(f"{variant} {network}: ONNX {_size(shape)}")
-        onnx_graph.export(variant, network, out=folder, weights=request.weights, shape=shape)
+        if variant in VARIANTS:
+            onnx_graph.export(variant, network, out=folder, weights=request.weights, shape=shape)
+        else:
+            onnx_graph.export_named(variant, out=folder)
     for precision in sorted(set(precisions) - {"fp32"}):
         if _fits(folder, partial(find, precision), sha256):
             continue
         request.report(f"{variant} {network}: ONNX {_size(shape)} in {precision}")
-        module = build.load(variant, network, request.weights)
+        module = network_module(variant, network, request.weights)
         try:
             if precision == "fp16":
                 fp16.export(find("fp32"), out=folder, module=module)
@@ -89,6 +98,20 @@ def _graphs(
                 planned.export(find("fp32"), for_variant(variant), out=folder, kind=precision, module=module)
         except DeepLensError as error:
             request.report(f"{variant} {network}: no {precision} graph ({error})")
+
+
+def _formed(
+    request: "Request", folder: Path, variant: str, network: str, shape: "Size | None", sha256: str, form: str
+) -> None:
+    def find() -> Entry:
+        return manifest.find(folder, network=network, variant=variant, runtime=artefacts_of(form), shape=shape)
+
+    if _fits(folder, find, sha256):
+        return
+    from deeplens.export import onnx_graph
+
+    request.report(f"{variant} {network}: ONNX {_size(shape)} in the form {form}")
+    onnx_graph.export(variant, network, out=folder, weights=request.weights, shape=shape, form=form)
 
 
 def _package(
@@ -112,8 +135,11 @@ def _package(
         from deeplens.export.coreml_recipe import Recipe
 
         request.report(f"{variant} {network}: Core ML {_size(size)} in {precision}")
-        recipe = Recipe(precision=precision, sizes=(size,))
-        coreml.export(variant, network, recipe, out=folder, weights=request.weights)
+        if variant in VARIANTS:
+            recipe = Recipe(precision=precision, sizes=(size,))
+            coreml.export(variant, network, recipe, out=folder, weights=request.weights)
+        else:
+            coreml.export_named(variant, precisions=[precision], out=folder)
     except DeepLensError as error:
         if precision == "fp32" and not isinstance(error, MissingError):
             raise

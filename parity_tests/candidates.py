@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplens.console.errors import InputError
+from deeplens.export.onnx_forms import FORMS
 from deeplens.model.whole_contract import WHOLE_NETWORKS
 from deeplens.parity_tests.cases import Case, LoopCase, NetworkCase, Size
 from deeplens.parity_tests.produce import Opener, artefact_opener, torch_opener
 from deeplens.runtimes import RUNTIMES
-from deeplens.runtimes.accelerator import CPU, Accelerator
+from deeplens.runtimes.accelerator import Accelerator
+from deeplens.runtimes.contract import Runtime
+from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.onnx_form import CPU, artefacts_of
 from deeplens.runtimes.providers import checked
 
 if TYPE_CHECKING:
@@ -21,7 +25,17 @@ if TYPE_CHECKING:
 
 REFERENCE = "torch"
 
-COMPARED = (REFERENCE, *(name for name in RUNTIMES if name != REFERENCE), "openvino", "onnx-reference")
+FORM_ROWS = {artefacts_of(form): form for form in FORMS if form != CPU}
+"""Runtimes of the table that stand for a form of the ONNX graphs (`export.onnx_forms`), run by ONNX Runtime on the CPU:
+what is wrong there is wrong in the graph, wherever it runs."""
+
+COMPARED = (
+    REFERENCE,
+    *(name for name in RUNTIMES if name != REFERENCE),
+    "openvino",
+    "onnx-reference",
+    *FORM_ROWS,
+)
 """Runtimes of the table. "torch" is the graph that torch.export takes, from which all artefacts are made; "openvino"
 and "onnx-reference" (the evaluator of the ONNX project) run the ONNX artefacts a second and a third time."""
 
@@ -67,6 +81,11 @@ class Candidate:
         return f"{self.runtime} {self.precision}"
 
     @property
+    def graphs(self) -> str:
+        """The runtime whose ONNX graphs it runs, as the manifest names it."""
+        return self.runtime if self.runtime in FORM_ROWS else artefacts_of(CPU)
+
+    @property
     def rounding(self) -> str:
         """By which of `parity_tests.compare.GATES` it is judged."""
         if self.runtime == "coreml" and self.precision == "fp16":
@@ -77,12 +96,25 @@ class Candidate:
         """The cases that it runs: Core ML has fixed shapes only, and what is slow gets small ones."""
         if self.runtime == "coreml":
             cases = [case for case in cases if case.graph == "fixed"]
+        if self.runtime == "web":  # it has files of free sizes only, and its own loop
+            return [case for case in cases if case.graph == "dynamic" or case.networks == ("depth",)]
+        if self.runtime in FORM_ROWS:
+            cases = [case for case in cases if isinstance(case, LoopCase) or case.network not in WHOLE_NETWORKS]
         if self.mode == "fp16_pure":
             return [case for case in cases if not _is_loop(case) or max(case.size) <= SMALL_LOOP]
         if self.runtime == "onnx-reference":
             small = (case for case in cases if isinstance(case, NetworkCase) and case.input == "random")
             return [case for case in small if case.network == "depth" or case.size[0] * case.size[1] <= SMALL_NETWORK]
         return list(cases)
+
+    def around(self, runtime: Runtime) -> Harness:
+        """The harness of a loop: the page has its own."""
+        if self.runtime == "web":
+            from deeplens.runtimes.web import WebHarness, WebRuntime
+
+            assert isinstance(runtime, WebRuntime)
+            return WebHarness(runtime)
+        return Harness(runtime)
 
     def opener(self, variant: str, *, artifacts: Path | None, weights: "Weights", fixed_size: Size) -> Opener:
         """See `parity_tests.produce`."""
@@ -95,13 +127,15 @@ class Candidate:
             from deeplens.parity_tests.captured import captured_opener
 
             return captured_opener(variant, weights=weights, fixed_size=fixed_size)
+        form = FORM_ROWS.get(self.runtime)
         return artefact_opener(
-            self.runtime,
+            self.runtime if form is None else "onnx",
             variant,
             artifacts=artifacts,
             fixed_size=fixed_size,
             precision=self.precision,
             mode=self.mode,
+            form=form or CPU,
             provider=self.place,
         )
 
@@ -141,6 +175,8 @@ def candidates(
     found = []
     for runtime in runtimes:
         only = {REFERENCE: ("fp32",), "openvino": ("fp32",), "onnx-reference": ("fp32",), "coreml": ("fp32", "fp16")}
+        only["web"] = ("fp32",)
+        only |= dict.fromkeys(FORM_ROWS, ("fp32",))
         for precision in only.get(runtime, ARTEFACTS):
             if precisions is None or precision in precisions:
                 found += [Candidate(runtime, precision, mode) for mode in _modes(runtime, precision)]

@@ -122,7 +122,7 @@ def captured_opener(variant: str, *, weights: "Weights", fixed_size: Size) -> Op
                 once[network] = wrap(network, session)
             return once[network]
 
-        runtime: Runtime = WrappedRuntime(TorchRuntime(variant=variant, weights=weights), wrap_once)
+        runtime: Runtime = WrappedRuntime(TorchRuntime(variant=variant, weights=weights, native=False), wrap_once)
         return runtime if graph == "dynamic" else with_fixed_size(runtime, fixed_size)
 
     return open_captured

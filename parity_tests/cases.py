@@ -5,7 +5,7 @@ All runtimes get the same inputs: random ones from a seed, real ones from a run 
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
@@ -35,6 +35,7 @@ class Coverage:
         seed: of the random inputs.
         point: x, y of the focus, from the top left, in [0, 1].
         aperture: α in [0, 1].
+        contracts: network → its contract: a depth network of others has a size of its own.
     """
 
     dynamic_sizes: tuple[Size, ...] = ((96, 160), (152, 104))
@@ -49,6 +50,7 @@ class Coverage:
     seed: int = 0
     point: tuple[float, float] = (0.5, 0.5)
     aperture: float = 1.0
+    contracts: Mapping[str, Contract] = field(default_factory=lambda: CONTRACTS)
 
 
 COVERAGE: Mapping[str, Coverage] = {
@@ -146,9 +148,9 @@ def random_cases(coverage: Coverage) -> list[Case]:
     """Each network on random inputs."""
     generator = np.random.default_rng(coverage.seed)
     return [
-        NetworkCase(network, "random", graph, size, plausible_inputs(CONTRACTS[network], size, generator))
+        NetworkCase(network, "random", graph, size, plausible_inputs(coverage.contracts[network], size, generator))
         for network in NETWORKS
-        for graph, size in graphs(CONTRACTS[network], coverage)
+        for graph, size in graphs(coverage.contracts[network], coverage)
     ]
 
 
@@ -188,9 +190,9 @@ def photo_cases(
         reference, LoopCase(resized(pixels, smallest), "dynamic", coverage.point, coverage.aperture, given)
     )
     cases: list[Case] = [
-        NetworkCase(network, "photo", graph, size, window(CONTRACTS[network], seen[network], size))
+        NetworkCase(network, "photo", graph, size, window(coverage.contracts[network], seen[network], size))
         for network in seen
-        for graph, size in graphs(CONTRACTS[network], coverage)
+        for graph, size in graphs(coverage.contracts[network], coverage)
     ]
     return cases + whole_photos(coverage, pixels, given=given)
 

@@ -24,9 +24,10 @@ from deeplens.parity_tests.metrics import (
     pixel_shares,
     psnr,
     relative_to_spread,
-    ssim_8_bit,
+    ssim_if_possible,
     ulps,
 )
+from deeplens.parity_tests.other_scale import ceilings
 from deeplens.parity_tests.outputs import EIGHT_BIT, Outputs
 
 Status = Literal["passed", "failed", "stale", "not run", "compiles"]
@@ -268,8 +269,14 @@ def _rows(variant: str, runtime: str, case: Case, sides: _Sides, precision: str)
             yield row(what, gate, "failed", str(error))
             continue
         if what != EIGHT_BIT:
-            gate = narrowed(gate, measured, precision)
+            gate = narrowed(scaled(gate, variant, what, measured, reference.arrays[name]), measured, precision)
         yield row(what, gate, "passed" if measured.passes(gate) else "failed", _note(measured), measured)
+
+
+def scaled(gate: Gate, variant: str, what: str, measured: Measured, reference: np.ndarray) -> Gate:
+    """The ceilings for an output of another scale than ours: see `parity_tests.other_scale`."""
+    given = {"absolute": gate.absolute, "relative": gate.relative, "own": measured.own}
+    return replace(gate, **ceilings(variant, what, reference=reference, **given))
 
 
 def narrowed(gate: Gate, measured: Measured, precision: str) -> Gate:
@@ -324,19 +331,10 @@ def measure(result: np.ndarray, reference: np.ndarray, judge: np.ndarray, half: 
         scale=float(np.abs(reference).max()),
         cosine=cosine(result, reference),
         psnr=psnr(scale * result, scale * reference) if picture else None,
-        ssim=_ssim(result, reference) if eight_bit else None,
+        ssim=ssim_if_possible(result, reference) if eight_bit else None,
         ulps=None if eight_bit else ulps(result, reference),
         shares=pixel_shares(result, reference) if eight_bit else None,
     )
-
-
-def _ssim(result: np.ndarray, reference: np.ndarray) -> float | None:
-    if min(reference.shape[:2]) < 11:
-        return None
-    try:
-        return ssim_8_bit(result, reference)
-    except ImportError:  # SciPy
-        return None
 
 
 def _note(measured: Measured) -> str:

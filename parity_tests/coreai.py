@@ -23,7 +23,7 @@ from deeplens.console.options import JsonTarget
 from deeplens.console.package import pip_install
 from deeplens.console.report import console_for, table, write_json
 from deeplens.console.script import run_script
-from deeplens.export.onnx_graph import check_choice
+from deeplens.export.chosen import check_choice
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.model.shipped import Weights
 from deeplens.parity_tests.cases import plausible_inputs

@@ -13,6 +13,7 @@ from deeplens.runtimes import open_runtime
 from deeplens.runtimes.accelerator import DEFAULT, Accelerator
 from deeplens.runtimes.contract import Arrays, Runtime
 from deeplens.runtimes.harness import Harness, focal_disparity_at
+from deeplens.runtimes.onnx_form import CPU
 from deeplens.runtimes.whole import whole_runtime
 from deeplens.runtimes.wrapped import with_fixed_size
 
@@ -111,7 +112,7 @@ def torch_opener(
     precision: str = "fp32",
     accelerator: Accelerator = DEFAULT,
 ) -> Opener:
-    """PyTorch, which has no fixed graphs, on the cuts and borders that a fixed graph gets.
+    """PyTorch, which has no fixed graphs, on the cuts, borders and frames that a fixed graph gets.
 
     Args:
         dtype: "float16": with every tensor rounded (`parity_tests.half`).
@@ -124,10 +125,15 @@ def torch_opener(
         if dtype == "float16":
             from deeplens.parity_tests.half import in_half
 
-            runtime = in_half(TorchRuntime(variant=variant, weights=weights))
+            runtime = in_half(TorchRuntime(variant=variant, weights=weights, native=False))
         else:
             runtime = TorchRuntime(
-                variant=variant, weights=weights, dtype=dtype, precision=precision, accelerator=accelerator
+                variant=variant,
+                weights=weights,
+                dtype=dtype,
+                precision=precision,
+                accelerator=accelerator,
+                native=False,
             )
         if isinstance(graph, tuple):
             return ByHarness(runtime)
@@ -144,6 +150,7 @@ def artefact_opener(
     fixed_size: Size,
     precision: str = "fp32",
     mode: "Mode | None" = None,
+    form: str = CPU,
     provider: str | None = None,
 ) -> Opener:
     """A runtime that reads artefacts.
@@ -153,6 +160,7 @@ def artefact_opener(
 
     Args:
         mode: of Core ML's executor, as in `runtimes.coreml.runtime.CoreMLRuntime`.
+        form: of the graphs that ONNX Runtime reads.
         provider: of ONNX Runtime; None: the CPU's. Another rounds FP16 by itself.
     """
 
@@ -179,13 +187,15 @@ def artefact_opener(
                     accelerator=Accelerator(provider),
                 )
             kind = RoundedOnnxRuntime if precision == "fp16" else OnnxRuntime
-            return kind(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)
+            return kind(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes, form=form)
         if name in ("openvino", "onnx-reference"):
             from deeplens.parity_tests.interop import interop_runtime
 
             return interop_runtime(name, variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)
         if whole:
             return whole_runtime(name, size=shape, variant=variant, artifacts=artifacts, precision=precision)
+        if name == "web":
+            return open_runtime(name, variant=variant)
         runtime = open_runtime(name, variant=variant, artifacts=artifacts, precision=precision)
         return runtime if graph == "dynamic" else with_fixed_size(runtime, fixed_size)
 

@@ -18,12 +18,13 @@ from deeplens.console.errors import MissingError
 from deeplens.console.progress import progress_bar
 from deeplens.export import golden
 from deeplens.export.golden_inputs import golden_inputs
-from deeplens.model.contract import CONTRACTS, NETWORKS
+from deeplens.model.contract import NETWORKS, VARIANTS
 from deeplens.parity_tests.candidates import REFERENCE, Candidate
 from deeplens.parity_tests.cases import NetworkCase
-from deeplens.parity_tests.compare import GATES, measure, narrowed, stale
+from deeplens.parity_tests.compare import GATES, measure, narrowed, scaled, stale
 from deeplens.parity_tests.metrics import max_abs
 from deeplens.parity_tests.produce import TorchKind, produce, torch_opener
+from deeplens.runtimes.depth_networks import sized_contract
 
 if TYPE_CHECKING:
     from deeplens.model.shipped import Weights
@@ -66,6 +67,9 @@ def make(
 ) -> list[Path]:
     """Write the vectors of each network whose weights are there.
 
+    Args:
+        variants: names of depth networks of others too, which have this one network.
+
     Returns:
         the JSON files.
 
@@ -74,7 +78,8 @@ def make(
     """
     made = []
     with progress_bar("Making golden vectors") as progress:
-        for variant, network in progress.each(list(product(variants, NETWORKS)), " ".join):
+        pairs = [pair for pair in product(variants, NETWORKS) if pair[0] in VARIANTS or pair[1] == "depth"]
+        for variant, network in progress.each(pairs, " ".join):
             try:
                 made.append(written(folder, variant, network, weights))
             except MissingError as error:
@@ -88,21 +93,22 @@ def make(
 
 def written(folder: Path, variant: str, network: str, weights: "Weights") -> Path:
     """Write one network's vectors, and return the JSON file; MissingError where its weights are not there."""
-    contract = CONTRACTS[network]
+    contract = sized_contract(variant, network)
     size = contract.fixed_size or SIZE
     case = NetworkCase(network, "golden", "dynamic", size, golden_inputs(contract, size))
     kinds: tuple[TorchKind, ...] = ("float32", "float64", "float16")
     sides = [produce(torch_opener(variant, weights=weights, fixed_size=size, dtype=kind), [case]) for kind in kinds]
     if case.name in sides[0].missing:
         raise MissingError(sides[0].missing[case.name])
-    from deeplens.model import build
+    from deeplens.export.foreign_depth import network_module
 
     reference, judge, half = (side.arrays[case.name] for side in sides)
     measured = measure(reference, reference, judge, half)
-    limits = {name: narrowed(GATES[name][0], measured, name).absolute for name in GATES}
+    gates = {name: scaled(GATES[name][0], variant, network, measured, reference) for name in GATES}
+    limits = {name: narrowed(gate, measured, name).absolute for name, gate in gates.items()}
     return golden.write(
         folder,
-        build.load(variant, network, weights),
+        network_module(variant, network, weights),
         contract,
         variant=variant,
         size=size,

@@ -1,17 +1,17 @@
 """What a parity run is asked for."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplens.console.errors import InputError
-from deeplens.model.contract import VARIANTS
+from deeplens.model.contract import NETWORKS, part_of
 from deeplens.model.whole_contract import WHOLE, WHOLE_WITH_DEPTH
 from deeplens.parity_tests.candidates import COMPARED, Candidate, candidates
 from deeplens.parity_tests.cases import COVERAGE, Coverage, resized
+from deeplens.runtimes.depth_networks import check_variant, sized_contract
 from deeplens.runtimes.photo import read_photo, to_8_bit
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class Request:
     report: Say = lambda _: None
 
     def coverage_for(self, variant: str) -> Coverage:
-        return self.coverage or COVERAGE[variant]
+        """Which cases of a variant are made; a composed one has those of its own part, and its depth network's size."""
+        found = self.coverage or COVERAGE[part_of(variant, "lens_blur")]
+        return replace(found, contracts={network: sized_contract(variant, network) for network in NETWORKS})
 
     def whole_networks(self) -> tuple[str, ...]:
         """Graphs of the whole effect that are compared at each size of `whole`."""
@@ -84,6 +86,5 @@ class Request:
             InputError: an unknown variant, runtime or precision.
         """
         for name in self.variants:
-            if name not in VARIANTS:
-                raise InputError(f"unknown variant '{name}': choose {' or '.join(VARIANTS)}")
+            check_variant(name)
         return candidates(self.runtimes, self.precisions, providers=self.providers, devices=self.devices)

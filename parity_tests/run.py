@@ -21,6 +21,7 @@ from deeplens.parity_tests.report import Report, looks_of
 from deeplens.parity_tests.request import Request
 from deeplens.parity_tests.whole import whole_cases
 from deeplens.runtimes.contract import Runtime
+from deeplens.runtimes.harness import Harness
 
 if TYPE_CHECKING:
     pass
@@ -256,16 +257,24 @@ def _candidate(request: Request, variant: str, candidate: Candidate, cases: list
         weights=request.weights,
         fixed_size=fixed or request.coverage_for(variant).fixed_size,
     )
-    return _timed(request, variant, candidate.label, candidate.rounding, "candidate", opener, candidate.chosen(cases))
+    chosen, around = candidate.chosen(cases), candidate.around
+    return _timed(request, variant, candidate.label, candidate.rounding, "candidate", opener, chosen, around)
 
 
 def _timed(
-    request: Request, variant: str, label: str, precision: str, role: Role, opener: Opener, cases: list[Case]
+    request: Request,
+    variant: str,
+    label: str,
+    precision: str,
+    role: Role,
+    opener: Opener,
+    cases: list[Case],
+    around: Callable[[Runtime], Harness] = Harness,
 ) -> Produced:
     request.report(f"{variant}: {label}")
     start = perf_counter()
     with progress_bar(f"Running {variant}, {label}") as progress:
-        outputs = produce(opener, cases, progress=progress)
+        outputs = produce(opener, cases, around=around, progress=progress)
     names = tuple(case.name for case in cases)
     return Produced(variant, label, precision, role, names, outputs, round(perf_counter() - start, 2))
 

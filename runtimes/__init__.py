@@ -4,6 +4,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from deeplens.model.contract import JOIN
 from deeplens.model.shipped import Weights
 from deeplens.runtimes.accelerator import DEFAULT, Accelerator
 from deeplens.runtimes.choice import AUTO, resolved
@@ -51,4 +52,8 @@ def open_runtime(
     }  # fmt: skip
     module, kind = spec.opens.split(":")
     opened: Runtime = getattr(import_module(module), kind)(variant=variant, **{key: given[key] for key in spec.takes})
+    if name == "onnx" and JOIN in variant:
+        from deeplens.runtimes.depth_file import with_file
+
+        return with_file(opened, precision=precision, artifacts=artifacts, threads=threads)
     return opened

@@ -14,6 +14,7 @@ from deeplens.console.files import bytes_sha256, file_sha256
 from deeplens.console.inputs import read_bytes
 from deeplens.runtimes import manifest
 from deeplens.runtimes.onnx_bytes import check_self_contained
+from deeplens.runtimes.onnx_form import form_of
 
 
 def load(folder: Path, entry: manifest.Entry) -> bytes:
@@ -32,7 +33,7 @@ def load(folder: Path, entry: manifest.Entry) -> bytes:
     except (OSError, InputError) as error:
         raise MismatchError(f"{path} can't be read as an artefact: {one_line(error)}") from error
     manifest.check_hash(folder, entry, bytes_sha256(data))
-    if entry.runtime == "onnx":
+    if form_of(entry.runtime) is not None:
         try:
             check_self_contained(data, str(path))
         except InputError as error:

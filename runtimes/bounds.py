@@ -4,6 +4,11 @@ from pathlib import Path
 
 from deeplens.console.errors import InputError
 
+
+class TooLargeError(InputError):
+    """A picture of more pixels than are read."""
+
+
 MAX_PIXELS = 200_000_000
 """Pictures with more pixels than this are refused before they are decoded, unless a caller names another limit."""
 
@@ -24,19 +29,19 @@ def check_pixels(path: Path, width: int, height: int, max_pixels: int | None, *,
         stored: bytes that the picture is stored in; None: those of the file.
 
     Raises:
-        InputError: too many pixels.
+        TooLargeError: too many pixels.
     """
     count = width * height
     limit = MAX_PIXELS if max_pixels is None else max_pixels
     if count > limit:
-        raise InputError(
+        raise TooLargeError(
             f"{path} has {width}×{height} pixels ({count / 1e6:.0f} megapixels), "
             f"but at most {limit / 1e6:g} megapixels are read: make it smaller, or raise --max-megapixels"
         )
     if max_pixels is None and count > MODEST_PIXELS:
         stored = path.stat().st_size if stored is None else stored
         if count > PIXELS_A_BYTE * stored:
-            raise InputError(
+            raise TooLargeError(
                 f"{path} claims {width}×{height} pixels ({count / 1e6:.0f} megapixels) in {stored} bytes, which no "
                 "photo does: if it is right, give --max-megapixels"
             )

@@ -4,9 +4,9 @@ from pathlib import Path
 
 from deeplens.console.errors import InputError, MissingError
 from deeplens.console.package import pip_install
-from deeplens.model.contract import VARIANTS
+from deeplens.model.contract import part_of
 from deeplens.model.shipped import Weights, has_weights
-from deeplens.runtimes import folders, manifest, providers
+from deeplens.runtimes import depth_networks, folders, manifest, providers
 from deeplens.runtimes.accelerator import CPU, DEFAULT, Accelerator
 from deeplens.runtimes.spec import RUNTIMES
 
@@ -38,8 +38,7 @@ def resolved(
     """
     if name != AUTO and name not in RUNTIMES:
         raise InputError(f"unknown runtime '{name}': choose {AUTO} or {' or '.join(RUNTIMES)}")
-    if variant not in VARIANTS:
-        raise InputError(f"unknown variant '{variant}': choose {' or '.join(VARIANTS)}")
+    depth_networks.check_variant(variant)
     if name == AUTO:
         name = accelerator.runtime() or AUTO
     if name == AUTO:
@@ -82,11 +81,19 @@ def chosen_runtime(
         wanted = precision or spec.default_precision
         if wanted not in spec.precisions or not (spec.is_installed() and spec.is_for_this_machine()):
             continue
+        if not depth_networks.can_run(variant, name, precision=wanted, artifacts=artifacts):
+            continue
         if spec.reads_artifacts:
             if weights == "shipped" and folders.folder_of(name, variant=variant, precision=wanted, artifacts=artifacts):
                 return name
-        elif weights != "shipped" or (artifacts is None and has_weights(variant)):
+        elif weights != "shipped" or (artifacts is None and has_weights(part_of(variant, "lens_blur"))):
             return name
+    if (depth := part_of(variant, "depth")) != (own := part_of(variant, "lens_blur")):
+        chosen_runtime(variant=own, artifacts=artifacts, weights=weights, precision=precision)
+        raise MissingError(
+            f"no runtime here has the depth network {depth} and all networks of {own}: run `deeplens export onnx "
+            f"--depth-network {depth}`, or {pip_install('depth-networks')} for PyTorch"
+        )
     raise MissingError(_way_to_one(variant, artifacts, weights, precision))
 
 

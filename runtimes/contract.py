@@ -11,7 +11,8 @@ from deeplens.console.errors import InputError
 from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
 from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes.accelerator import Ran
-from deeplens.runtimes.manifest import Entry
+from deeplens.runtimes.fit import Fit
+from deeplens.runtimes.manifest_entry import FIT, Entry
 
 if TYPE_CHECKING:
     from typing_extensions import Self  # `typing` has it from Python 3.11 on
@@ -87,6 +88,15 @@ class Session(ABC):
     def closed(self) -> bool:
         """Whether the session was closed."""
         return False
+
+    @property
+    def fit(self) -> Fit:
+        """Of a depth network: how photos are put into it. Ours are stretched to the only size."""
+        if self.entry is not None and FIT in self.entry.more:
+            return Fit.from_json(self.entry.more[FIT])
+        size = self.describe().fixed_size
+        assert size is not None, "a depth network has a size"
+        return Fit(size)
 
     @abstractmethod
     def describe(self) -> Contract:

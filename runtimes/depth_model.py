@@ -2,7 +2,11 @@
 
 What a model takes and gives is written in its metadata (`metadata_props`), or told; what is told comes first:
 
-- deeplens.depth.size: WIDTHxHEIGHT that the photo is resized to, aspect ignored. Else the graph's own fixed size.
+- deeplens.depth.size: WIDTHxHEIGHT that the network was trained at. Else the graph's own fixed size.
+- deeplens.depth.aspect: stretch (else) or keep, what happens to the photo's aspect ratio. A graph of one size gets the
+  photo in a frame, one with free sizes gets it at the size that `runtimes.fit` says.
+- deeplens.depth.multiple: sides must be multiples of this; it must be known where the aspect ratio is kept.
+- deeplens.depth.resample: bilinear (else) or bicubic.
 - deeplens.depth.mean, deeplens.depth.std: three numbers each. The model gets (pixel / 255 − mean) / std; where neither
   is known, 0 and 1, with a note.
 - deeplens.depth.channels: rgb (else) or bgr, the order of the input's channels, of mean and std too.
@@ -11,7 +15,6 @@ What a model takes and gives is written in its metadata (`metadata_props`), or t
 - deeplens.depth.output_name: which of several outputs is the map.
 """
 
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,60 +24,16 @@ from PIL import Image
 from deeplens.console.errors import InputError, one_line
 from deeplens.console.inputs import read_bytes
 from deeplens.console.machine import core_count
-from deeplens.console.parsing import parse_size, parse_three
+from deeplens.runtimes.depth_convention import PREFIX, Convention
 from deeplens.runtimes.depth_kind import MOST_UNKNOWN_OF_MODEL, inverse_depth
 from deeplens.runtimes.disparity import normalise_disparity
+from deeplens.runtimes.fit import Fit, in_aspect
 from deeplens.runtimes.image_file import check_file
 from deeplens.runtimes.onnx_bytes import check_self_contained
 from deeplens.runtimes.ort import import_onnxruntime
-from deeplens.runtimes.photo import to_8_bit
 
-LONGEST = 8192
-"""Largest side of a depth model's input, in pixels."""
-
-PREFIX = "deeplens.depth."
-OUTPUTS = ("disparity", "depth")
-CHANNELS = ("rgb", "bgr")
 DTYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16, "tensor(uint8)": np.uint8}
 """ONNX Runtime's name of an input's type → what it is fed; uint8 gets the pixels as they are, 0 to 255."""
-
-
-@dataclass(frozen=True)
-class Convention:
-    """What a depth model takes and gives; None: not said. See the module for the meaning of each.
-
-    Attributes:
-        size: height and width.
-    """
-
-    size: tuple[int, int] | None = None
-    mean: tuple[float, float, float] | None = None
-    std: tuple[float, float, float] | None = None
-    channels: str | None = None
-    output: str | None = None
-    output_name: str | None = None
-
-    @classmethod
-    def parsed(cls, texts: dict[str, str | None]) -> "Convention":
-        """From text by the names of the attributes, as in metadata and on the command line.
-
-        Raises:
-            InputError: a value that makes no sense.
-        """
-        size, mean, std, channels, output = (texts.get(name) for name in ("size", "mean", "std", "channels", "output"))
-        for value, allowed in ((channels, CHANNELS), (output, OUTPUTS)):
-            if value is not None and value not in allowed:
-                raise InputError(f"unknown value '{value}' for the depth model: choose {' or '.join(allowed)}")
-        subtracted, divisor = (None if each is None else parse_three(each) for each in (mean, std))
-        found = cls(_size(size), subtracted, divisor, channels, output, texts.get("output_name"))
-        if found.std is not None and 0.0 in found.std:
-            raise InputError("the depth model's std must not contain 0, because pixels are divided by it")
-        return found
-
-    def over(self, other: "Convention") -> "Convention":
-        """What this one says, and what `other` says where this one does not."""
-        said = {name: value for name, value in vars(self).items() if value is not None}
-        return replace(other, **said)
 
 
 class DepthModel:
@@ -82,22 +41,34 @@ class DepthModel:
 
     Attributes:
         notes: what was taken for granted, one line each.
+        fit: how photos are put into it.
+        channels_last: whether the input is (1, height, width, 3).
+        output_name: of the output that is the map.
     """
 
-    def __init__(self, path: Path, *, told: Convention | None = None, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        told: Convention | None = None,
+        threads: int | None = None,
+        data: bytes | None = None,
+    ) -> None:
         """
         Args:
             told: goes before what the file says.
             threads: for one operation; None: all cores.
+            data: the bytes of the file, where they were read and checked already; None: it is read.
 
         Raises:
             InputError: no such file, no ONNX model, not one picture in and one map out, or its convention is not known.
             MissingError: ONNX Runtime is not installed.
         """
-        check_file(path)
+        if data is None:
+            check_file(path)
         ort = import_onnxruntime()
         try:
-            data = read_bytes(path)
+            data = read_bytes(path) if data is None else data
         except OSError as error:
             raise InputError(f"{path} can't be read: {one_line(error)}") from error
         check_self_contained(data, str(path))
@@ -113,9 +84,10 @@ class DepthModel:
             raise InputError(f"{path} is not an ONNX model that can be loaded: {one_line(error)}") from error
         self.path = path
         self._input = self._only(self._session.get_inputs(), "inputs")
-        self._channels_last = self._checked_layout()
+        self.channels_last = self._checked_layout()
         self.convention, self.notes = self._settled(told or Convention())
-        self._output = self._chosen_output(self.convention.output_name)
+        self.output_name = self._chosen_output(self.convention.output_name)
+        self.fit = self._fit()
 
     def disparity(self, pixels: np.ndarray, *, notes: list[str] | None = None) -> np.ndarray:
         """The model's estimate for a photo.
@@ -130,26 +102,53 @@ class DepthModel:
         Raises:
             InputError: the model fails at this size, or gives no map of finite numbers that differ.
         """
-        assert self.convention.size is not None
-        height, width = self.convention.size
-        small = Image.fromarray(to_8_bit(pixels)).resize((width, height), Image.Resampling.BILINEAR)
+        placed = self.fit.placed(pixels)
+        values = self._inverted(placed.cropped(self._values(placed.picture)), notes)
+        return in_aspect(normalise_disparity(values), pixels.shape[1] / pixels.shape[0])
+
+    def map_of(self, picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+        """The model's disparity for a picture that was put into its input: height × width of `size`, float32.
+
+        Args:
+            picture: (1, 3, H, W), float32, RGB in [0, 1].
+
+        Raises:
+            InputError: as `disparity`.
+        """
+        values = self._inverted(self._values(picture), None).astype(np.float32)
+        if values.shape == size:
+            return values
+        return np.asarray(Image.fromarray(values).resize(size[::-1], Image.Resampling.BILINEAR))
+
+    def map_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of the model's own map for an input of `size`."""
+        height, width = self._values(np.random.default_rng(0).random((1, 3, *size), np.float32)).shape
+        return height, width
+
+    def _values(self, picture: np.ndarray) -> np.ndarray:
+        """What the model gives for a picture of (1, 3, H, W) in [0, 1]: h×w, float64, disparity or depth."""
+        height, width = picture.shape[2:]
         try:
-            (raw,) = self._session.run([self._output], {self._input.name: self._fed(np.asarray(small))})
+            (raw,) = self._session.run([self.output_name], {self._input.name: self._fed(picture[0].transpose(1, 2, 0))})
         except Exception as error:
             raise InputError(f"{self.path} fails on a picture of {height}x{width}: {one_line(error)}") from error
-        values = self._map(np.asarray(raw))
-        if self.convention.output == "depth":
-            notes = [] if notes is None else notes
-            values = inverse_depth(values, str(self.path), notes, most=MOST_UNKNOWN_OF_MODEL)
-        return _in_aspect(normalise_disparity(values), pixels.shape[1] / pixels.shape[0])
+        return self._map(np.asarray(raw))
+
+    def _inverted(self, values: np.ndarray, notes: list[str] | None) -> np.ndarray:
+        """Disparity of any scale."""
+        if self.convention.output != "depth":
+            return values
+        return inverse_depth(values, str(self.path), [] if notes is None else notes, most=MOST_UNKNOWN_OF_MODEL)
 
     def _fed(self, small: np.ndarray) -> np.ndarray:
         ordered = small if self.convention.channels == "rgb" else small[..., ::-1]
         dtype = DTYPES[self._input.type]
-        if dtype != np.uint8:
+        if dtype == np.uint8:
+            ordered = np.rint(ordered * np.float32(255))
+        else:
             mean, std = (np.asarray(each, np.float32) for each in (self.convention.mean, self.convention.std))
-            ordered = (ordered / np.float32(255) - mean) / std
-        ordered = ordered if self._channels_last else ordered.transpose(2, 0, 1)
+            ordered = (ordered - mean) / std
+        ordered = ordered if self.channels_last else ordered.transpose(2, 0, 1)
         return np.ascontiguousarray(ordered[None], dtype)
 
     def _map(self, raw: np.ndarray) -> np.ndarray:
@@ -203,7 +202,7 @@ class DepthModel:
             )
         except InputError as error:
             raise InputError(f"{self.path}: in its metadata, {error}") from error
-        sides = self._input.shape[1:3] if self._channels_last else self._input.shape[2:]
+        sides = self._sides()
         fixed = (sides[0], sides[1]) if all(isinstance(side, int) for side in sides) else None
         found = told.over(stored).over(Convention(size=fixed, channels="rgb"))
         if found.size is None:
@@ -216,27 +215,31 @@ class DepthModel:
             raise InputError(
                 f"{self.path} does not say whether near is large: give --depth-model-output disparity or depth"
             )
+        if found.aspect == "keep" and found.multiple is None:
+            raise InputError(
+                f"{self.path} does not say which sizes it takes: give --depth-model-multiple, often 14 or 32, or "
+                "--depth-model-aspect stretch"
+            )
         notes = []
         if found.mean is None and found.std is None and DTYPES[self._input.type] != np.uint8:
             notes.append(f"{self.path.name} does not say how pixels are normalised; it gets pixels from 0 to 1")
         return found.over(Convention(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))), tuple(notes)
 
+    def _fit(self) -> Fit:
+        found = self.convention
+        assert found.size is not None
+        assert found.mean is not None
+        sides = self._sides()
+        return Fit(
+            found.size,
+            multiple=found.multiple or 1,
+            aspect=found.aspect or "stretch",
+            resample=found.resample or "bilinear",
+            # Pixels of 0 to 255 that the graph normalises itself: nobody knows its mean.
+            frame=found.mean if found.channels == "rgb" else found.mean[::-1],
+            native=found.aspect == "keep" and not all(isinstance(side, int) for side in sides),
+        )
 
-def _in_aspect(disparity: np.ndarray, aspect: float) -> np.ndarray:
-    """The map stretched so that width / height is `aspect`; neither side gets smaller but for very long photos."""
-    height, width = disparity.shape
-    height, width = max(height, round(width / aspect)), max(width, round(height * aspect))
-    largest = 4 * max(disparity.shape)
-    if max(height, width) > largest:
-        height, width = (max(1, round(side * largest / max(height, width))) for side in (height, width))
-    stretched = Image.fromarray(disparity).resize((width, height), Image.Resampling.BILINEAR)
-    return np.clip(np.asarray(stretched), 0.0, 1.0)
-
-
-def _size(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    width, height = parse_size(text)
-    if not (2 <= width <= LONGEST and 2 <= height <= LONGEST):
-        raise InputError(f"the depth model's input size must be from 2x2 to {LONGEST}x{LONGEST}, not {text}")
-    return height, width
+    def _sides(self) -> list[Any]:
+        """Height and width of the input, as they stand in the graph."""
+        return list(self._input.shape[1:3] if self.channels_last else self._input.shape[2:])

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from deeplens.model.contract import part_of
 from deeplens.model.whole_contract import WHOLE_NETWORKS
 from deeplens.runtimes import folders_of_user
 from deeplens.runtimes.manifest import DEFAULT_FOLDER, read
@@ -38,9 +39,10 @@ def folder_of(
     Raises:
         InputError: a manifest on the way can't be read.
     """
+    own = None if variant is None else part_of(variant, "lens_blur")
     for folder in search_path() if artifacts is None else (artifacts,):
         for each in read(folder):
-            fits = each.runtime == runtime and variant in (None, each.variant) and precision in (None, each.precision)
+            fits = each.runtime == runtime and own in (None, each.variant) and precision in (None, each.precision)
             if fits and (each.network in WHOLE_NETWORKS) == whole:
                 return folder
     return None

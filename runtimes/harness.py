@@ -18,8 +18,8 @@ from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, 
 from deeplens.runtimes.assembly import Progress
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity
+from deeplens.runtimes.fit import in_aspect
 from deeplens.runtimes.photo import to_8_bit
-from deeplens.runtimes.pyramid import read_picture
 from deeplens.runtimes.refocuser import Observer, Refocuser, check_result
 from deeplens.runtimes.tiling import TILE
 
@@ -76,16 +76,24 @@ class Harness:
             pixels: H×W×3, uint8 or uint16, sRGB.
 
         Returns:
-            (DEPTH_SIZE, DEPTH_SIZE), float32, normalised to [0, 1], near = large; it shows the whole photo.
+            h×w, float32, normalised to [0, 1], near = large; it shows the whole photo. Of our own networks
+            (DEPTH_SIZE, DEPTH_SIZE), of others of the photo's aspect ratio.
 
         Raises:
             InputError: pixels of another shape or dtype.
             MissingError, MismatchError: from the runtime.
         """
-        picture = read_picture(self.depth_picture(pixels), slice(0, DEPTH_SIZE), slice(0, DEPTH_SIZE))
-        result = self._runtime.open("depth").run({"picture": picture})["disparity"]
-        check_result("depth", self._runtime.name, result, CONTRACTS["depth"].outputs[0].shape(DEPTH_SIZE, DEPTH_SIZE))
-        return normalise_disparity(result[0, 0])
+        _check_pixels(pixels)
+        session = self._runtime.open("depth")
+        fit = session.fit
+        placed = fit.placed(pixels)
+        size = placed.picture.shape[2:]
+        result = session.run({"picture": placed.picture})["disparity"]
+        check_result("depth", self._runtime.name, result, CONTRACTS["depth"].outputs[0].shape(*size))
+        disparity = normalise_disparity(placed.cropped(result[0, 0]))
+        if fit.aspect == "stretch" and fit.size == (DEPTH_SIZE, DEPTH_SIZE):
+            return disparity
+        return in_aspect(disparity, pixels.shape[1] / pixels.shape[0])
 
     @staticmethod
     def depth_picture(pixels: np.ndarray) -> np.ndarray:
@@ -98,8 +106,11 @@ class Harness:
             InputError: pixels of another shape or dtype.
         """
         _check_pixels(pixels)
-        small = Image.fromarray(to_8_bit(pixels)).resize((DEPTH_SIZE, DEPTH_SIZE), Image.Resampling.BILINEAR)
-        return np.asarray(small)
+        whole = Image.fromarray(to_8_bit(pixels))
+        # Columns, then rows, as the contract says: in one call Pillow 13 begins with the side that shrinks more, and
+        # some bytes differ by one.
+        narrow = whole.resize((DEPTH_SIZE, whole.height), Image.Resampling.BILINEAR)
+        return np.asarray(narrow.resize((DEPTH_SIZE, DEPTH_SIZE), Image.Resampling.BILINEAR))
 
     def photo(self, pixels: np.ndarray, disparity: np.ndarray) -> Refocuser:
         """A photo ready to be refocused more than once: what does not depend on focus and aperture is made once.

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from deeplens.console.errors import DeepLensError, InputError, one_line
 from deeplens.console.inputs import check_regular
@@ -128,6 +128,33 @@ def frame_count(path: Path) -> int:
                 return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: previews, stereo views
         except Exception:
             return 1
+
+
+def upright_size(path: Path, *, max_pixels: int | None = None) -> tuple[int, int]:
+    """Width and height of a photo, upright, by its header; no more of it is read before its size was found bearable.
+
+    Args:
+        max_pixels: as in `runtimes.bounds.check_pixels`.
+
+    Raises:
+        InputError: it is no photo that can be opened, or has too many pixels.
+        MissingError: a HEIC photo, and pillow-heif is not installed.
+    """
+    check_file(path)
+    try:
+        with warnings.catch_warnings(), pillow_limit(None), _open(path) as image:
+            warnings.simplefilter("ignore")  # of Pillow about odd metadata
+            width, height = image.size
+            check_pixels(path, width, height, max_pixels)
+            try:
+                turned = image.getexif().get(ExifTags.Base.Orientation, 1) in (5, 6, 7, 8)
+            except Exception:  # a camera's EXIF can be broken in any way; `read_photo` tells it
+                turned = False
+    except (DeepLensError, MemoryError):
+        raise
+    except Exception as error:  # decoders raise anything
+        raise InputError(f"{path} is not an image in a supported format ({', '.join(FORMATS)})") from error
+    return (height, width) if turned else (width, height)
 
 
 def _open(path: Path) -> Image.Image:

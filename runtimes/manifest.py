@@ -16,12 +16,14 @@ from deeplens.console.errors import InputError, MismatchError, MissingError, one
 from deeplens.console.files import file_sha256, locked, locked_name, remove, staged, sync_folder, target_of
 from deeplens.console.inputs import MOST_TEXT, parse_json, read_bytes
 from deeplens.console.package import pip_install
+from deeplens.model.contract import VARIANTS
 from deeplens.model.whole_contract import WHOLE_CONTRACTS, WHOLE_WITH_DEPTH, contract_named
 from deeplens.runtimes import trust
 from deeplens.runtimes.manifest_entry import Entry as Entry
 from deeplens.runtimes.manifest_entry import TensorEntry as TensorEntry
 from deeplens.runtimes.manifest_entry import entry_from
 from deeplens.runtimes.manifest_entry import entry_to as entry_to
+from deeplens.runtimes.onnx_form import CPU, artefacts_of, form_of
 from deeplens.runtimes.spec import RUNTIMES, has_library
 
 DEFAULT_FOLDER = Path("artifacts")
@@ -100,16 +102,21 @@ def find(
 
     Args:
         shape: low-resolution height and width of a fixed-shape artefact; None: the one with free height and width (or
-            with the network's only size, where it has one).
+            with the network's only size, where it has one). Not looked at for a depth network of others.
         more: keys of `Entry.more` that must have these values.
 
     Raises:
         MissingError: there is none; the message names the command that makes it.
     """
-    size = contract_named(network).fixed_size if shape is None else shape
-    wanted = (network, variant, runtime, precision, size)
+    only = contract_named(network).fixed_size
+    size = only if shape is None else shape
+    if only is not None and variant not in VARIANTS:
+        size = None  # a depth network of others has one size of its own
+    wanted = (network, variant, runtime, precision)
     for entry in read(folder):
-        if (entry.network, entry.variant, entry.runtime, entry.precision, entry.size) != wanted:
+        if (entry.network, entry.variant, entry.runtime, entry.precision) != wanted:
+            continue
+        if entry.size != size and variant in VARIANTS:
             continue
         if all(entry.more.get(key) == value for key, value in more.items()):
             return entry
@@ -190,8 +197,13 @@ def export_command(
         precision: named where it is not the one that the command makes unless told otherwise.
         network: looked at for a graph of the whole effect only, whose `shape` is the photo's.
     """
-    command = f"deeplens export {runtime} --variant {variant}"
-    if precision not in (None, RUNTIMES[runtime].default_precision if runtime in RUNTIMES else None):
+    form = form_of(runtime)
+    target = runtime if form is None else artefacts_of(CPU)
+    named = "variant" if variant in VARIANTS else "depth-network"
+    command = f"deeplens export {target} --{named} {variant}"
+    if form not in (None, CPU):
+        command += f" --form {form}"
+    if precision not in (None, RUNTIMES[target].default_precision if target in RUNTIMES else None):
         command += f" --precision {precision}"
     if shape is not None:
         command += f" --{'whole' if network in WHOLE_CONTRACTS else 'size'} {shape[1]}x{shape[0]}"

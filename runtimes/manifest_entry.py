@@ -5,8 +5,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from deeplens.model.contract import CONTRACTS, VARIANTS, contract_of
+from deeplens.model.contract import CONTRACTS, VARIANTS, contract_of, depth_contract
 from deeplens.model.whole_contract import WHOLE_CONTRACTS, contract_named
+
+FIT = "fit"
+"""Key of an artefact's entry: how photos are put into a depth network of others (`runtimes.fit`)."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +33,7 @@ class Entry:
 
     Attributes:
         network, variant: as in `model.contract`.
-        runtime: "onnx", "trt" or "coreml".
+        runtime: "onnx", "trt" or "coreml"; of ONNX graphs in another form "onnx-FORM" (`runtimes.onnx_form`).
         precision: "fp32", "fp16", "int8"…
         path: relative to the manifest, with forward slashes.
         sha256: of the file or folder (`file_sha256`).
@@ -80,6 +83,9 @@ def entry_to(entry: Entry) -> dict[str, Any]:
     item = asdict(entry)
     known = entry.variant in VARIANTS and entry.network in CONTRACTS
     contract = contract_of(entry.variant, entry.network) if known else contract_named(entry.network)
+    fit = entry.more.get(FIT)
+    if isinstance(fit, Mapping):
+        contract = depth_contract(entry.size, fit.get("aspect"))
     meanings = {tensor.name: tensor.meaning for tensor in (*contract.inputs, *contract.outputs)}
     for tensor in (*item["inputs"], *item["outputs"]):
         if tensor["name"] in meanings:

@@ -14,7 +14,8 @@ from deeplens.runtimes.accelerator import DEVICES
 from deeplens.runtimes.providers import NAMES as PROVIDERS
 
 if TYPE_CHECKING:
-    from deeplens.runtimes.depth_model import Convention, DepthModel
+    from deeplens.runtimes.depth_convention import Convention
+    from deeplens.runtimes.depth_model import DepthModel
 
 Artifacts = Annotated[
     Path | None,
@@ -139,6 +140,14 @@ ExportedWeights = Annotated[
         "--weights", metavar="WEIGHTS", help="Weights: shipped, initial (untrained), a safetensors file or a folder."
     ),
 ]
+ExportedDepthNetwork = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-network",
+        metavar="NAME",
+        help="Export the depth network of this name instead: one that `deeplens depth add` added.",
+    ),
+]
 OutFolder = Annotated[
     Path, typer.Option("--out", metavar="DIR", help="Output folder of the artefacts and their manifest.")
 ]
@@ -230,6 +239,33 @@ DepthModelOutputName = Annotated[
     ),
 ]
 
+DepthModelAspect = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-model-aspect",
+        metavar="ASPECT",
+        show_default="stretch",
+        help="Aspect ratio of the photo in the depth model: keep or stretch it to the size.",
+    ),
+]
+DepthModelMultiple = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-model-multiple",
+        metavar="N",
+        help="Height and width of the depth model's input must be multiples of N pixels.",
+    ),
+]
+DepthNetwork = Annotated[
+    str | None,
+    typer.Option(
+        "--depth-network",
+        metavar="NAME",
+        show_default="our own",
+        help="Depth network of others, by its name in `deeplens depth list`, on the same runtime.",
+    ),
+]
+
 
 @dataclass(frozen=True)
 class DepthModelChoice:
@@ -251,7 +287,7 @@ def depth_model_from(path: Path | None, **told: str | None) -> DepthModelChoice 
     Raises:
         InputError: something is told of a model that is not named, or makes no sense.
     """
-    from deeplens.runtimes.depth_model import Convention
+    from deeplens.runtimes.depth_convention import Convention
 
     if path is None:
         for name, value in told.items():

@@ -14,11 +14,12 @@ import numpy as np
 from deeplens.console.errors import DeepLensError, InputError, MismatchError, MissingError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
-from deeplens.model.contract import Contract
+from deeplens.model.contract import Contract, part_of
 from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import artefact, folders, manifest, providers
 from deeplens.runtimes.accelerator import DEFAULT, Accelerator, Ran
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
+from deeplens.runtimes.onnx_form import CPU, artefacts_of
 from deeplens.runtimes.ort_session import open_session
 from deeplens.runtimes.photo_part import cut
 
@@ -134,6 +135,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
             for another at every operation, as threads within an operation do. The other networks, which see one tile,
             take so many threads for one operation.
             A GPU runs one tile after the other.
+        form: of the graphs; "cpu" is what this runtime is fast with, the others are checked with it.
         precision: of the artefacts. FP16 convolutions are computed in FP32 on the CPU: their results are rounded to
             FP16.
         shapes: "dynamic", or the low-resolution (height, width) whose fixed-shape artefacts are to be used, of a graph
@@ -156,6 +158,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         threads: int | None = None,
         precision: str = "fp32",
         shapes: Literal["dynamic"] | tuple[int, int] = "dynamic",
+        form: str = CPU,
         accelerator: Accelerator = DEFAULT,
     ) -> None:
         super().__init__()
@@ -163,7 +166,7 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         self._ort = import_onnxruntime()
         self._cpu_nodes = accelerator.cpu_nodes
         self._providers = providers.tried(self._ort, accelerator.provider)
-        self.artefacts = self._providers[0].artefacts
+        self.artefacts = artefacts_of(form if accelerator.provider == CPU else self._providers[0].form)
         self.artifacts = folders.opened_folder(
             self.artefacts, variant=variant, precision=precision, artifacts=artifacts
         )
@@ -172,19 +175,20 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         self._precision = precision
 
     def _load(self, network: str) -> OnnxSession:
+        name = part_of(self.variant, network)
         contract = contract_named(network)
         shape = None if contract.fixed_size else self._shape
         entry = manifest.find(
             self.artifacts,
             network=network,
-            variant=self.variant,
+            variant=name,
             runtime=self.artefacts,
             precision=self._precision,
             shape=shape,
         )
         path, data = self.artifacts / entry.path, artefact.load(self.artifacts, entry)
         rebuild = manifest.export_command(
-            self.artifacts, variant=self.variant, runtime=self.artefacts, shape=shape, network=network
+            self.artifacts, variant=name, runtime=self.artefacts, shape=shape, network=network
         )
         many = network == "upsample"
         try:

@@ -15,7 +15,7 @@ import numpy as np
 from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
-from deeplens.model.contract import Contract
+from deeplens.model.contract import Contract, part_of
 from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import artefact, folders, manifest
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
@@ -109,7 +109,7 @@ class OpenVinoRuntime(OpensOnce[OpenVinoSession]):
         entry = manifest.find(
             self.artifacts,
             network=network,
-            variant=self.variant,
+            variant=part_of(self.variant, network),
             runtime="onnx",
             precision=self._precision,
             shape=None if contract.fixed_size else self._shape,

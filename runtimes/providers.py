@@ -14,6 +14,7 @@ from typing import Any
 from deeplens.console.errors import InputError, MissingError, one_line
 from deeplens.console.machine import version
 from deeplens.runtimes.accelerator import CPU
+from deeplens.runtimes.onnx_form import artefacts_of
 from deeplens.runtimes.spec import has_driver, has_library
 
 AUTO = "auto"
@@ -34,8 +35,7 @@ class Provider:
         plugin: module of the package that brings it as a plug-in; empty: there is none.
         settings: its own options.
         then: providers that get what it leaves, before the CPU.
-        form: of the graphs it computes well, "cpu" where it has none of its own. The manifest calls the artefacts
-            of another form "onnx-FORM".
+        form: of the graphs it computes well, one of `export.onnx_forms.FORMS`; "cpu" where it has none of its own.
         precisions: of the artefacts, in the order in which they are looked for unless told otherwise.
         on_host: whether it computes on the processor: then it runs several tiles at the same time, and features of the
             photo are kept without a copy from a device.
@@ -57,7 +57,7 @@ class Provider:
     @property
     def artefacts(self) -> str:
         """The runtime whose lines of the manifest are looked up."""
-        return "onnx" if self.form == CPU else f"onnx-{self.form}"
+        return artefacts_of(self.form)
 
 
 def _openvino(threads: int, lanes: int) -> dict[str, str]:

@@ -19,6 +19,10 @@ from typing import Any
 
 from deeplens.console.files import claimed, file_sha256, sync, target_of
 from deeplens.runtimes import harness_file, manifest
+from deeplens.runtimes.manifest_entry import FIT
+
+CARRIED = (FIT, "licence")
+"""Keys of an entry that are the network's, not the artefact's: what is made from it keeps them."""
 
 
 @dataclass
@@ -45,7 +49,11 @@ class Artefact:
         sync(self.file)
         own: dict[str, Any] = {"path": self.path, "sha256": file_sha256(self.file)}
         own["created"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        self.entry = manifest.Entry(**own, **fields) if source is None else replace(source, **own, **fields)
+        if source is None:
+            self.entry = manifest.Entry(**own, **fields)
+        else:
+            kept = {key: source.more[key] for key in CARRIED if key in source.more}
+            self.entry = replace(source, **own, **{**fields, "more": {**kept, **fields.get("more", source.more)}})
         return self.entry
 
 

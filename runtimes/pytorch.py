@@ -2,16 +2,18 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from deeplens.console.errors import InputError, MissingError, one_line
 from deeplens.console.package import pip_install
-from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.model.contract import CONTRACTS, VARIANTS, Contract, part_of
 from deeplens.model.shipped import Weights
 from deeplens.runtimes.accelerator import CPU, DEFAULT, Accelerator, Ran
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
+from deeplens.runtimes.fit import Fit
 
 if TYPE_CHECKING:
     import torch
@@ -38,15 +40,18 @@ class TorchSession(Session):
         compiled: bool = False,
         ran: Ran | None = None,
         sha256: str | None = None,
+        fit: Fit | None = None,
     ) -> None:
         """
         Args:
             channels_last: whether inputs are given with their channels last in memory, as the weights are.
             compiled: whether the first run of each size compiles.
             sha256: of the weights before they were rounded; None: as the module has them.
+            fit: of a depth network of others: how photos are put into it; a native one takes any size.
         """
         self.module = module
         self.ran = ran
+        self._fit = fit
         self._contract = contract
         self._threads = threads
         self._channels_last = channels_last
@@ -58,6 +63,10 @@ class TorchSession(Session):
     def closed(self) -> bool:
         return self._closed
 
+    @property
+    def fit(self) -> Fit:
+        return super().fit if self._fit is None else self._fit
+
     def describe(self) -> Contract:
         """The network's contract."""
         return self._contract
@@ -68,7 +77,11 @@ class TorchSession(Session):
 
         if self._closed:
             raise InputError(f"{self._contract.network}: this session is closed: open the network again")
-        check_inputs(self._contract, inputs)
+        contract = self._contract
+        if self._fit is not None and self._fit.native and inputs.keys() == {"picture"}:
+            height, width = inputs["picture"].shape[2:]
+            contract = replace(contract, fixed_size=(height, width))
+        check_inputs(contract, inputs)
         parameter = next(self.module.parameters())
         # Copies, so that no output can be a view of the caller's array.
         tensors = [
@@ -128,6 +141,8 @@ class TorchRuntime(OpensOnce[TorchSession]):
         dtype: "float64" computes and answers in double precision from the same float32 inputs and weights, whatever the
             precision.
         accelerator: its `device`, `channels_last` and `compiled` are looked at.
+        native: a depth network of others that keeps the aspect ratio runs at the photo's own; False: in a frame of its
+            one size, as artefacts do.
 
     Raises:
         InputError: an unknown precision.
@@ -145,6 +160,7 @@ class TorchRuntime(OpensOnce[TorchSession]):
         precision: str = "fp32",
         dtype: Literal["float32", "float64"] = "float32",
         accelerator: Accelerator = DEFAULT,
+        native: bool = True,
     ) -> None:
         try:
             import torch
@@ -157,6 +173,7 @@ class TorchRuntime(OpensOnce[TorchSession]):
         self.variant = variant
         self._weights = weights
         self._threads = threads
+        self._native = native
         self._dtype: torch.dtype = getattr(torch, dtype if dtype == "float64" else DTYPES[precision])
         self._device = accelerator.device
         last = accelerator.channels_last
@@ -164,15 +181,35 @@ class TorchRuntime(OpensOnce[TorchSession]):
         self._compiled = accelerator.compiled
 
     def _load(self, network: str) -> TorchSession:
-        import torch
-
         from deeplens.model import build
 
-        module = build.load(self.variant, network, self._weights)
+        name = part_of(self.variant, network)
+        if name not in VARIANTS:
+            return self._foreign(name)
+        return self._placed(build.load(name, network, self._weights), network, CONTRACTS[network])
+
+    def _foreign(self, name: str) -> TorchSession:
+        """A depth network of others, from the bytes that were hashed."""
+        from deeplens.model import foreign
+        from deeplens.runtimes import depth_store
+        from deeplens.runtimes.depth_networks import contract_of_card, fit_of
+
+        found = depth_store.find(name)
+        module = foreign.load(found.card, found.read, found.weights.name)
+        return self._placed(module, "depth", contract_of_card(found.card), fit_of(found.card, native=self._native))
+
+    def _placed(
+        self, module: "torch.nn.Module", network: str, contract: Contract, fit: "Fit | None" = None
+    ) -> TorchSession:
+        """A session of a module in FP32, brought to the device and the precision."""
+        import torch
+
+        from deeplens.model.build import weights_sha256
+
         # On noise the depth network has 38 dB in BF16 and 43 in FP16, the others 47 and 66; it runs once a photo.
         dtype = self._dtype if network != "depth" or self._dtype == torch.float64 else torch.float32
         changed = self._compiled or dtype in (torch.float16, torch.bfloat16)
-        sha256 = build.weights_sha256(module) if changed else None
+        sha256 = weights_sha256(module) if changed else None
         module = module.to(self._device, dtype)
         if self._channels_last:
             module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -182,12 +219,13 @@ class TorchRuntime(OpensOnce[TorchSession]):
             module = torch.compile(module, dynamic=False, mode=mode)  # type: ignore[assignment]
         return TorchSession(
             module,
-            CONTRACTS[network],
+            contract,
             self._threads,
             channels_last=self._channels_last,
             compiled=self._compiled,
             ran=Ran(self._device, f"torch {torch.__version__}"),
             sha256=sha256,
+            fit=fit,
         )
 
 

@@ -5,16 +5,19 @@ disparity at the finest of them. NumPy and Pillow only.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from functools import partial
 from threading import Lock
 
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError
+from deeplens.console.progress import Stopwatch
 from deeplens.model.contract import CONTRACTS, FINER_BASE, R_MAX, VARIANTS, Variant
 from deeplens.runtimes.assembly import Progress, Share, Whole, each_tile
 from deeplens.runtimes.contract import Arrays, Runtime, Session
 from deeplens.runtimes.pyramid import (
+    Geometry,
     doubled,
     geometry,
     halved_window,
@@ -59,7 +62,8 @@ class Refocuser:
         self._tile = tile
         self._pixels = pixels
         self._levels = geometry(*pixels.shape[:2])
-        self._pictures = [_slices(each) for each in picture_levels(pixels, self._levels, finest=again)]
+        pictures = picture_levels(pixels, self._levels, finest=again)
+        self._pictures = [_slices(each) for each in pictures]
         if len(self._pictures) < self._levels.steps:
             self._pictures.append(partial(halved_window, pixels))
         self._pictures.append(partial(read_picture, pixels))
@@ -67,6 +71,17 @@ class Refocuser:
         finer = self._variant.sharp_bound is not None  # else the variant changes what is in focus
         self._finer = FinerMap(disparity if finer else np.empty((0, 0)), self._disparity, self._levels)
         self._features = _Features() if again else None
+        self._held = sum(each.nbytes for each in pictures) + self._disparity.nbytes
+
+    @property
+    def levels(self) -> Geometry:
+        """The sizes of the photo's levels."""
+        return self._levels
+
+    @property
+    def held_bytes(self) -> int:
+        """As much memory as is kept between two refocusings, beside the photo itself."""
+        return self._held + (0 if self._features is None else self._features.held_bytes)
 
     def refocus(
         self,
@@ -76,9 +91,20 @@ class Refocuser:
         focus_range: float = 0.0,
         observe: Observer | None = None,
         from_base: bool | None = None,
+        level: int | None = None,
         progress: Progress | None = None,
+        watch: Stopwatch | None = None,
     ) -> np.ndarray:
-        """The photo with a shallow depth of field: see `runtimes.harness.Harness.refocus`."""
+        """The photo with a shallow depth of field: see `runtimes.harness.Harness.refocus`.
+
+        Args:
+            level: the last level that is made, 0 (the base) to n; None: n, the photo's own size. Without an observer.
+            watch: gets the time of the lens blur as "lens_blur", of the step that makes level k as "step_k".
+
+        Returns:
+            H×W×3 of the photo's dtype; of a level below n `Geometry.covered` of it, as the loop has it there. The base
+            always comes from the lens blur at the base, also where the loop would begin above it.
+        """
         for name, value in (
             ("focal_disparity", focal_disparity),
             ("aperture", aperture),
@@ -90,24 +116,29 @@ class Refocuser:
         focus = {"focal_disparity": focal_disparity, "aperture": aperture, "focus_range": focus_range}
         depths = signed_depth_levels(self._disparity, levels, **focus, by_level=by_level)
         shares = self._finer.shares(depths, **focus, by_level=by_level) if self._finer.last else None
+        end = levels.steps if level is None else level
+        if not 0 <= end <= levels.steps:
+            raise InputError(f"the levels of this photo go from 0 to {levels.steps}, not to {end}")
         if from_base is None:
             from_base = observe is not None
-        finer = 0.0 if from_base else self._finer_share(depths[0])
+        finer = 0.0 if from_base or end == 0 else self._finer_share(depths[0])
         first = 1 if finer == 1 else 0
-        lows = [max(first, level - 1) for level in range(first, levels.steps + 1)] + [1] * (0 < finer < 1)
+        lows = [max(first, each - 1) for each in range(first, end + 1)] + [1] * (0 < finer < 1)
         report = Share(levels, lows, progress)
-        result = np.empty_like(self._pixels, order="C", subok=False)
+        result = np.empty((*levels.covered(end), 3), self._pixels.dtype)
 
         def run(network: str, level: int, blurred: np.ndarray, sink: Sink) -> None:
             sources = self._sources(network, level, depths, blurred)
             if shares is not None and observe is None and 1 <= level <= self._finer.last:
                 sink = partial(_sharpened, sink, shares, level, self._pictures[level])
             low = level if network == "lens_blur" else level - 1
-            self._run(network, levels.padded(low), sources, report, sink, skip=observe is None)
+            part = network if network == "lens_blur" else f"step_{level}"
+            with nullcontext() if watch is None else watch.part(part):
+                self._run(network, levels.padded(low), sources, report, sink, skip=observe is None)
 
         blurred = np.empty(0, np.float32)
-        for level in range(first, levels.steps + 1):
-            last = level == levels.steps
+        for level in range(first, end + 1):
+            last = level == end
             network = "lens_blur" if level == first else "upsample"
             mixed = level == 1 and 0 < finer < 1
             if last and observe is None and not mixed:
@@ -122,7 +153,7 @@ class Refocuser:
                 made = shares.apply(level, rows, columns, made, self._pictures[level](rows, columns))
             blurred = made
             if last:
-                quantise(blurred[:, :, : levels.height, : levels.width], result)
+                quantise(blurred[:, :, : result.shape[0], : result.shape[1]], result)
         return result
 
     def _whole(
@@ -227,6 +258,11 @@ class _Features:
         self._kept: dict[tuple[object, ...], Arrays | None] = {}
         self._room = FEATURES_BYTES
         self._lock = Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        """Bytes of all that is kept."""
+        return sum(each.nbytes for made in list(self._kept.values()) for each in (made or {}).values())
 
     def of(self, session: Session, tile: tuple[object, ...], inputs: Arrays) -> Arrays | None:
         """The features of a tile, made now if they were not yet; None: the session has none, or there is no room."""

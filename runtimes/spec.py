@@ -25,6 +25,7 @@ class RuntimeSpec:
         precisions: of its artefacts, the default first. Of a runtime without artefacts: what it computes in.
         sizes: "free" if one artefact takes any size, "fixed" if an artefact takes one size.
         platforms: values of `sys.platform` on which `auto` may choose it; empty: all.
+        automatic: whether `auto` may choose it.
         driver: shared library of the device's driver, without which it cannot run; empty: none is needed.
     """
 
@@ -37,6 +38,7 @@ class RuntimeSpec:
     sizes: Literal["free", "fixed"] = "free"
     platforms: tuple[str, ...] = ()
     driver: str = ""
+    automatic: bool = True
 
     @property
     def default_precision(self) -> str:
@@ -45,7 +47,7 @@ class RuntimeSpec:
 
     @property
     def reads_artifacts(self) -> bool:
-        """Whether it runs exported files. If not, it runs the PyTorch networks themselves."""
+        """Whether it runs exported files. If not, it runs the PyTorch networks themselves, or what the page carries."""
         return "artifacts" in self.takes
 
     @property
@@ -59,6 +61,8 @@ class RuntimeSpec:
 
     def is_for_this_machine(self) -> bool:
         """Whether `auto` may choose it on this operating system and with these drivers."""
+        if not self.automatic:
+            return False
         return (not self.platforms or sys.platform in self.platforms) and (not self.driver or has_driver(self.driver))
 
 
@@ -101,6 +105,10 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "coreml", "deeplens.runtimes.coreml.runtime:CoreMLRuntime", frozenset({"artifacts", "precision"}),
             extra="coreml", libraries=("coremltools",),
             precisions=("fp16", "fp32", "int8", "palette6", "palette4", "mixed"), sizes="fixed", platforms=("darwin",),
+        ),
+        RuntimeSpec(
+            "web", "deeplens.runtimes.web:WebRuntime", frozenset(),
+            extra="web", libraries=("playwright",), precisions=("fp32",), automatic=False,
         ),
     )
 }  # fmt: skip

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.model.contract import Contract
+from deeplens.model.contract import Contract, part_of
 from deeplens.model.whole_contract import WHOLE_CONTRACTS, contract_named
 from deeplens.runtimes import artefact, folders, manifest, trust
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
@@ -187,7 +187,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
         data = artefact.load(self.artifacts, entry)
         trust.check_engine(path, entry.sha256, command)  # what lies there is code: no library sees a byte before
         contract = contract_named(network)
-        if network in WHOLE_CONTRACTS:
+        if contract.fixed_size is not None or network in WHOLE_CONTRACTS:
             contract = replace(contract, fixed_size=entry.size)
         if len(key.profiles) == 1 and key.profiles[0].is_static:
             contract = replace(contract, fixed_size=key.profiles[0].best)
@@ -201,7 +201,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
 
     def _chosen(self, network: str) -> tuple[manifest.Entry, EngineKey, TensorRt]:
         """The newest engine of a network that this machine can run."""
-        wanted = (network, self.variant, self.name, self._precision)
+        wanted = (network, part_of(self.variant, network), self.name, self._precision)
         entries = [
             each
             for each in manifest.read(self.artifacts)
@@ -212,7 +212,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
             manifest.find(
                 self.artifacts,
                 network=network,
-                variant=self.variant,
+                variant=part_of(self.variant, network),
                 runtime=self.name,
                 precision=self._precision,
                 shape=self._photo if network in WHOLE_CONTRACTS else None,

@@ -7,6 +7,7 @@ import numpy as np
 
 from deeplens.model.contract import Contract
 from deeplens.runtimes.contract import Arrays, Runtime, Session
+from deeplens.runtimes.fit import Fit
 
 Run = Callable[[Mapping[str, np.ndarray]], Arrays]
 
@@ -21,6 +22,10 @@ class Around(Session):
     @property
     def closed(self) -> bool:
         return self.session.closed
+
+    @property
+    def fit(self) -> Fit:
+        return self.session.fit
 
     def describe(self) -> Contract:
         return self.session.describe()

@@ -20,6 +20,7 @@ from deeplens.console.errors import InputError, MissingError
 from deeplens.console.files import replacing
 from deeplens.console.script import run_script
 from deeplens.scenes.planes import TEST_CONFIG, TEST_SCENES, TEST_SEED, Scene, SceneConfig, make_scene
+from deeplens.scenes.predicted_errors import like_predicted
 from deeplens.scenes.renderer import Array
 from deeplens.scenes.sources import Sources, shipped
 
@@ -38,11 +39,22 @@ class SceneStream(Dataset[Sample]):
 
     Each sample: picture, target (3, S, S) in [0, 1]; signed_depth (1, S, S) in [-1, 1], the one a network gets; steps,
     the number of ×2 steps.
-    Half of the scenes have their foreground depths dilated or eroded, a third have the resolution of the base only.
+    Half of the scenes have their foreground depths dilated or eroded; the share `errors` has a depth network's errors
+    (`scenes.predicted_errors`); a third have the resolution of the base only.
     """
 
-    def __init__(self, sources: Sources, *, seed: int, batch: int, small: SceneConfig, large: SceneConfig) -> None:
+    def __init__(
+        self,
+        sources: Sources,
+        *,
+        seed: int,
+        batch: int,
+        small: SceneConfig,
+        large: SceneConfig,
+        errors: float = 0.0,
+    ) -> None:
         self.sources, self.seed, self.batch, self.small, self.large = sources, seed, batch, small, large
+        self.errors = errors
 
     def config(self, index: int) -> SceneConfig:
         """The kind of scene that item `index` is."""
@@ -52,7 +64,11 @@ class SceneStream(Dataset[Sample]):
         config = self.config(index)
         scene = make_scene(self.sources, seed=self.seed, index=index, config=config)
         rng = np.random.default_rng([self.seed, index, 1])
-        disparity = torch.from_numpy(scene.corrupted if rng.random() < 0.5 else scene.disparity)[None, None]
+        values = scene.corrupted if rng.random() < 0.5 else scene.disparity
+        wrong = np.random.default_rng([self.seed, index, 4])
+        if wrong.random() < self.errors:
+            values = like_predicted(values, wrong, pixel=2**config.steps)
+        disparity = torch.from_numpy(values)[None, None]
         if rng.random() < 1 / 3:
             base = config.size // 2**config.steps
             coarse = torch.nn.functional.interpolate(disparity, size=(base, base), mode="area")

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 import typer
@@ -21,6 +22,7 @@ from deeplens.model.lens_blur import PaperLensBlur
 from deeplens.model.shipped import Weights
 from deeplens.model.upsampler import PaperUpsampler
 from deeplens.scenes.planes import SceneConfig, make_scene
+from deeplens.scenes.predicted_errors import like_predicted
 from deeplens.scenes.sources import Sources, folder, shipped
 from deeplens.scenes.stream import Sample, SceneStream
 from deeplens.training.fit import PRECISIONS, FitConfig, Machine, as_precision, fit
@@ -41,6 +43,7 @@ class BlurConfig(FitConfig):
         loss: one of `training.losses.LOSSES`.
         start: folder with the weights of an earlier fit (VARIANT_NETWORK.safetensors) to start from.
         lens_blur: weights (.safetensors) of a lens blur that stays as it is: the step alone is fitted.
+        errors: share of the scenes whose depth is wrong as a network's is (`scenes.predicted_errors`).
         known_start: `paper` without `start` begins with `training.known_start`, not with PyTorch's initial weights.
     """
 
@@ -50,6 +53,7 @@ class BlurConfig(FitConfig):
     loss: str = "l1"
     start: str | None = None
     lens_blur: str | None = None
+    errors: float = 0.0
     known_start: bool = True
 
 
@@ -140,7 +144,14 @@ class BlurTask:
 
     def dataset(self) -> SceneStream:
         config = self.config
-        return SceneStream(self.train, seed=config.seed, batch=config.batch, small=config.small, large=config.large)
+        return SceneStream(
+            self.train,
+            seed=config.seed,
+            batch=config.batch,
+            small=config.small,
+            large=config.large,
+            errors=config.errors,
+        )
 
     def networks(self, average: BlurAndStep) -> dict[str, nn.Module]:
         if isinstance(average, StepAlone):
@@ -149,16 +160,21 @@ class BlurTask:
 
     @torch.no_grad()
     def validate(self, average: BlurAndStep) -> dict[str, float]:
-        """Mean PSNR in dB over 32 scenes: of the output at full and at base size, and of the unblurred picture."""
+        """Mean PSNR in dB over 32 scenes: of the output at full and at base size, and of the unblurred picture.
+
+        psnr_errors: of the output at full size for depth with a network's errors.
+        """
         self._held_out = self._held_out or held_out(self.validation, (self.config.small, 24), (self.config.large, 8))
         device = next(average.parameters()).device
-        scores: dict[str, list[float]] = {"psnr": [], "psnr_low": [], "psnr_unblurred": []}
+        scores: dict[str, list[float]] = {"psnr": [], "psnr_low": [], "psnr_unblurred": [], "psnr_errors": []}
         for kept in self._held_out:
             sample = {name: values.to(device) for name, values in kept.items()}
             steps = int(sample["steps"][0])
             outputs = average.outputs(sample["picture"], sample["signed_depth"], steps=steps)
             targets = pyramid(sample["target"], steps)
+            wrong = average.outputs(sample["picture"], sample["wrong"], steps=steps)
             for name, output, target in (
+                ("psnr_errors", wrong[-1], targets[-1]),
                 ("psnr", outputs[-1], targets[-1]),
                 ("psnr_low", outputs[0], targets[0]),
                 ("psnr_unblurred", sample["picture"], targets[-1]),
@@ -180,11 +196,14 @@ def held_out(sources: Sources, *kinds: tuple[SceneConfig, int]) -> list[Sample]:
         wanted = SceneConfig(size=scenes.size, steps=scenes.steps, cutout_only=True)
         for index in range(count):
             scene = make_scene(sources, seed=VALIDATION_SEED, index=index, config=wanted)
+            rng = np.random.default_rng([VALIDATION_SEED, index, 4])
+            wrong = like_predicted(scene.disparity, rng, pixel=2**scenes.steps)
             samples.append(
                 {
                     "picture": torch.from_numpy(scene.picture).permute(2, 0, 1)[None].float() / 255,
                     "target": torch.from_numpy(scene.target).permute(2, 0, 1)[None],
                     "signed_depth": torch.from_numpy((scene.disparity - scene.focal) * scene.aperture)[None, None],
+                    "wrong": torch.from_numpy((wrong - scene.focal) * scene.aperture)[None, None],
                     "steps": torch.tensor([scenes.steps]),
                 }
             )
@@ -209,6 +228,7 @@ def main(
     lens_blur: Annotated[
         Path | None, typer.Option(help="Fixed weights of the lens blur: only the step is trained.")
     ] = None,
+    errors: Annotated[float, typer.Option(min=0, max=1, help="Share of scenes with a depth network's errors.")] = 0.0,
     size: Annotated[int, typer.Option(min=64, help="Side of the small scenes in pixels; large ones: 1.5 times.")] = 256,
     precision: Annotated[
         str, typer.Option(help=f"Precision of the arithmetic: {' or '.join(PRECISIONS)}.")
@@ -234,7 +254,7 @@ def main(
     config = BlurConfig(
         variant=variant, steps=steps, batch=batch, learning_rate=learning_rate, seed=seed,
         loss=loss, precision=as_precision(precision), start=str(start) if start else None,
-        lens_blur=str(lens_blur) if lens_blur else None,
+        lens_blur=str(lens_blur) if lens_blur else None, errors=errors,
     )  # fmt: skip
     small, large = (replace(each, lights=lights) for each in (config.small, config.large))
     config = replace(config, small=replace(small, size=size), large=replace(large, size=size * 3 // 2))

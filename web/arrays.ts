@@ -34,7 +34,9 @@ export function clip(x: number, low: number, high: number): number {
 /** The same planes with `change` applied to each value. */
 export function mapped(planes: Planes, change: (value: number, index: number) => number): Planes {
   const { channels, height, width, data } = planes;
-  return { channels, height, width, data: data.map((value, index) => change(value, index)) };
+  const out = new Float32Array(data.length);
+  for (let i = 0; i < data.length; i++) out[i] = change(data[i], i);
+  return { channels, height, width, data: out };
 }
 
 /** Which pixel of a line of `length` pixels stands at position `i` of the line continued by reflection. */
@@ -109,11 +111,16 @@ export function pyramid(photo: Photo, n: number, size: Size): Planes[] {
   const whole = padded(integers(photo), size);
   const pictures = [mapped(whole, (value) => value / largest)];
   for (let k = n - 1; k >= 0; k--) {
-    const finer = k === n - 1 ? whole : pictures[0];
-    const divisor = k === n - 1 ? 4 * largest * largest : 4;
-    pictures.unshift(halved(finer, (a, b, c, d) => Math.sqrt((a * a + b * b + c * c + d * d) / divisor)));
+    const divisor = 4 * largest * largest;
+    const first = (): Planes => halved(whole, (a, b, c, d) => Math.sqrt((a * a + b * b + c * c + d * d) / divisor));
+    pictures.unshift(k === n - 1 ? first() : halvedPicture(pictures[0]));
   }
   return pictures;
+}
+
+/** A picture halved as the pictures of the levels are: the mean of squares. */
+export function halvedPicture(planes: Planes): Planes {
+  return halved(planes, (a, b, c, d) => Math.sqrt((a * a + b * b + c * c + d * d) / 4));
 }
 
 /** The plain 2×2 mean, for signed depth. */
@@ -122,7 +129,9 @@ export function mean2x2(planes: Planes): Planes {
 }
 
 /** First source index and normalised weights of each value of one resized axis. */
-function triangle(length: number, edge: number, size: number): { first: number; weights: number[] }[] {
+function triangle(
+  length: number, edge: number, size: number, grain: number,
+): { first: number; weights: number[] }[] {
   const scale = edge / size;
   const support = Math.max(scale, 1);
   return Array.from({ length: size }, (_, i) => {
@@ -130,21 +139,25 @@ function triangle(length: number, edge: number, size: number): { first: number; 
     const first = Math.max(0, Math.floor(centre - support + 0.5));
     const last = Math.min(length, Math.floor(centre + support + 0.5));
     const weights: number[] = [];
-    for (let j = first; j < last; j++) weights.push(Math.max(0, 1 - Math.abs(j + 0.5 - centre) / support));
+    for (let j = first; j < last; j++) weights.push(Math.max(0, 1 - Math.abs((j - centre + 0.5) * (1 / support))));
     const sum = weights.reduce((a, b) => a + b, 0);
-    return { first, weights: weights.map((weight) => weight / sum) };
+    const rounded = (weight: number): number => (grain ? Math.floor(weight / grain + 0.5) * grain : weight);
+    return { first, weights: weights.map((weight) => rounded(weight / sum)) };
   });
 }
 
 /**
  * `planes` resized by the widened triangle filter: columns first, then rows.
  *
- * `edges` are the height and width of the part that becomes `size`; `store` rounds after each axis.
+ * `edges` are the height and width of the part that becomes `size`; `store` rounds after each axis. Weights are rounded
+ * to multiples of `grain`, if it is not 0.
  */
-export function resized(planes: Planes, size: Size, edges: Size, store: (x: number) => number = Math.fround): Planes {
+export function resized(
+  planes: Planes, size: Size, edges: Size, store: (x: number) => number = Math.fround, grain = 0,
+): Planes {
   let out = planes;
   if (!(edges[1] === out.width && size[1] === out.width)) {
-    const taps = triangle(out.width, edges[1], size[1]);
+    const taps = triangle(out.width, edges[1], size[1], grain);
     const wide = zeros(out.channels, [out.height, size[1]]);
     for (let row = 0; row < out.channels * out.height; row++) {
       for (let x = 0; x < size[1]; x++) {
@@ -157,7 +170,7 @@ export function resized(planes: Planes, size: Size, edges: Size, store: (x: numb
     out = wide;
   }
   if (!(edges[0] === out.height && size[0] === out.height)) {
-    const taps = triangle(out.height, edges[0], size[0]);
+    const taps = triangle(out.height, edges[0], size[0], grain);
     const high = zeros(out.channels, [size[0], out.width]);
     for (let c = 0; c < out.channels; c++) {
       for (let y = 0; y < size[0]; y++) {
@@ -180,7 +193,7 @@ export function resized(planes: Planes, size: Size, edges: Size, store: (x: numb
 export function resizedBytes(photo: Photo, size: Size): Planes {
   const whole = integers(photo);
   const bytes = largestValue(photo) === 255 ? whole : mapped(whole, (value) => Math.floor((value + 128) / 257));
-  return resized(bytes, size, [photo.height, photo.width], (sum) => clip(Math.floor(sum + 0.5), 0, 255));
+  return resized(bytes, size, [photo.height, photo.width], (sum) => clip(Math.floor(sum + 0.5), 0, 255), 2 ** -22);
 }
 
 /** `planes` with the last row and the last column repeated, up to `size`. */

@@ -5,12 +5,12 @@
  */
 
 import {
-  clip, cropped, enlarged, largestValue, mapped, mean2x2, padded, pyramid, repeated, resized, zeros,
+  clip, cropped, enlarged, halvedPicture, largestValue, mapped, mean2x2, padded, pyramid, repeated, resized, zeros,
   type Photo, type Planes, type Size,
 } from "./arrays.js";
 import type { Constants, Variant } from "./constants.js";
 import { checkNormalised, type Focus } from "./focus.js";
-import { runLevel, type Network, type TileOptions } from "./tiles.js";
+import { runLevel, type LevelInputs, type Network, type TileOptions } from "./tiles.js";
 
 /** Sizes of the levels: level 0 is the base, level n the photo. */
 export interface Levels {
@@ -35,6 +35,10 @@ export interface Networks {
 }
 
 export interface Options extends TileOptions {
+  /** Begin at the base, whatever `finer_base_range` says: what graphs of single networks are compared by. */
+  readonly fromBase?: boolean;
+  /** Called with what a network gave for a level, not clipped. */
+  readonly onOutput?: (level: number, network: keyof Networks, planes: Planes) => void;
   /** Called with each intermediate result under its name in the vectors: `signed_depth_k`, `blurred_k`. */
   readonly onStage?: (name: string, planes: Planes) => void;
 }
@@ -117,11 +121,15 @@ function signed(map: Planes, focus: Focus, strength: number): Planes {
   const focal = Math.fround(focus.disparity);
   const half = Math.fround(focus.range / 2);
   const factor = Math.fround(strength);
-  return mapped(map, (value) => {
-    let s = Math.fround(value - focal);
+  const out = zeros(map.channels, [map.height, map.width]);
+  const { data } = out;
+  for (let i = 0; i < data.length; i++) {
+    let s = Math.fround(map.data[i] - focal);
     if (half > 0) s = Math.fround(s - clip(s, -half, half));
-    return clip(Math.fround(s * factor), -1, 1);
-  });
+    s = Math.fround(s * factor);
+    data[i] = s < -1 ? -1 : s > 1 ? 1 : s;
+  }
+  return out;
 }
 
 /** Signed depth of levels 0 to f, before the factor of the level. */
@@ -132,13 +140,29 @@ function baseDepths(prepared: Prepared, focus: Focus, strength: number): Planes[
   return depths;
 }
 
+/** One level of the loop: `blurred` is padded; level n is the last one. */
+export interface Level {
+  readonly level: number;
+  readonly blurred: Planes;
+}
+
 /** The photo with the lens blur of `fNumber`, focused on `focus`; the size and bit depth are the photo's. */
 export async function refocus(
   prepared: Prepared, focus: Focus, fNumber: number, networks: Networks,
   constants: Constants, variant: Variant, options: Options = {},
 ): Promise<Photo> {
-  const { levels: { n, blurScale }, pictures } = prepared;
-  const strength = apertureOf(fNumber, constants) * blurScale;
+  let last: Level | null = null;
+  for await (last of refocusedLevels(prepared, focus, fNumber, networks, constants, variant, options));
+  return resultOf((last as Level).blurred, prepared.photo);
+}
+
+/** The levels of `refocus` one by one, from the one that the loop begins at. */
+export async function* refocusedLevels(
+  prepared: Prepared, focus: Focus, fNumber: number, networks: Networks,
+  constants: Constants, variant: Variant, options: Options = {},
+): AsyncGenerator<Level> {
+  const { levels: { n }, pictures } = prepared;
+  const strength = strengthOf(prepared, fNumber, constants);
   const depths = baseDepths(prepared, focus, strength);
   const stage = (name: string, planes: Planes): Planes => {
     options.onStage?.(name, planes);
@@ -146,16 +170,26 @@ export async function refocus(
   };
   const signedDepth = (k: number): Planes => {
     const factor = variant.depth_by_level ? 2 ** k : 1;
-    return stage(`signed_depth_${k}`, mapped(depths[k], (value) => clip(value * factor, -1, 1)));
+    const out = mapped(depths[k], (value) => (value * factor < -1 ? -1 : value * factor > 1 ? 1 : value * factor));
+    return stage(`signed_depth_${k}`, out);
+  };
+  const run = async (network: keyof Networks, level: number, inputs: LevelInputs): Promise<Planes> => {
+    // The lens blur of level 1 sees twice as much at once: its halo is large beside a tile.
+    const wide = options.tile && network === "lens_blur" && level > 0 ? { tile: 2 * options.tile } : {};
+    const raw = await runLevel(networks[network], inputs, constants, variant, { ...options, ...wide });
+    options.onOutput?.(level, network, { ...raw, data: raw.data.slice() });
+    const { data } = raw;
+    for (let i = 0; i < data.length; i++) data[i] = data[i] < 0 ? 0 : data[i] > 1 ? 1 : data[i];
+    return raw;
   };
   const lens = (k: number): Promise<Planes> =>
-    runLevel(networks.lens_blur, { picture: pictures[k], signed_depth: signedDepth(k) }, constants, variant, options);
-  const step = (k: number, blurred: Planes): Promise<Planes> => {
-    const inputs = { picture_high: pictures[k], picture: pictures[k - 1], blurred, signed_depth: signedDepth(k - 1) };
-    return runLevel(networks.upsample, inputs, constants, variant, options);
-  };
+    run("lens_blur", k, { picture: pictures[k], signed_depth: signedDepth(k) });
+  const step = (k: number, blurred: Planes): Promise<Planes> =>
+    run("upsample", k, {
+      picture_high: pictures[k], picture: pictures[k - 1], blurred, signed_depth: signedDepth(k - 1),
+    });
 
-  const finer = n >= 1 && variant.finer_base ? finerShare(depths[0], constants) : 0;
+  const finer = n >= 1 && variant.finer_base && !options.fromBase ? finerShare(depths[0], constants) : 0;
   const shares = sharpShares(prepared, focus, strength, depths, constants, variant);
   const sharpened = (k: number, x: Planes): Planes => {
     const share = shares(k);
@@ -164,13 +198,47 @@ export async function refocus(
     return mapped(x, (value, i) => value + share.data[i % count] * (pictures[k].data[i] - value));
   };
 
-  let blurred: Planes | null = finer < 1 ? stage("blurred_0", await lens(0)) : null;
+  let blurred: Planes | null = null;
+  if (finer < 1) {
+    blurred = stage("blurred_0", await lens(0));
+    yield { level: 0, blurred };
+  }
   for (let k = 1; k <= n; k++) {
-    const stepped = blurred ? await step(k, blurred) : null;
+    const stepped: Planes | null = blurred ? await step(k, blurred) : null;
     const begun = k === 1 && finer > 0 ? await lens(1) : null;
     blurred = stage(`blurred_${k}`, sharpened(k, mixed(stepped, begun, finer)));
+    yield { level: k, blurred };
   }
-  return resultOf(blurred as Planes, prepared.photo);
+}
+
+/**
+ * A first answer at half the size of the base, for a finger that drags: a quarter of the base's work.
+ *
+ * The lens blur sees the base once more halved, with radii in pixels of that picture; not part of the contract.
+ */
+export async function quickAnswer(
+  prepared: Prepared, focus: Focus, fNumber: number, lensBlur: Network, constants: Constants,
+): Promise<Planes> {
+  const { alignment, min_size } = constants;
+  const half = halvedPicture(prepared.pictures[0]);
+  const size = [half.height, half.width].map((side) => Math.max(min_size, alignment * Math.ceil(side / alignment)));
+  const whole: Size = [size[0], size[1]];
+  const depths = baseDepths(prepared, focus, strengthOf(prepared, fNumber, constants));
+  const depth = mapped(mean2x2(depths[0]), (value) => value / 2);
+  const result = await lensBlur({ picture: padded(half, whole), signed_depth: padded(depth, whole) });
+  return mapped(cropped(result, 0, 0, [half.height, half.width]), (value) => clip(value, 0, 1));
+}
+
+/** Whether the loop gives a level 0 with these settings. */
+export function beginsAtBase(
+  prepared: Prepared, focus: Focus, fNumber: number, constants: Constants, variant: Variant,
+): boolean {
+  if (prepared.levels.n === 0 || !variant.finer_base) return true;
+  return finerShare(baseDepths(prepared, focus, strengthOf(prepared, fNumber, constants))[0], constants) < 1;
+}
+
+function strengthOf(prepared: Prepared, fNumber: number, constants: Constants): number {
+  return apertureOf(fNumber, constants) * prepared.levels.blurScale;
 }
 
 /** How much of level 1 comes from a lens blur there: from 0 (the base alone) to 1 (level 1 alone). */
@@ -243,21 +311,23 @@ function reachOf(finest: Planes, block: number, focus: Focus, strength: number, 
 }
 
 /** The part that shows the photo, rounded to integers: half to even, in float32. */
-function resultOf(blurred: Planes, photo: Photo): Photo {
+export function resultOf(blurred: Planes, photo: Photo): Photo {
   const { height, width } = photo;
   const largest = largestValue(photo);
-  const kept = cropped(blurred, 0, 0, [height, width]);
+  const count = blurred.height * blurred.width;
+  const values = blurred.data;
   const data = largest === 255 ? new Uint8Array(3 * height * width) : new Uint16Array(3 * height * width);
-  for (let i = 0; i < height * width; i++) {
-    for (let c = 0; c < 3; c++) {
-      data[3 * i + c] = halfToEven(Math.fround(clip(kept.data[c * height * width + i], 0, 1) * largest));
+  let to = 0;
+  for (let y = 0; y < height; y++) {
+    const row = y * blurred.width;
+    for (let i = row; i < row + width; i++) {
+      for (let from = i; from < 3 * count; from += count) {
+        const x = values[from];
+        const value = Math.fround((x < 0 ? 0 : x > 1 ? 1 : x) * largest);
+        const up = Math.floor(value + 0.5);
+        data[to++] = up - value === 0.5 && up % 2 === 1 ? up - 1 : up;
+      }
     }
   }
   return { height, width, data };
-}
-
-function halfToEven(x: number): number {
-  const low = Math.floor(x);
-  if (x - low !== 0.5) return Math.round(x);
-  return low % 2 === 0 ? low : low + 1;
 }

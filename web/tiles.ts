@@ -1,6 +1,6 @@
 /** A network run on a level: whole, or in tiles that overlap. */
 
-import { clip, cropped, enlarged, zeros, type Planes, type Size } from "./arrays.js";
+import { cropped, enlarged, zeros, type Planes, type Size } from "./arrays.js";
 import type { Constants, Variant } from "./constants.js";
 
 /** Runs a network: its inputs by name in, its one output out. See onnx.ts. */
@@ -9,6 +9,10 @@ export type Network = (inputs: Readonly<Record<string, Planes>>) => Promise<Plan
 export interface TileOptions {
   /** Side of the tiles in low-resolution pixels, a multiple of `alignment`; without it a level is computed whole. */
   readonly tile?: number;
+  /** How many tiles are given to the network at the same time; without it one. */
+  readonly lanes?: number;
+  /** Awaited before each tile; what it throws ends the work, for instance because a newer request came. */
+  readonly beforeTile?: () => Promise<void>;
   /** Leave out the networks where they hardly change anything; changes the result by at most the variant's bounds. */
   readonly skips?: boolean;
 }
@@ -33,6 +37,41 @@ export function windows(length: number, window: number, halo: number): Window[] 
   }));
 }
 
+/** How many windows of at most `tile` pixels cover an axis. */
+function fewest(length: number, tile: number, halo: number): number {
+  return length <= tile ? 1 : Math.ceil((length - 2 * halo) / (tile - 2 * halo));
+}
+
+/** The smallest aligned window that covers an axis in `count` windows. */
+function fitted(length: number, count: number, halo: number, constants: Constants): number {
+  if (count === 1) return length;
+  const step = Math.ceil((length - 2 * halo) / count);
+  return Math.max(constants.min_size, constants.alignment * Math.ceil(step / constants.alignment) + 2 * halo);
+}
+
+/** Windows along each axis: of those that `tile` allows, the ones that give the busiest lane the fewest pixels. */
+function windowSize(size: Size, tile: number, halo: number, lanes: number, constants: Constants): Size {
+  let best: Size = size;
+  let least = [Infinity, Infinity];
+  const [most, many] = size.map((length) => {
+    const count = fewest(length, tile, halo);
+    // No windows that keep less than twice what they only read.
+    const upTo = Math.max(count, Math.floor((length - 2 * halo) / Math.max(4 * halo, constants.min_size)));
+    return { count, upTo: Math.min(upTo, count + lanes - 1) };
+  });
+  for (let rows = most.count; rows <= most.upTo; rows++) {
+    for (let columns = many.count; columns <= many.upTo; columns++) {
+      const window = [fitted(size[0], rows, halo, constants), fitted(size[1], columns, halo, constants)] as const;
+      const cost = Math.ceil((rows * columns) / lanes) * window[0] * window[1];
+      if (cost < least[0] || (cost === least[0] && rows * columns < least[1])) {
+        least = [cost, rows * columns];
+        best = window;
+      }
+    }
+  }
+  return best;
+}
+
 /** The inputs of the lens blur or of the step; the step has `picture_high`. */
 export interface LevelInputs {
   readonly picture: Planes;
@@ -41,7 +80,7 @@ export interface LevelInputs {
   readonly picture_high?: Planes;
 }
 
-/** The output of the lens blur or of the step for a whole level, clipped to [0, 1]. */
+/** The output of the lens blur or of the step for a whole level, as the network gives it: not clipped. */
 export async function runLevel(
   network: Network, inputs: LevelInputs, constants: Constants, variant: Variant, options: TileOptions,
 ): Promise<Planes> {
@@ -53,9 +92,15 @@ export async function runLevel(
   if (side % constants.alignment !== 0 || (side < Math.max(height, width) && side <= 2 * halo)) {
     throw new Error(`tiles of ${side}: give a multiple of ${constants.alignment} that is more than ${2 * halo}`);
   }
+  const window = windowSize([height, width], side, halo, high ? options.lanes ?? 1 : 1, constants);
   const out = zeros(3, [scale * height, scale * width]);
-  for (const rows of windows(height, side, halo)) {
-    for (const columns of windows(width, side, halo)) {
+  const tiles = windows(height, window[0], halo).flatMap((rows) =>
+    windows(width, window[1], halo).map((columns) => [rows, columns] as const));
+  let next = 0;
+  const lane = async (): Promise<void> => {
+    for (let at = next++; at < tiles.length; at = next++) {
+      await options.beforeTile?.();
+      const [rows, columns] = tiles[at];
       const size: Size = [rows.end - rows.start, columns.end - columns.start];
       const tile: Record<string, Planes> = {};
       for (const [name, planes] of Object.entries(inputs) as [string, Planes][]) {
@@ -70,8 +115,8 @@ export async function runLevel(
       );
       place(kept, out, scale * rows.from, scale * columns.from);
     }
-  }
-  for (let i = 0; i < out.data.length; i++) out.data[i] = clip(out.data[i], 0, 1);
+  };
+  await Promise.all(Array.from({ length: Math.min(options.lanes ?? 1, tiles.length) }, lane));
   return out;
 }
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplens.console.errors import DeepLensError, MismatchError
-from deeplens.model.contract import CONTRACTS, NETWORKS
-from deeplens.parity_tests.candidates import REFERENCE, Candidate
+from deeplens.model.contract import CONTRACTS, NETWORKS, part_of
+from deeplens.parity_tests.candidates import FORM_ROWS, REFERENCE, Candidate
 from deeplens.parity_tests.cases import LoopCase, made_depth, plausible_inputs, whole_photos
 from deeplens.parity_tests.compare import stale
 from deeplens.parity_tests.locate.found import Verdict
@@ -98,7 +98,7 @@ def _loop(request: "Request", variant: str, candidate: Candidate, rows: "list[Ro
 def _besides(rows: "list[Row]", candidate: Candidate, network: str) -> str:
     """What is left where a row failed and no operation departs. Of ONNX graphs the one with free sizes was judged."""
     wrong = {row.graph for row in rows if row.status == "failed" and _failed([row], network)}
-    if wrong == {"fixed"} and candidate.runtime == "onnx" and CONTRACTS[network].fixed_size is None:
+    if wrong == {"fixed"} and candidate.runtime in ("onnx", *FORM_ROWS) and CONTRACTS[network].fixed_size is None:
         return "this is the graph with free sizes, and only that of the fixed shape fails: export it again"
     return "it is what surrounds the graph, or rounding that only the loop makes large"
 
@@ -131,20 +131,24 @@ def _verdict(
     network: str,
     references: dict[tuple[str, str, tuple[int, int] | None, str], Reference],
 ) -> Verdict:
+    from deeplens.export.foreign_depth import network_module
     from deeplens.model import build
 
-    contract = CONTRACTS[network]
     coverage = request.coverage_for(variant)
+    contract = coverage.contracts[network]
     coreml = candidate.runtime == "coreml"
     folder = folders.opened_folder(
-        "coreml" if coreml else "onnx", variant=variant, precision=candidate.precision, artifacts=request.artifacts
+        "coreml" if coreml else candidate.graphs,
+        variant=variant,
+        precision=candidate.precision,
+        artifacts=request.artifacts,
     )
     traced = contract.fixed_size or (coverage.fixed_size if coreml else None)
     size = traced or coverage.dynamic_sizes[0]
     inputs = plausible_inputs(contract, size, np.random.default_rng(coverage.seed))
     precision = "fp32" if candidate.precision == "fp32" else "fp16"
     key = (variant, network, traced, precision)
-    module = build.load(variant, network, request.weights)
+    module = network_module(variant, network, request.weights)
     due = {network: build.weights_sha256(module)}
     if key not in references:  # it leaves the module in float64
         references[key] = Reference.of(module, contract, inputs, size=traced, precision=precision)
@@ -152,7 +156,7 @@ def _verdict(
     if candidate.runtime == REFERENCE:
         from deeplens.parity_tests.locate.capture import judge_module
 
-        return judge_module(build.load(variant, network, request.weights), contract, inputs, reference, size=traced)
+        return judge_module(network_module(variant, network, request.weights), contract, inputs, reference, size=traced)
     if coreml:
         from deeplens.parity_tests.locate.program import judge_program
         from deeplens.runtimes.coreml.program import load
@@ -160,7 +164,7 @@ def _verdict(
         entry = manifest.find(
             folder,
             network=network,
-            variant=variant,
+            variant=part_of(variant, network),
             runtime="coreml",
             precision=candidate.precision,
             shape=None if contract.fixed_size else coverage.fixed_size,
@@ -174,7 +178,8 @@ def _verdict(
     from deeplens.export.fp16_check import rounded
     from deeplens.parity_tests.locate.graph import judge_graph
 
-    entry = manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=candidate.precision)
+    own = part_of(variant, network)
+    entry = manifest.find(folder, network=network, variant=own, runtime=candidate.graphs, precision=candidate.precision)
     model = onnx.load_from_string(load_artefact(folder, _fitting(report, entry, due)))
     if candidate.precision == "fp16":
         model = rounded(model)

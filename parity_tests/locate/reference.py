@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deeplens.export.frozen import drop_assertions, is_assertion
 from deeplens.model.contract import Contract
 from deeplens.parity_tests.captured import captured
 from deeplens.parity_tests.cases import Size
@@ -137,7 +138,9 @@ def traced(
         warnings.simplefilter("ignore", FutureWarning)  # PyTorch's own, about itself
         program = captured(module, contract, size)
     graph = program.module()
-    origins = {node.name: _origin(node) for node in program.graph.nodes if node.op == "call_function"}
+    drop_assertions(graph)
+    nodes = [node for node in program.graph.nodes if node.op == "call_function" and not is_assertion(node)]
+    origins = {node.name: _origin(node) for node in nodes}
     order = tuple(origins)
     last = next(iter(program.graph.find_nodes(op="output"))).args[0][0]
     return graph, origins, order, last.name

@@ -10,7 +10,7 @@ from deeplens.parity_tests.metrics.mean_abs import mean_abs
 from deeplens.parity_tests.metrics.pixel_shares import Shares, pixel_shares
 from deeplens.parity_tests.metrics.psnr import psnr
 from deeplens.parity_tests.metrics.relative import relative_to_spread
-from deeplens.parity_tests.metrics.ssim import ssim_8_bit
+from deeplens.parity_tests.metrics.ssim import ssim_8_bit, ssim_if_possible
 from deeplens.parity_tests.metrics.ulp import Ulps, ulps
 
 __all__ = [
@@ -24,5 +24,6 @@ __all__ = [
     "psnr",
     "relative_to_spread",
     "ssim_8_bit",
+    "ssim_if_possible",
     "ulps",
 ]

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError
-from deeplens.model.contract import Contract
+from deeplens.model.contract import Contract, part_of
 from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes import folders, manifest
 from deeplens.runtimes.artefact import unpacked
@@ -119,7 +119,8 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
     def _load(self, network: str) -> CoreMLSession:
         entry = self._entry(network)
         contract = contract_named(network)
-        size = contract.fixed_size or self._size
+        size = entry.size if contract.fixed_size else self._size
+        assert size is not None
         function = f"size_{size[0]}x{size[1]}" if entry.more["shapes"] == "multifunction" else None
         with ExitStack() as held:
             path = held.enter_context(unpacked(self.artifacts, entry))
@@ -138,7 +139,7 @@ class CoreMLRuntime(OpensOnce[CoreMLSession]):
         entry = manifest.find(
             self.artifacts,
             network=network,
-            variant=self.variant,
+            variant=part_of(self.variant, network),
             runtime=self.name,
             precision=self.precision,
             shape=self._size if fixed and only is None else None,

@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from deeplens.console.errors import InputError
+from deeplens.model.contract import composed
 from deeplens.model.shipped import Weights
 from deeplens.runtimes import AUTO, open_runtime, resolved
 from deeplens.runtimes.accelerator import CPU, Accelerator
@@ -37,6 +38,7 @@ def refocus(
     depth_kind: Kind | None = None,
     runtime: str = AUTO,
     variant: str = "edge",
+    depth_network: str | None = None,
     precision: str | None = None,
     artifacts: Path | None = None,
     weights: Weights = "shipped",
@@ -66,6 +68,7 @@ def refocus(
             None: what the file says, else disparity.
         runtime: "torch", "onnx", "trt", "coreml", or "auto": the first that is installed and has what it runs.
         variant: "edge" or "paper".
+        depth_network: instead of the variant's own: the name of one that `deeplens depth add` added.
         precision: of the artefacts; None: the runtime's default.
         artifacts: the folder of the artefacts; None: `artifacts/` here, else the user's, else those in the package.
         weights: PyTorch's: "shipped", "initial" (untrained), or a file or folder.
@@ -88,8 +91,8 @@ def refocus(
         MismatchError: an artefact that is not what its manifest says.
     """
     with _Opened(
-        photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=variant, precision=precision,
-        artifacts=artifacts, weights=weights, threads=threads, tile=tile,
+        photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=composed(variant, depth_network),
+        precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile,
         accelerator=Accelerator(provider, cpu_nodes, device, compiled=compiled),
     ) as opened:  # fmt: skip
         focal, in_focus = _focus(focus, focus_depth).of(opened.disparity, focus_range=focus_range)
@@ -128,6 +131,7 @@ class Refocuser:
         depth_kind: Kind | None = None,
         runtime: str = AUTO,
         variant: str = "edge",
+        depth_network: str | None = None,
         precision: str | None = None,
         artifacts: Path | None = None,
         weights: Weights = "shipped",
@@ -139,8 +143,8 @@ class Refocuser:
         tile: int | None = TILE,
     ) -> None:
         self._opened = _Opened(
-            photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=variant, precision=precision,
-            artifacts=artifacts, weights=weights, threads=threads, tile=tile,
+            photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=composed(variant, depth_network),
+            precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile,
             accelerator=Accelerator(provider, cpu_nodes, device, compiled=compiled),
         )  # fmt: skip
         self.photo, self.disparity, self.runtime = self._opened.photo, self._opened.disparity, self._opened.name

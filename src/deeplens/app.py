@@ -9,12 +9,15 @@ from typer.main import get_command
 from deeplens.benchmarks.command import bench
 from deeplens.benchmarks.scale import scale
 from deeplens.calibration.command import calibrate
+from deeplens.commands import depth
 from deeplens.commands.golden import golden
 from deeplens.commands.info import info, verify
 from deeplens.commands.licences import licences
 from deeplens.commands.lint import lint
 from deeplens.commands.parity import parity
+from deeplens.commands.rack import rack
 from deeplens.commands.refocus import refocus
+from deeplens.commands.studio import studio
 from deeplens.console.guard import USAGE, guarded
 from deeplens.console.package import VERSION
 from deeplens.evaluation.command import evaluate
@@ -26,7 +29,10 @@ export_app.command("onnx")(onnx_graph.command)
 export_app.command("trt")(trt.command)
 export_app.command("coreml")(coreml.command)
 app.command()(refocus)
+app.command()(rack)
+app.command()(studio)
 app.add_typer(export_app, name="export")
+app.add_typer(depth.app, name="depth")
 app.command()(parity)
 app.command()(golden)
 app.command()(evaluate)

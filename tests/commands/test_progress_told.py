@@ -11,7 +11,8 @@ from PIL import Image
 from deeplens.commands import folder
 from deeplens.commands.folder_jobs import Job
 from deeplens.console import progress
-from deeplens.export import coreml, onnx_graph, trt
+from deeplens.export import coreml, coreml_jobs, onnx_graph, trt
+from deeplens.model import build
 from deeplens.parity_tests import release
 from deeplens.parity_tests.request import Request
 from deeplens.parity_tests.run import run
@@ -44,7 +45,9 @@ def given(*_arguments: Any, **_named: Any) -> Any:
 
 def test_exports(told: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     said: list[str] = []
-    monkeypatch.setattr(onnx_graph, "export", given)
+    monkeypatch.setattr(build, "load", given)
+    monkeypatch.setattr(onnx_graph, "traced_module", given)
+    monkeypatch.setattr(onnx_graph, "export_module", given)
     onnx_graph.export_all(
         variants=["edge"],
         networks=["depth", "upsample"],
@@ -55,7 +58,7 @@ def test_exports(told: Told, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     )
     assert "Exporting to ONNX: 50 %, edge upsample, 0 s so far" in told()
     monkeypatch.setattr(coreml, "export", given)
-    recipes = list(coreml.recipes("upsample", shapes=["fixed"], photo_size=(512, 512)))
+    recipes = list(coreml_jobs.recipes("upsample", shapes=["fixed"], photo_size=(512, 512)))
     coreml.export_all(
         [coreml.Job("edge", "upsample", "shipped", each) for each in recipes], out=tmp_path, report=said.append
     )

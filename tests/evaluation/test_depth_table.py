@@ -14,7 +14,7 @@ from deeplens.evaluation.depth_pairs import LARGEST, PairSet, open_pairs, smalle
 from deeplens.evaluation.depth_sources import Choice, open_sources, shown
 from deeplens.evaluation.depth_table import HEADERS, errors_of, rows_of
 from deeplens.evaluation.focus_picks import Pick, margin, may_be_shown, read_picks
-from deeplens.runtimes.depth_model import Convention
+from deeplens.runtimes.depth_convention import Convention
 from deeplens.runtimes.options import DepthModelChoice
 from deeplens.scenes.renderer import Array
 from tests.runtimes.test_depth_model import write_model

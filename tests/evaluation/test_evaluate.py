@@ -21,7 +21,7 @@ from deeplens.evaluation.sets import PictureSet, blur_radius, stored, synthetic
 from deeplens.evaluation.sheet import contact_sheet, crop_window
 from deeplens.evaluation.summary import METRICS, estimate, summarise
 from deeplens.model.contract import BASE_LONG_SIDE, R_MAX
-from deeplens.runtimes.depth_model import Convention
+from deeplens.runtimes.depth_convention import Convention
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.options import DepthModelChoice
 from deeplens.runtimes.pyramid import Geometry, geometry

@@ -11,7 +11,8 @@ import pytest
 
 from deeplens.console.errors import InputError
 from deeplens.export import coreml
-from deeplens.export.coreml import Job, level_sizes, recipes
+from deeplens.export.coreml import Job
+from deeplens.export.coreml_jobs import level_sizes, recipes
 from deeplens.export.coreml_recipe import Recipe, recipe_of
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import manifest

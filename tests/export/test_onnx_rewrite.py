@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from deeplens.export.onnx_rewrite import rewrite
+from deeplens.export.onnx_forms import in_form
 
 
 def graph(channels: int, *nodes: onnx.NodeProto, constants: dict[str, np.ndarray] | None = None) -> onnx.ModelProto:
@@ -45,7 +45,7 @@ def test_a_shuffle_is_the_same_bit_by_bit(channels: int, height: int, width: int
     model = graph(4 * channels, SHUFFLE)
     x = np.random.default_rng(seed).normal(size=(1, 4 * channels, height, width)).astype(np.float32)
     cells = x.reshape(channels, 2, 2, height, width).transpose(0, 3, 1, 4, 2)  # by its definition
-    made = rewrite(model)
+    made = in_form(model)
     assert kinds(made) == {"ConvTranspose": 1}
     np.testing.assert_array_equal(run(made, x)[0], cells.reshape(channels, 2 * height, 2 * width))
     np.testing.assert_array_equal(run(made, x), run(model, x))
@@ -55,7 +55,7 @@ def test_a_kernel_in_another_order_would_be_seen(monkeypatch: pytest.MonkeyPatch
     eye = np.eye(4, dtype=np.float32)
     monkeypatch.setattr("numpy.eye", lambda *_, **__: eye[[0, 2, 1, 3]])
     x = np.random.default_rng(0).normal(size=(1, 8, 5, 6)).astype(np.float32)
-    assert np.abs(run(rewrite(graph(8, SHUFFLE)), x) - run(graph(8, SHUFFLE), x)).max() > 0.1
+    assert np.abs(run(in_form(graph(8, SHUFFLE)), x) - run(graph(8, SHUFFLE), x)).max() > 0.1
 
 
 @pytest.mark.parametrize("size", [1.0, 100.0])
@@ -63,7 +63,7 @@ def test_a_softmax_over_channels_by_float64(size: float) -> None:
     model = graph(25, helper.make_node("Softmax", ["x"], ["y"], axis=1))
     x = (size * np.random.default_rng(0).normal(size=(1, 25, 6, 7))).astype(np.float32)
     powers = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
-    made = rewrite(model)
+    made = in_form(model)
     assert kinds(made) == {"ReduceMax": 1, "Sub": 1, "Exp": 1, "Conv": 1, "Div": 1}
     np.testing.assert_allclose(run(made, x), powers / powers.sum(1, keepdims=True), rtol=0, atol=3e-7)
 
@@ -71,7 +71,7 @@ def test_a_softmax_over_channels_by_float64(size: float) -> None:
 def test_a_sum_over_many_channels_is_a_convolution() -> None:
     node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)
     x = np.random.default_rng(0).normal(size=(1, 25, 6, 7)).astype(np.float32)
-    made = rewrite(graph(25, node, constants={"axes": np.array([1])}))
+    made = in_form(graph(25, node, constants={"axes": np.array([1])}))
     assert kinds(made) == {"Conv": 1}
     assert [each.name for each in made.graph.initializer] == ["rewrite.ones_25"]  # the axes are not needed any more
     np.testing.assert_allclose(run(made, x), x.astype(np.float64).sum(1, keepdims=True), rtol=0, atol=1e-5)
@@ -91,7 +91,7 @@ def test_a_sum_over_many_channels_is_a_convolution() -> None:
 def test_what_is_not_meant_stays(channels: int, node: onnx.NodeProto) -> None:
     constants = {"channel": np.array([1]), "rows": np.array([2])}
     model = graph(channels, node, constants={name: constants[name] for name in constants if name in node.input})
-    assert rewrite(model).SerializeToString() == model.SerializeToString()
+    assert in_form(model).SerializeToString() == model.SerializeToString()
 
 
 def taps_graph(groups: int, added: int, offsets: list[tuple[int, int]], *, divide: bool) -> onnx.ModelProto:
@@ -153,7 +153,7 @@ def test_weighted_taps_become_slices_of_the_same_numbers(
     sums = data.draw(st.integers(1, 3))
     offsets = data.draw(st.lists(places, min_size=added * sums, max_size=added * sums))
     model = taps_graph(groups, added, offsets, divide=divide)
-    made = rewrite(model)
+    made = in_form(model)
     found = kinds(made)
     if groups * sums == 1 or added * sums == 1:  # products of one plane alone: nothing to gain, but right all the same
         assert found["Conv"] in (0, 2)
@@ -201,6 +201,6 @@ def spoilt_by_another_user(model: onnx.ModelProto) -> None:
 @pytest.mark.parametrize("spoil", [spoilt_kernel, spoilt_sum, spoilt_border, spoilt_by_another_user])
 def test_other_sums_stay_as_they_are(spoil: Callable[[onnx.ModelProto], None]) -> None:
     model = taps_graph(3, 2, CORNERS, divide=True)
-    assert kinds(rewrite(model))["Slice"] == 4
+    assert kinds(in_form(model))["Slice"] == 4
     spoil(model)
-    assert rewrite(model) == model
+    assert in_form(model) == model

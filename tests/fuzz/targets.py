@@ -111,7 +111,8 @@ def _keys_seeds(_folder: Path) -> list[bytes]:
 
 
 def _model(_folder: Path) -> Read:
-    from deeplens.runtimes.depth_model import Convention, DepthModel
+    from deeplens.runtimes.depth_convention import Convention
+    from deeplens.runtimes.depth_model import DepthModel
 
     photo = np.repeat(seeds.PIXELS, 2, axis=0)
     told = Convention(size=(16, 16), output="disparity")

@@ -21,7 +21,7 @@ ROOMS = tuple(sorted(link.name for link in (ROOT / "src" / "deeplens").iterdir()
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from a copy, so that the checkout stays as it is."""
     copy = tmp_path_factory.mktemp("checkout") / "deeplens"
-    skip = shutil.ignore_patterns("__pycache__", "packaged", "*.egg-info")
+    skip = shutil.ignore_patterns("__pycache__", "packaged", "web_page", "*.egg-info")
     for name in ("src", *ROOMS):
         shutil.copytree(ROOT / name, copy / name, symlinks=True, ignore=skip)
     for name in ("pyproject.toml", "README.md", "LICENSE"):

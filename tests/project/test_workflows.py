@@ -20,7 +20,7 @@ import pytest
 import yaml
 
 from deeplens.app import main
-from deeplens.export.coreml import recipes
+from deeplens.export.coreml_jobs import recipes
 from deeplens.export.trt_jobs import TARGETS
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS
@@ -132,7 +132,7 @@ def _check_pip(arguments: list[str]) -> None:
     if "-c" in arguments:
         assert (ROOT / arguments[arguments.index("-c") + 1]).is_file()
     target = arguments[arguments.index("-e") + 1]
-    extras = re.fullmatch(r"\.(?:\[([\w,]+)\])?", target)
+    extras = re.fullmatch(r"\.(?:\[([\w,-]+)\])?", target)
     assert extras, target
     assert set((extras[1] or "").split(",")) - {""} <= EXTRAS.keys(), target
 

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.files import file_sha256
 from deeplens.runtimes import artefact, manifest, ort
-from deeplens.runtimes.depth_model import Convention, DepthModel
+from deeplens.runtimes.depth_convention import Convention
+from deeplens.runtimes.depth_model import DepthModel
 from deeplens.runtimes.onnx_bytes import check_self_contained
 from tests.runtimes.test_manifest import make_entry
 

@@ -13,9 +13,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from deeplens.console.errors import InputError, MissingError
-from deeplens.export.onnx_graph import DEPTH_CONVENTION
-from deeplens.model.contract import DEPTH_SIZE
-from deeplens.runtimes.depth_model import PREFIX, Convention, DepthModel
+from deeplens.model.contract import CONTRACTS, DEPTH_SIZE
+from deeplens.runtimes.depth_convention import PREFIX, Convention, depth_convention
+from deeplens.runtimes.depth_model import DepthModel
 from deeplens.runtimes.harness import Harness
 from tests.conftest import Command
 
@@ -186,7 +186,8 @@ class TestConvention:
 
     def test_our_own_export_says_it(self, tmp_path: Path) -> None:
         path = write_model(
-            tmp_path / "m.onnx", metadata={k.removeprefix(PREFIX): v for k, v in DEPTH_CONVENTION.items()}
+            tmp_path / "m.onnx",
+            metadata={k.removeprefix(PREFIX): v for k, v in depth_convention(CONTRACTS["depth"]).items()},
         )
         model = DepthModel(path)
         assert model.notes == ()

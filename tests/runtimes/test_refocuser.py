@@ -3,12 +3,14 @@
 import threading
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from deeplens.console.errors import MismatchError
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.console.progress import Stopwatch
 from deeplens.model.contract import (
     DEPTH_SIZE,
     R_MAX,
@@ -272,3 +274,58 @@ def test_lanes_of_onnx_runtime_give_the_same_picture(artifacts: Path) -> None:
                 "upsample": threads,
             }
     np.testing.assert_array_equal(pictures[0], pictures[1])
+
+
+class TestOneLevel:
+    """The loop that ends at a level below the photo's own size."""
+
+    def test_it_is_what_the_loop_has_there(self) -> None:
+        """Against the levels that an observer sees, cut to the photo and rounded; blurred so much that no tile is left
+        out, and that the loop begins at the base."""
+        pixels, disparity = photo(700, 1000), depth_map()
+        seen: dict[int, np.ndarray] = {}
+        runtime = FakeRuntime()
+        with small_halos():
+            ready = Harness(runtime).photo(pixels, disparity)
+            refocus = partial(ready.refocus, focal_disparity=0.45, aperture=1.0)
+
+            def observe(level: int, _network: str, arrays: Arrays) -> None:
+                seen[level] = list(arrays.values())[-1]
+
+            refocus(observe=observe)
+            for level in range(ready.levels.steps + 1):
+                found = refocus(level=level)
+                height, width = ready.levels.covered(level)
+                assert found.shape == (height, width, 3)
+                due = np.clip(seen[level][0, :, :height, :width].transpose(1, 2, 0), 0, 1) * 255
+                off = np.abs(found - np.rint(due))
+                assert off.max() <= 1
+                assert (off == 0).mean() > 0.99
+            np.testing.assert_array_equal(found, refocus())
+
+    def test_the_base_comes_from_the_base(self) -> None:
+        """Where the loop would begin at level 1, the base alone costs no more than the base."""
+        runtime = FakeRuntime()
+        ready = Harness(runtime).photo(photo(700, 1000), depth_map())
+        ready.refocus(focal_disparity=0.5, aperture=0.3, level=1)
+        assert runtime.runs[-1][1] > ready.levels.base
+        runtime.runs.clear()
+        shares: list[float] = []
+        watch = Stopwatch()
+        ready.refocus(focal_disparity=0.5, aperture=0.3, level=0, progress=shares.append, watch=watch)
+        assert runtime.runs == [("lens_blur", ready.levels.base)]
+        assert shares[-1] == 1.0
+        assert list(watch.seconds) == ["lens_blur"]
+
+    def test_what_is_held_is_told(self) -> None:
+        ready = Harness(FakeRuntime()).photo(photo(700, 1000), depth_map())
+        levels = ready.levels
+        heights = [levels.padded(level) for level in range(levels.steps)]
+        pictures = sum(3 * 4 * height * width for height, width in heights)
+        assert pictures < ready.held_bytes <= pictures + 4 * heights[-1][0] * heights[-1][1]
+
+    @pytest.mark.parametrize("level", [-1, 3])
+    def test_levels_that_there_are_not(self, level: int) -> None:
+        ready = Harness(FakeRuntime()).photo(photo(700, 1000), depth_map())
+        with pytest.raises(InputError, match="go from 0 to 2"):
+            ready.refocus(focal_disparity=0.5, aperture=1.0, level=level)

@@ -251,6 +251,20 @@ def test_stream_gives_true_corrupted_and_coarse_depth(sources: Sources) -> None:
     assert min(kinds.values()) >= 3, kinds
 
 
+def test_a_network_s_errors_are_in_as_many_scenes_as_asked(sources: Sources) -> None:
+    """None at 0, so that the fits before are the same; about half at 0.5; the picture and its truth as they are."""
+    plain, some = (
+        SceneStream(sources, seed=5, batch=100, small=SMALL, large=SMALL, errors=share) for share in (0, 0.5)
+    )
+    same = []
+    for index in range(24):
+        right, wrong = plain[index], some[index]
+        assert torch.equal(right["picture"], wrong["picture"])
+        assert torch.equal(right["target"], wrong["target"])
+        same.append(torch.equal(right["signed_depth"], wrong["signed_depth"]))
+    assert 6 <= sum(same) <= 20, same
+
+
 def test_written_scenes_are_those_of_the_stream(sources: Sources, tmp_path: Path) -> None:
     write_scenes(sources, tmp_path / "set", seed=1, count=2, config=SMALL)
     assert sorted(path.name for path in (tmp_path / "set").iterdir()) == ["00000.npz", "00001.npz"]

@@ -18,6 +18,22 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
     return 0.5 * np.tanh(0.5 * x) + np.float32(0.5)
 
 
+def softplus(x: np.ndarray) -> np.ndarray:
+    """log(1 + exp(x)), in a form that can't overflow."""
+    return np.logaddexp(x, np.float32(0))
+
+
+def inverse(x: np.ndarray, epsilon: np.ndarray = np.float32(1e-4)) -> np.ndarray:  # noqa: B008  # MIL's own
+    """1 / (x + epsilon). What PyTorch calls `reciprocal` becomes this with MIL's own epsilon, 1e-4."""
+    return 1 / (x + epsilon)
+
+
+def log(x: np.ndarray, epsilon: np.ndarray = np.float32(1e-45)) -> np.ndarray:  # noqa: B008  # MIL's own
+    """The natural logarithm of x + epsilon; of what is negative NaN."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.log(x + epsilon)
+
+
 def leaky_relu(x: np.ndarray, alpha: np.ndarray) -> np.ndarray:
     """x where x ≥ 0, alpha · x below."""
     return np.where(x >= 0, x, alpha * x)
@@ -67,10 +83,16 @@ OPERATIONS = {
     "floor": _of_one(np.floor, Rounding.NONE),
     "round": _of_one(np.rint, Rounding.NONE),
     "sqrt": _of_one(np.sqrt, Rounding.RESULT),
+    "exp": _of_one(np.exp, Rounding.RESULT),
+    "square": _of_one(np.square, Rounding.RESULT),
+    "pow": _of_two(np.power, Rounding.RESULT),
     "relu": _of_one(lambda x: np.maximum(x, 0), Rounding.NONE),
     "relu6": _of_one(lambda x: np.clip(x, 0, 6), Rounding.NONE),
     "rsqrt": Computation(rsqrt, Rounding.RESULT),
+    "inverse": Computation(inverse, Rounding.RESULT),
+    "log": Computation(log, Rounding.RESULT),
     "sigmoid": Computation(sigmoid, Rounding.RESULT),
+    "softplus": Computation(softplus, Rounding.RESULT),
     "leaky_relu": Computation(leaky_relu, Rounding.RESULT),
     "clip": Computation(clip, Rounding.NONE),
     "cast": Computation(cast, Rounding.RESULT),

@@ -54,6 +54,49 @@ def conv(
     return result
 
 
+def conv_transpose(
+    x: np.ndarray,
+    weight: np.ndarray,
+    bias: np.ndarray | None = None,
+    strides: Sequence[int] = (1, 1),
+    pad_type: str = "valid",
+    pad: Sequence[int] = (0, 0, 0, 0),
+    output_shape: Sequence[int] | None = None,
+    dilations: Sequence[int] = (1, 1),
+    groups: int = 1,
+    *,
+    partial: Partial,
+) -> np.ndarray:
+    """(N, C, H, W) → (N, outputs, H', W'): each pixel's products with `weight`, added where they fall, and `bias`.
+
+    `weight` is inputs × outputs of a group × height × width. Pixels of the result that `pad` names are cut off.
+    """
+    _check_rank(x)
+    if pad_type not in ("valid", "custom"):
+        raise MismatchError(
+            f"conv_transpose with pad_type '{pad_type}' is not known to the executor: let it pad itself"
+        )
+    number, channels, height, width = x.shape
+    kernel, count = weight.shape[2:], int(groups)
+    spans = [(size - 1) * int(dilation) + 1 for size, dilation in zip(kernel, dilations, strict=True)]
+    size = [(side - 1) * int(step) + span for side, step, span in zip((height, width), strides, spans, strict=True)]
+    pads = _pads((height, width), spans, strides, pad_type, pad)
+    inside = [side - before - after for side, (before, after) in zip(size, pads, strict=True)]
+    if output_shape is not None:
+        inside = [int(side) for side in output_shape[-2:]]
+    lacking = [max(0, side + before - whole) for side, whole, (before, _) in zip(inside, size, pads, strict=True)]
+    matrix = weight.reshape(count, channels // count, -1, *kernel)
+    result = np.zeros((number, weight.shape[1] * count, size[0] + lacking[0], size[1] + lacking[1]), np.float32)
+    for n in range(number):
+        pixels = x[n].reshape(count, channels // count, -1)
+        for i, j, window in _windows(result[n], kernel, strides, dilations, (height, width)):
+            taps = _product(np.ascontiguousarray(matrix[..., i, j].transpose(0, 2, 1)), pixels, partial)
+            window[:] = partial(window + taps.reshape(-1, height, width))
+    rows, columns = (slice(before, before + side) for side, (before, _) in zip(inside, pads, strict=True))
+    result = np.ascontiguousarray(result[:, :, rows, columns])
+    return result if bias is None else result + bias.reshape(-1, 1, 1)
+
+
 def _product(matrix: np.ndarray, columns: np.ndarray, partial: Partial) -> np.ndarray:
     """(groups, outputs, taps) · (groups, taps, pixels) → (groups, outputs, pixels)."""
     if partial is kept:
@@ -168,6 +211,7 @@ def _check_rank(x: np.ndarray) -> None:
 
 OPERATIONS = {
     "conv": Computation(conv, Rounding.SUMS),
+    "conv_transpose": Computation(conv_transpose, Rounding.SUMS),
     "avg_pool": Computation(avg_pool, Rounding.SUMS),
     "max_pool": Computation(max_pool, Rounding.NONE),
 }

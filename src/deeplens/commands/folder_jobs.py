@@ -76,7 +76,7 @@ def jobs(
         relative = path.relative_to(folder)
         if output in path.parents or (path.is_dir() and not path.is_symlink()):
             continue
-        kind = _no_photo(path, relative)
+        kind = why_no_photo(path, relative)
         if kind is not None:
             others[kind] += 1
             continue
@@ -100,7 +100,7 @@ def jobs(
     return found
 
 
-def _no_photo(path: Path, relative: Path) -> str | None:
+def why_no_photo(path: Path, relative: Path) -> str | None:
     """Why a path is passed over; None: it is a photo, by its suffix, or by its first bytes where it has none."""
     if any(part.startswith(".") for part in relative.parts):
         return "hidden"

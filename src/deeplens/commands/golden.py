@@ -12,7 +12,8 @@ from deeplens.console.report import console_for, table, write_json
 from deeplens.export.chosen import VARIANT
 from deeplens.model.contract import VARIANTS
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS, candidates
-from deeplens.runtimes.options import Artifacts, Trust, Weights, weights_from
+from deeplens.runtimes import depth_store
+from deeplens.runtimes.options import Artifacts, DepthNetwork, Trust, Weights, weights_from
 
 FOLDER, LOOP_FOLDER = Path("artifacts/golden"), Path("artifacts/golden_loop")
 
@@ -71,6 +72,7 @@ def golden(
     artifacts: Artifacts = None,
     _trust: Trust = None,
     weights: Weights = "shipped",
+    depth_network: DepthNetwork = None,
     json: JsonTarget = None,
 ) -> None:
     """Write golden vectors (inputs with PyTorch's outputs), or check the runtimes with them.
@@ -81,6 +83,11 @@ def golden(
     """
     from deeplens.parity_tests import release
 
+    named = [depth_network] if depth_network is not None else []
+    if depth_network is not None:
+        if variant:
+            raise InputError("give --variant or --depth-network, not both")
+        depth_store.find(depth_network)
     for name in variant or ():
         if name not in VARIANTS:
             raise InputError(f"unknown variant '{name}': choose {' or '.join(VARIANTS)}")
@@ -98,7 +105,7 @@ def golden(
         out = out or FOLDER
         made = release.make(
             out,
-            variants=variant or [VARIANT],
+            variants=named or variant or [VARIANT],
             weights=weights_from(weights),
             report=lambda line: typer.echo(line, err=json is not None),
         )
@@ -108,7 +115,11 @@ def golden(
         each
         for candidate in candidates(runtime or COMPARED, precision)
         for each in release.check(
-            check, candidate, variants=variant, artifacts=artifacts, weights=weights_from(weights)
+            check,
+            candidate,
+            variants=named or variant,
+            artifacts=artifacts,
+            weights=weights_from(weights),
         )
     ]
     console_for(json).print(table(f"Golden vectors of {check}", release.COLUMNS, [each.row() for each in found]))

@@ -13,9 +13,10 @@ from deeplens.console.options import JsonTarget
 from deeplens.console.progress import Progress, progress_bar
 from deeplens.console.report import console_for, write_json
 from deeplens.export.whole_sizes import whole_sizes
+from deeplens.model.contract import composed
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS
 from deeplens.runtimes.accelerator import DEVICES
-from deeplens.runtimes.options import Artifacts, Trust, Weights, weights_from
+from deeplens.runtimes.options import Artifacts, DepthNetwork, Trust, Weights, weights_from
 from deeplens.runtimes.providers import NAMES as PROVIDERS
 
 if TYPE_CHECKING:
@@ -60,6 +61,7 @@ def parity(
     artifacts: Artifacts = None,
     _trust: Trust = None,
     weights: Weights = "shipped",
+    depth_network: DepthNetwork = None,
     photo: Annotated[
         Path | None,
         typer.Option(
@@ -134,8 +136,10 @@ def parity(
     sizes = whole_sizes(whole, with_depth=with_depth, memory=None, given={})
     if sizes and photo is None and not compare:
         raise InputError("--whole needs a photo: give --photo FILE")
+    if sizes and depth_network is not None:
+        raise InputError("--whole does not go with --depth-network: graphs of the whole effect hold the variant's own")
     request = Request(
-        variants=variant or ["edge"],
+        variants=[composed(each, depth_network) for each in variant or ["edge"]],
         runtimes=runtime or COMPARED,
         precisions=precision,
         providers=provider or (),

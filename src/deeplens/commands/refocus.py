@@ -12,7 +12,7 @@ from deeplens.console.options import JsonTarget, Threads
 from deeplens.console.parsing import parse_point
 from deeplens.console.progress import Stopwatch, progress_bar
 from deeplens.console.report import console_for, write_json
-from deeplens.model.contract import NETWORKS
+from deeplens.model.contract import NETWORKS, composed
 from deeplens.runtimes import AUTO, accelerator, open_runtime, resolved
 from deeplens.runtimes.accelerator import CPU, Accelerator
 from deeplens.runtimes.options import (
@@ -20,13 +20,16 @@ from deeplens.runtimes.options import (
     ChannelsLast,
     Compile,
     CpuNodes,
+    DepthModelAspect,
     DepthModelChannels,
     DepthModelFile,
     DepthModelMean,
+    DepthModelMultiple,
     DepthModelOutput,
     DepthModelOutputName,
     DepthModelSize,
     DepthModelStd,
+    DepthNetwork,
     Device,
     Precision,
     Provider,
@@ -132,6 +135,9 @@ def refocus(
     depth_model_channels: DepthModelChannels = None,
     depth_model_output: DepthModelOutput = None,
     depth_model_output_name: DepthModelOutputName = None,
+    depth_model_aspect: DepthModelAspect = None,
+    depth_model_multiple: DepthModelMultiple = None,
+    depth_network: DepthNetwork = None,
     runtime: Runtime = AUTO,
     precision: Precision = None,
     provider: Provider = CPU,
@@ -177,8 +183,10 @@ def refocus(
         raise typer.BadParameter(
             "give exactly one of these options", param_hint=["--focus", "--focus-depth", "--focus-file"]
         )
-    if depth is not None and depth_model is not None:
-        raise typer.BadParameter("give only one of these options", param_hint=["--depth", "--depth-model"])
+    if sum(each is not None for each in (depth, depth_model, depth_network)) > 1:
+        raise typer.BadParameter(
+            "give only one of these options", param_hint=["--depth", "--depth-model", "--depth-network"]
+        )
     if depth_kind is not None and depth is None:
         raise typer.BadParameter("it describes the map of --depth: give --depth too", param_hint="--depth-kind")
     chosen = depth_model_from(
@@ -189,6 +197,8 @@ def refocus(
         channels=depth_model_channels,
         output=depth_model_output,
         output_name=depth_model_output_name,
+        aspect=depth_model_aspect,
+        multiple=depth_model_multiple,
     )
 
     from deeplens.commands import folder
@@ -201,10 +211,11 @@ def refocus(
     kind = checked_kind(depth_kind)
     aperture = aperture_from_f_number(f_number)
     chosen_weights = weights_from(weights)
+    networks = composed(variant, depth_network)
     placed = Accelerator(provider, cpu_nodes, device, channels_last, compiled)
     runtime, precision = resolved(
         runtime,
-        variant=variant,
+        variant=networks,
         artifacts=artifacts,
         weights=chosen_weights,
         precision=precision,
@@ -220,7 +231,7 @@ def refocus(
             aperture=aperture,
             focus_range=focus_range,
             runtime=runtime,
-            variant=variant,
+            variant=networks,
             precision=precision,
             artifacts=artifacts,
             weights=chosen_weights,
@@ -270,7 +281,7 @@ def refocus(
     with watch.part("open"):
         opened = open_runtime(
             runtime,
-            variant=variant,
+            variant=networks,
             artifacts=artifacts,
             weights=chosen_weights,
             threads=threads,
@@ -321,6 +332,7 @@ def refocus(
         "variant": variant,
         "depth": depth,
         "depth_model": None if depth_model is None else str(depth_model),
+        "depth_network": depth_network,
         "focal_disparity": focal,
         "focus_range": in_focus,
         "f_number": f_number,

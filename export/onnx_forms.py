@@ -1,0 +1,97 @@
+"""The forms of an ONNX graph: the same numbers, written with the operations that a runtime computes well.
+
+What PyTorch's exporter writes is computed slowly by one runtime, wrongly by another and not at all by a third. So a
+graph is written in a form for each. A new form is one entry in `FORMS`: its rows in the parity table, its option in
+`deeplens export onnx --form` and its place in the manifest (`runtimes.onnx_form`) follow.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING
+
+from deeplens.console.errors import InputError, MismatchError
+from deeplens.export.onnx_narrow import narrowed, widest
+from deeplens.export.onnx_rewrite import by_node, shuffle_by_convolution, softmax_by_convolution, sum_by_convolution
+from deeplens.export.onnx_taps import weigh_slices
+from deeplens.runtimes.onnx_form import CPU
+
+if TYPE_CHECKING:
+    import onnx
+
+Pass = Callable[["onnx.ModelProto"], "onnx.ModelProto"]
+"""A graph → a graph of the same inputs, outputs and numbers (sums to rounding)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """One form.
+
+    Attributes:
+        runs_on: the runtime that it is for, in words.
+        passes: what is done to the exporter's simplified graph, in this order.
+        refused: operation → why no graph of this form may have it. A pass that is missing is then an error, and not a
+            wrong picture.
+        widest: the most tensors that an operation may join or part; None: any number.
+    """
+
+    runs_on: str
+    passes: tuple[Pass, ...]
+    refused: Mapping[str, str] = field(default_factory=dict)
+    widest: int | None = None
+
+
+_REDUCTIONS = {"Softmax": softmax_by_convolution, "ReduceSum": sum_by_convolution}
+
+FORMS: dict[str, Form] = {
+    CPU: Form(
+        runs_on="ONNX Runtime on a CPU; WebAssembly, OpenVINO and TensorRT compute it right too",
+        passes=(weigh_slices, partial(by_node, rules={"DepthToSpace": shuffle_by_convolution, **_REDUCTIONS})),
+    ),
+    "webgpu": Form(
+        runs_on="ONNX Runtime's WebGPU provider, in browsers",
+        passes=(weigh_slices, partial(by_node, rules=_REDUCTIONS), partial(narrowed, most=8)),
+        refused={"ConvTranspose": "a grouped one is computed wrongly"},
+        widest=8,
+    ),
+}
+"""Name → form. `cpu` is what all runtimes read that have no form of their own."""
+
+
+def checked_form(name: str) -> Form:
+    """The form of this name. InputError where there is none."""
+    if name not in FORMS:
+        raise InputError(f"unknown form '{name}': choose {' or '.join(FORMS)}")
+    return FORMS[name]
+
+
+def in_form(model: "onnx.ModelProto", form: str = CPU) -> "onnx.ModelProto":
+    """A simplified graph, written in a form; the one that is given stays as it is.
+
+    Raises:
+        InputError: there is no such form.
+        MismatchError: the graph still has what the form refuses.
+    """
+    import onnx
+
+    made = onnx.ModelProto()
+    made.CopyFrom(model)
+    for each in checked_form(form).passes:
+        made = each(made)
+    check_form(made, form)
+    return made
+
+
+def check_form(model: "onnx.ModelProto", form: str) -> None:
+    """Raise MismatchError where a graph has an operation that the form's runtime can't compute or computes wrongly."""
+    wanted = checked_form(form)
+    for node in model.graph.node:
+        if node.op_type in wanted.refused:
+            raise MismatchError(
+                f"{node.name} is a {node.op_type}, which the form {form} refuses ({wanted.refused[node.op_type]}): "
+                "add a rule for it to export/onnx_forms.py"
+            )
+        if wanted.widest is not None and widest(node) > wanted.widest:
+            raise MismatchError(
+                f"{node.name} joins or parts {widest(node)} tensors, and the form {form} allows {wanted.widest}"
+            )

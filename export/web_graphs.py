@@ -1,0 +1,138 @@
+"""The graphs that the web page carries: those of ONNX Runtime, with weights in as few bytes as lose nothing.
+
+    python -m deeplens.export.web_graphs [--artifacts DIR] [--out DIR]
+
+writes `models/` of the page: a graph for each network, the same in the form for WebGPU, harness.json, and models.json,
+which lists the files with their size and SHA-256. It takes the FP32 artefacts of free sizes that `deeplens export onnx`
+has made. `make web` calls it.
+"""
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from deeplens.console.errors import MissingError
+from deeplens.console.files import locked_name
+from deeplens.console.package import VERSION, pip_install
+from deeplens.console.script import run_script
+from deeplens.model.contract import NETWORKS
+from deeplens.runtimes import artefact, folders, harness_file, manifest
+from deeplens.runtimes.onnx_form import CPU, artefacts_of
+from deeplens.runtimes.options import Artifacts
+from deeplens.runtimes.web_page import MODELS, PAGE_FOLDER
+
+VARIANT = "edge"
+
+GPU = "webgpu"
+"""The form of the graphs for graphics processors (`export.onnx_forms`), which the page carries where they were made."""
+
+FORMAT = 1
+"""Version of models.json."""
+
+LARGE = 1024
+"""Weights of at least so many numbers are worth a node of their own."""
+
+
+def compact(graph: bytes) -> bytes:
+    """The same graph with those weights as FP16 that FP16 holds exactly; each is turned into FP32 as it is loaded.
+
+    Args:
+        graph: a serialised ONNX model.
+
+    Returns:
+        a serialised model that computes the same numbers.
+
+    Raises:
+        MissingError: the package `onnx` is not installed.
+    """
+    try:
+        import onnx
+        from onnx import TensorProto, helper, numpy_helper
+    except ImportError as error:
+        raise MissingError(f"onnx can't be imported ({error}): {pip_install('export')}") from error
+    model = onnx.load_from_string(graph)
+    casts = []
+    for each in model.graph.initializer:
+        if each.data_type != TensorProto.FLOAT:
+            continue
+        values = numpy_helper.to_array(each)
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if values.size < LARGE or not np.array_equal(half.astype(np.float32), values):
+            continue
+        name = each.name
+        stored = f"{name}_fp16"
+        each.CopyFrom(numpy_helper.from_array(half, stored))
+        casts.append(helper.make_node("Cast", [stored], [name], name=f"{name}_cast", to=TensorProto.FLOAT))
+    nodes = [*casts, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model.SerializeToString()
+
+
+def make(folder: Path, *, artifacts: Path | None = None) -> dict[str, Any]:
+    """Write the page's models into `folder`, in place of what is there; returns what models.json says.
+
+    Args:
+        artifacts: the folder with manifest.json; None: as `runtimes.folders.opened_folder`.
+
+    Raises:
+        MissingError: an artefact or the package `onnx` is not there.
+        MismatchError: an artefact is not what its manifest entry says.
+    """
+    source = folders.opened_folder("onnx", variant=VARIANT, precision="fp32", artifacts=artifacts)
+    staged = locked_name(folder)
+    shutil.rmtree(staged, ignore_errors=True)
+    staged.mkdir(parents=True)
+    try:
+        text: dict[str, Any] = {
+            "format": FORMAT,
+            "version": VERSION,
+            "variant": VARIANT,
+            "networks": {network: _stored(staged, source, network, CPU) for network in NETWORKS},
+            "harness": _about(harness_file.write(staged)),
+        }
+        if folders.folder_of(artefacts_of(GPU), variant=VARIANT, precision="fp32", artifacts=source):
+            text[GPU] = {network: _stored(staged, source, network, GPU) for network in NETWORKS}
+        (staged / "models.json").write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
+        shutil.rmtree(folder, ignore_errors=True)
+        staged.rename(folder)
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return text
+
+
+def _stored(folder: Path, source: Path, network: str, form: str) -> dict[str, Any]:
+    """Write a network's graph into `folder`; returns what is told of it."""
+    entry = manifest.find(
+        source, network=network, variant=VARIANT, runtime=artefacts_of(form), precision="fp32", shape=None
+    )
+    path = folder / (f"{VARIANT}_{network}.onnx" if form == CPU else f"{VARIANT}_{network}_{form}.onnx")
+    path.write_bytes(compact(artefact.load(source, entry)))
+    return {**_about(path), "weights_sha256": entry.weights_sha256}
+
+
+def _about(path: Path) -> dict[str, Any]:
+    data = path.read_bytes()
+    return {"file": path.name, "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+
+
+def main(
+    folder: Annotated[
+        Path, typer.Option("--out", metavar="DIR", help="Folder that the models are written to.")
+    ] = PAGE_FOLDER / MODELS,
+    artifacts: Artifacts = None,
+) -> None:
+    """Write the graphs that the web page carries."""
+    made = make(folder, artifacts=artifacts)
+    size = sum(each["bytes"] for each in made["networks"].values())
+    typer.echo(f"{size / 1e6:.1f} MB of graphs of {VARIANT} for the page are in {folder}")
+
+
+if __name__ == "__main__":
+    run_script(main)

@@ -1,0 +1,81 @@
+/**
+ * `?drive`: what the runtime `web` of the Python package drives. It gives tasks to the same worker as the page, and
+ * fetches and posts the arrays at `drive/` of the server that shows the page.
+ */
+
+import type { Planes } from "../arrays.js";
+import { LocalEngine } from "./local.js";
+import type { Backend, LoopTask } from "./messages.js";
+
+interface Listed {
+  readonly file: string;
+  readonly shape: readonly number[];
+}
+
+async function bytes(file: string): Promise<ArrayBuffer> {
+  return (await fetch(`drive/${file}`)).arrayBuffer();
+}
+
+async function planes({ file, shape }: Listed): Promise<Planes> {
+  const [channels, height, width] = [1, 1, ...shape].slice(-3);
+  return { channels, height, width, data: new Float32Array(await bytes(file)) };
+}
+
+async function give(file: string, data: ArrayBufferView<ArrayBuffer>): Promise<void> {
+  await fetch(`drive/${file}`, { method: "POST", body: data });
+}
+
+let engine: LocalEngine;
+
+const tasks = {
+  async start(backend: Backend): Promise<{ isolated: boolean }> {
+    engine = new LocalEngine(backend);
+    await engine.start(() => undefined);
+    return { isolated: crossOriginIsolated };
+  },
+
+  /** One network: its inputs by name; posts its output, and returns its shape and how long it took. */
+  async network(network: string, inputs: Record<string, Listed>, out: string): Promise<{ shape: number[]; ms: number }> {
+    const given = Object.fromEntries(
+      await Promise.all(Object.entries(inputs).map(async ([name, one]) => [name, await planes(one)] as const)),
+    );
+    const began = performance.now();
+    const made = await engine.ask<Planes>({ do: "network", network, inputs: given });
+    const ms = performance.now() - began;
+    await give(out, made.data as Float32Array<ArrayBuffer>);
+    return { shape: [1, made.channels, made.height, made.width], ms };
+  },
+
+  /** What the depth network gets of a photo. */
+  async depthPicture(photo: Listed, out: string): Promise<number[]> {
+    const [height, width] = photo.shape;
+    const data = new Uint8Array(await bytes(photo.file));
+    const made = await engine.ask<Planes>({ do: "depth picture", photo: { height, width, data } });
+    await give(out, made.data as Float32Array<ArrayBuffer>);
+    return [1, made.channels, made.height, made.width];
+  },
+
+  /** The loop; posts each network's output as `out`_LEVEL_NETWORK, and the picture as `out`. */
+  async loop(
+    photo: Listed, map: Listed, settings: LoopTask["settings"], tile: number, out: string,
+  ): Promise<{ level: number; network: string; shape: number[]; file: string }[]> {
+    const [height, width] = photo.shape;
+    const data = new Uint8Array(await bytes(photo.file));
+    const listed: { level: number; network: string; shape: number[]; file: string }[] = [];
+    const posts: Promise<void>[] = [];
+    const loop = { photo: { height, width, data }, map: await planes(map), settings, tile };
+    const picture = await engine.ask<Uint8Array<ArrayBuffer>>({ do: "loop", loop }, (event) => {
+      if (event.kind !== "planes") return;
+      const [level, network] = event.name.split(" ");
+      const file = `${out}_${level}_${network}`;
+      const { channels, height: rows, width: columns } = event.planes;
+      listed.push({ level: Number(level), network, shape: [1, channels, rows, columns], file });
+      posts.push(give(file, event.planes.data as Float32Array<ArrayBuffer>));
+    });
+    await Promise.all([...posts, give(out, picture)]);
+    return listed;
+  },
+};
+
+Object.assign(globalThis, { deeplens: tasks });
+document.documentElement.dataset["drive"] = "ready";

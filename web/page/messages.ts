@@ -1,0 +1,55 @@
+/** What the page and its worker say to each other. */
+
+import type { Photo, Planes } from "../arrays.js";
+import type { PhotoInfo, SavedFile, Settings } from "./engine.js";
+
+export type Backend = "wasm" | "webgpu";
+
+export type Task =
+  | { readonly do: "start"; readonly base: string; readonly backend: Backend }
+  | { readonly do: "open"; readonly file: Blob; readonly name: string }
+  | { readonly do: "disparity" }
+  | { readonly do: "quick"; readonly settings: Settings; readonly fast: boolean }
+  | { readonly do: "refine"; readonly settings: Settings }
+  | { readonly do: "frames"; readonly all: readonly Settings[]; readonly side: number }
+  | { readonly do: "result"; readonly settings: Settings }
+  | { readonly do: "test"; readonly base: string }
+  | { readonly do: "network"; readonly network: string; readonly inputs: Record<string, Planes> }
+  | { readonly do: "loop"; readonly loop: LoopTask }
+  | { readonly do: "depth picture"; readonly photo: Photo };
+
+/** The whole way of a photo with all that it gives on the way, for `?drive`. */
+export interface LoopTask {
+  readonly photo: Photo;
+  readonly map: Planes;
+  readonly settings: Settings;
+  readonly tile: number;
+}
+
+/** `id` is the request's. */
+export type Request = Task & { readonly id: number };
+
+export interface TestLine {
+  readonly name: string;
+  /** Largest difference from the golden vectors, and the largest that is allowed. */
+  readonly largest: number;
+  readonly allowed: number;
+  readonly milliseconds: number;
+}
+
+/** What comes on the way to the end of a task. */
+export type Event =
+  | { readonly kind: "progress"; readonly done: number; readonly whole: number }
+  | {
+      readonly kind: "picture"; readonly picture: ImageBitmap; readonly covered: readonly [number, number];
+      readonly level: number;
+    }
+  | { readonly kind: "line"; readonly line: TestLine }
+  | { readonly kind: "planes"; readonly name: string; readonly planes: Planes };
+
+export type End =
+  | { readonly kind: "done"; readonly value?: PhotoInfo | Planes | SavedFile | Uint8Array }
+  | { readonly kind: "cancelled" }
+  | { readonly kind: "error"; readonly message: string };
+
+export type Reply = (Event | End) & { readonly id: number };

@@ -1,0 +1,298 @@
+/** Computes the pictures in the browser, away from the page, so that the page never waits. */
+
+import { depthPicture, estimatedDisparity } from "../focus.js";
+import { variantOf, readConstants, type Constants, type Variant } from "../constants.js";
+import { mapped, type Photo, type Planes } from "../arrays.js";
+import {
+  beginsAtBase, prepare, quickAnswer, refocus, refocusedLevels, resultOf, type Networks, type Options, type Prepared,
+} from "../harness.js";
+import type { Network } from "../tiles.js";
+import { decoded } from "./decode.js";
+import { Cancelled, type PhotoInfo, type SavedFile, type Settings } from "./engine.js";
+import { Lanes } from "./lanes.js";
+import { coreCount, engineFile, loadLibrary, openNetwork, unpacked } from "./library.js";
+import { metadataOf, typeToSave, withMetadata, type Metadata } from "./metadata.js";
+import { check, fetched, modelFile, NETWORKS, readModels, type NetworkName } from "./models.js";
+import type { Backend, End, Event, LoopTask, Reply, Request, Task } from "./messages.js";
+import { selfTest } from "./selftest.js";
+
+interface Ready {
+  readonly constants: Constants;
+  readonly variant: Variant;
+  readonly networks: Networks & { readonly depth: Network };
+  readonly lanes: number;
+}
+
+interface Open {
+  readonly name: string;
+  readonly prepared: Prepared;
+  readonly alpha: Uint8Array | null;
+  readonly metadata: Metadata;
+  readonly type: string;
+  readonly notes: readonly string[];
+  finished: { readonly key: string; readonly photo: Photo } | null;
+}
+
+type Tell = (event: Event, transfer?: Transferable[]) => void;
+
+let ready: Ready | null = null;
+let open: Open | null = null;
+/** The newest request; older ones end before their next tile. */
+let newest = 0;
+let queue: Promise<void> = Promise.resolve();
+
+async function start(base: string, backend: Backend, tell: Tell): Promise<void> {
+  const models = await readModels(base);
+  const graphs = backend === "webgpu" ? models.webgpu : models.networks;
+  if (!graphs) throw new Error("this page was built without graphs for the graphics processor");
+  const files = [engineFile(backend), ...[models.harness, ...NETWORKS.map((name) => graphs[name])].map(modelFile)];
+  const sizes = [ENGINE_BYTES[backend], models.harness.bytes, ...NETWORKS.map((name) => graphs[name].bytes)];
+  const [packed, harness, ...data] = await fetched(base, files, sizes, (done, whole) =>
+    tell({ kind: "progress", done, whole }));
+  await Promise.all(NETWORKS.map((name, i) => check(data[i], graphs[name])));
+  const engine = await unpacked(packed);
+  const cores = coreCount();
+  const library = await loadLibrary(base, backend, engine, self.crossOriginIsolated ? Math.min(cores, 4) : 1);
+  const opened = {} as Record<NetworkName, Network>;
+  const inLanes = backend === "wasm" && cores > 1;
+  const lanes = inLanes
+    ? new Lanes(Math.min(cores, 4), { base, engine, graph: data[NETWORKS.indexOf("upsample")] })
+    : null;
+  for (const [i, name] of NETWORKS.entries()) {
+    if (name === "upsample" && lanes) opened[name] = lanes.network;
+    else opened[name] = await openNetwork(library, data[i], backend);
+  }
+  const constants = readConstants(new TextDecoder().decode(harness));
+  ready = {
+    constants, variant: variantOf(constants, models.variant), networks: opened, lanes: lanes?.count ?? 1,
+  };
+}
+
+/** About how many bytes the packed engines have: only for the progress bar. */
+const ENGINE_BYTES: Record<Backend, number> = { wasm: 3.7e6, webgpu: 6.6e6 };
+
+function isReady(): Ready {
+  if (!ready) throw new Error("the networks are not loaded yet");
+  return ready;
+}
+
+function isOpen(): Open {
+  if (!open) throw new Error("no photo is open");
+  return open;
+}
+
+async function openPhoto(file: Blob, name: string): Promise<PhotoInfo> {
+  const { constants, networks } = isReady();
+  const { photo, alpha, picture } = await decoded(file, name);
+  const data = new Uint8Array(await file.arrayBuffer());
+  const notes: string[] = [];
+  const metadata = metadataOf(data, notes);
+  const map = await estimatedDisparity(photo, networks.depth, constants);
+  const prepared = prepare(photo, map, constants);
+  open = { name, prepared, alpha, metadata, type: typeToSave(data), notes, finished: null };
+  return { name, width: photo.width, height: photo.height, levels: prepared.levels.n + 1, notes, picture };
+}
+
+/** Lets newer messages in; throws `Cancelled` if one of them made this request old. */
+async function stillWanted(id: number): Promise<void> {
+  await new Promise<void>((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => { port1.close(); resolve(); };
+    port2.postMessage(null);
+  });
+  if (id !== newest) throw new Cancelled();
+}
+
+function options(id: number, more: Options = {}): Options {
+  const { constants, lanes } = isReady();
+  return { tile: constants.tile, lanes, skips: true, beforeTile: () => stillWanted(id), ...more };
+}
+
+/** The bytes of a picture as a canvas takes them. */
+function imageData(photo: Photo, alpha: Uint8Array | null): ImageData {
+  const { height, width, data } = photo;
+  const out = new ImageData(width, height);
+  for (let i = 0, from = 0, to = 0; i < width * height; i++, from += 3, to += 4) {
+    out.data[to] = data[from];
+    out.data[to + 1] = data[from + 1];
+    out.data[to + 2] = data[from + 2];
+    out.data[to + 3] = alpha ? alpha[i] : 255;
+  }
+  return out;
+}
+
+function planesImage({ height, width, data }: Planes): ImageData {
+  const count = height * width;
+  const out = new ImageData(width, height);
+  const pixels = out.data; // rounds and clips by itself
+  for (let i = 0, to = 0; i < count; i++, to += 4) {
+    pixels[to] = 255 * data[i];
+    pixels[to + 1] = 255 * data[count + i];
+    pixels[to + 2] = 255 * data[2 * count + i];
+    pixels[to + 3] = 255;
+  }
+  return out;
+}
+
+async function tellPicture(tell: Tell, image: ImageData, covered: readonly [number, number], level: number): Promise<void> {
+  const picture = await createImageBitmap(image);
+  tell({ kind: "picture", picture, covered, level }, [picture]);
+}
+
+/** Width and height of a level, in its pixels, that show the photo: not rounded, so that levels lie on one another. */
+function coveredOf(prepared: Prepared, level: number): [number, number] {
+  const scale = 2 ** (prepared.levels.n - level);
+  return [prepared.photo.width / scale, prepared.photo.height / scale];
+}
+
+async function quick(settings: Settings, fast: boolean, tell: Tell, id: number): Promise<void> {
+  const { constants, variant, networks } = isReady();
+  const { prepared } = isOpen();
+  if (fast) {
+    const planes = await quickAnswer(prepared, settings.focus, settings.fNumber, networks.lens_blur, constants);
+    await tellPicture(tell, planesImage(planes), coveredOf(prepared, -1), -1);
+    return;
+  }
+  const levels = refocusedLevels(
+    prepared, settings.focus, settings.fNumber, networks, constants, variant, options(id, { fromBase: true }),
+  );
+  const first = await levels.next();
+  if (!first.done) await tellPicture(tell, planesImage(first.value.blurred), coveredOf(prepared, 0), 0);
+}
+
+function keyOf(settings: Settings): string {
+  return JSON.stringify([settings.focus.disparity, settings.focus.range, settings.fNumber]);
+}
+
+async function refine(settings: Settings, tell: Tell, id: number): Promise<Photo> {
+  const { constants, variant, networks } = isReady();
+  const photo = isOpen();
+  const { prepared } = photo;
+  const key = keyOf(settings);
+  const { n } = prepared.levels;
+  if (photo.finished?.key !== key) {
+    const areas = prepared.levels.padded.map(([height, width]) => height * width);
+    const whole = areas.reduce((a, b) => a + b, 0);
+    let done = 0;
+    // With little blur the loop begins at level 1, which takes long: half the base answers first.
+    if (n > 0 && !beginsAtBase(prepared, settings.focus, settings.fNumber, constants, variant)) {
+      await quick(settings, true, tell, id);
+    }
+    const levels = refocusedLevels(
+      prepared, settings.focus, settings.fNumber, networks, constants, variant, options(id),
+    );
+    for await (const { level, blurred } of levels) {
+      done += areas[level];
+      tell({ kind: "progress", done, whole });
+      if (level === n) photo.finished = { key, photo: resultOf(blurred, prepared.photo) };
+      else await tellPicture(tell, planesImage(blurred), coveredOf(prepared, level), level);
+    }
+  }
+  const finished = (photo.finished as NonNullable<Open["finished"]>).photo;
+  await tellPicture(tell, imageData(finished, photo.alpha), [finished.width, finished.height], n);
+  return finished;
+}
+
+async function frames(all: readonly Settings[], side: number, tell: Tell, id: number): Promise<void> {
+  const { constants, variant, networks } = isReady();
+  const { prepared } = isOpen();
+  const { photo, levels: { n } } = prepared;
+  let last = 0;
+  while (last < n && Math.max(photo.width, photo.height) / 2 ** (n - last - 1) <= side) last++;
+  const size = coveredOf(prepared, last).map((length) => Math.max(2, 2 * Math.floor(length / 2)));
+  for (const settings of all) {
+    const levels = refocusedLevels(
+      prepared, settings.focus, settings.fNumber, networks, constants, variant, options(id),
+    );
+    for await (const { level, blurred } of levels) {
+      if (level < last) continue;
+      const picture = await createImageBitmap(planesImage(blurred), 0, 0, size[0], size[1]);
+      tell({ kind: "picture", picture, covered: [size[0], size[1]], level }, [picture]);
+      break;
+    }
+  }
+}
+
+async function result(settings: Settings, tell: Tell, id: number): Promise<SavedFile> {
+  const finished = await refine(settings, tell, id);
+  const { name, type, metadata, alpha } = isOpen();
+  const canvas = new OffscreenCanvas(finished.width, finished.height);
+  const context = canvas.getContext("2d") as OffscreenCanvasRenderingContext2D;
+  context.putImageData(imageData(finished, type === "image/jpeg" ? null : alpha), 0, 0);
+  const blob = await canvas.convertToBlob({ type, quality: 0.95 });
+  const notes: string[] = [];
+  const encoded = new Uint8Array(await blob.arrayBuffer());
+  const data = withMetadata(encoded, metadata, finished.width, finished.height, notes);
+  const stem = name.replace(/\.[^.]*$/, "") || "photo";
+  const suffix = { "image/jpeg": "jpg", "image/png": "png", "image/webp": "webp" }[blob.type] ?? "png";
+  return { blob: new Blob([data], { type: blob.type }), name: `${stem}_refocused.${suffix}`, notes };
+}
+
+async function loop(task: LoopTask, tell: Tell): Promise<Uint8Array> {
+  const { constants, variant, networks, lanes } = isReady();
+  const prepared = prepare(task.photo, task.map, constants);
+  const picture = await refocus(
+    prepared, task.settings.focus, task.settings.fNumber, networks, constants, variant, {
+      tile: task.tile, lanes, fromBase: true,
+      onOutput: (level, network, planes) => tell({ kind: "planes", name: `${level} ${network}`, planes }),
+    },
+  );
+  return picture.data as Uint8Array;
+}
+
+async function work(task: Task, id: number, tell: Tell): Promise<End> {
+  switch (task.do) {
+    case "start":
+      await start(task.base, task.backend, tell);
+      return { kind: "done" };
+    case "open":
+      return { kind: "done", value: await openPhoto(task.file, task.name) };
+    case "disparity":
+      return { kind: "done", value: isOpen().prepared.map };
+    case "quick":
+      await quick(task.settings, task.fast, tell, id);
+      return { kind: "done" };
+    case "refine":
+      await refine(task.settings, tell, id);
+      return { kind: "done" };
+    case "frames":
+      await frames(task.all, task.side, tell, id);
+      return { kind: "done" };
+    case "result":
+      return { kind: "done", value: await result(task.settings, tell, id) };
+    case "test": {
+      const { constants, variant, networks } = isReady();
+      await selfTest(task.base, networks, constants, variant, (line) => tell({ kind: "line", line }));
+      return { kind: "done" };
+    }
+    case "network": {
+      const network = isReady().networks[task.network as NetworkName];
+      return { kind: "done", value: await network(task.inputs) };
+    }
+    case "loop":
+      return { kind: "done", value: await loop(task.loop, tell) };
+    case "depth picture":
+      return { kind: "done", value: mapped(depthPicture(task.photo, isReady().constants), (value) => value / 255) };
+  }
+}
+
+self.onmessage = ({ data: request }: MessageEvent<Request | { readonly do: "cancel" }>): void => {
+  if (request.do === "cancel") {
+    newest = -1;
+    return;
+  }
+  const { id } = request;
+  newest = id;
+  const reply = (message: Event | End, transfer: Transferable[] = []): void =>
+    postMessage({ ...message, id } satisfies Reply, { transfer });
+  queue = queue.then(async () => {
+    // Of drags that wait in line only the newest is answered.
+    if (request.do === "quick" && id !== newest) return reply({ kind: "cancelled" });
+    try {
+      reply(await work(request, id, reply));
+    } catch (error) {
+      if (error instanceof Cancelled) return reply({ kind: "cancelled" });
+      reply({ kind: "error", message: error instanceof Error ? error.message : String(error) });
+    }
+  });
+};
