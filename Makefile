@@ -8,6 +8,7 @@ PYTHON ?= python3
 PIP_INSTALL_FLAGS ?=
 TRAIN_FLAGS ?=
 FUZZ_FLAGS ?=
+GPU_FLAGS ?=
 # LOCKED=1 installs packages by their hash, from requirements/ci.txt; PyTorch alone by its version.
 LOCKED ?=
 comma := ,
@@ -32,7 +33,10 @@ DEVICE_CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("constraints-py310.
 # `make test` tests the device half with this one too, where it is found.
 OLDEST ?= python3.10
 
-.PHONY: help demo test test-fast test-device test-full-disk test-kills fuzz lock lint format dist docs web data train clean
+# What is installed runs, in .venv or outside.
+GPU_PYTHON = $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+
+.PHONY: help demo gpu test test-fast test-device test-full-disk test-kills fuzz lock lint format dist docs web data train clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -81,6 +85,11 @@ test-device: ## test the device half in an environment without PyTorch (PYTHON=p
 	$(DEVICE_BIN)/python -m pip install -q -c $(DEVICE_CONSTRAINTS) setuptools
 	$(DEVICE_BIN)/python -m pip install -q -c $(DEVICE_CONSTRAINTS) $(PIP_INSTALL_FLAGS) --no-build-isolation -e '.[onnx,trust]' $(DEVICE_TOOLS)
 	$(DEVICE_BIN)/python -m pytest -p tests.support.device
+
+gpu: ## on a machine with an NVIDIA GPU: run its tests, parity and bench in under eight minutes; installs nothing
+	@export PYTHONPATH=src; $(GPU_PYTHON) -c 'import deeplens.commands.gpu' 2>/dev/null || \
+	{ echo "error: the packages of this project are missing: pip install -e '.[export]', with a build of PyTorch for CUDA"; exit 4; }; \
+	$(GPU_PYTHON) -m deeplens.commands.gpu $(GPU_FLAGS)
 
 test-full-disk: $(INSTALLED) ## write everything on disks that are too small; nothing broken may be called done (Linux)
 	$(BIN)/python -m tests.trust.full_disk

@@ -1,14 +1,15 @@
 """What is measured: a variant on a runtime, and peers of the runtimes that only the benchmarks run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deeplens.console.errors import InputError
 from deeplens.model.shipped import Weights
 from deeplens.runtimes import RUNTIMES, open_runtime
+from deeplens.runtimes.accelerator import DEFAULT, Accelerator
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.ov import OpenVinoRuntime
-from deeplens.runtimes.pytorch import TorchRuntime, TorchSession
+from deeplens.runtimes.pytorch import TorchRuntime
 from deeplens.runtimes.tiling import TILE
 from deeplens.runtimes.whole import whole_runtime
 
@@ -27,6 +28,7 @@ class Candidate:
 
     Attributes:
         weights: for torch; an artefact brings its own.
+        accelerator: ONNX Runtime's provider, PyTorch's device.
         aperture: α of the refocuses. The smaller, the fewer tiles are so blurred that the step is not run.
     """
 
@@ -37,6 +39,7 @@ class Candidate:
     threads: int = 1
     precision: str = "fp32"
     aperture: float = 1.0
+    accelerator: Accelerator = DEFAULT
 
     @property
     def tile(self) -> int | None:
@@ -45,7 +48,8 @@ class Candidate:
 
     @property
     def name(self) -> str:
-        return f"{self.variant} {self.runtime}" + ("" if self.precision == "fp32" else f" {self.precision}")
+        on = " ".join(_said(name, value) for name, value in self.accelerator.chosen().items() if name != "cpu_nodes")
+        return " ".join(filter(None, (self.variant, self.runtime, on, self.precision.replace("fp32", ""))))
 
     def open(self) -> Runtime:
         """The runtime.
@@ -58,7 +62,13 @@ class Candidate:
             raise InputError(f"unknown runtime '{self.runtime}': choose {', '.join(KNOWN)}")
         runtime = self.runtime.removesuffix(WHOLE)
         if runtime == "torch-compiled":
-            return CompiledRuntime(variant=self.variant, weights=self.weights, threads=self.threads)
+            return TorchRuntime(
+                variant=self.variant,
+                weights=self.weights,
+                threads=self.threads,
+                precision=self.precision,
+                accelerator=replace(self.accelerator, compiled=True),
+            )
         if runtime == "openvino":
             return OpenVinoRuntime(variant=self.variant, artifacts=self.artifacts, threads=self.threads)
         return open_runtime(
@@ -68,6 +78,7 @@ class Candidate:
             artifacts=self.artifacts,
             threads=self.threads,
             precision=self.precision,
+            accelerator=self.accelerator,
         )
 
     def open_whole(self, size: tuple[int, int]) -> Runtime:
@@ -87,14 +98,6 @@ class Candidate:
         )
 
 
-class CompiledRuntime(TorchRuntime):
-    """PyTorch through torch.compile, as Inductor compiles for the CPU; each shape anew, so that all are static."""
-
-    name = "torch-compiled"
-
-    def _load(self, network: str) -> TorchSession:
-        import torch
-
-        session = super()._load(network)
-        session.module = torch.compile(session.module, dynamic=False)  # type: ignore[assignment]
-        return session
+def _said(name: str, value: object) -> str:
+    """What was chosen, in a name: "cuda", "channels-last"."""
+    return str(value) if name in ("provider", "device") else name.replace("_", "-")

@@ -1,8 +1,10 @@
 """`deeplens bench`: times of the networks, the levels and the whole refocus. What is heavy is imported when it runs."""
 
 import sys
+from collections.abc import Mapping
 from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -16,7 +18,9 @@ from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
 from deeplens.model.contract import composed
 from deeplens.model.shipped import WEIGHTS
-from deeplens.runtimes.options import Artifacts, DepthNetwork, Trust
+from deeplens.runtimes.accelerator import CPU, Accelerator
+from deeplens.runtimes.options import Artifacts, ChannelsLast, Compile, CpuNodes, DepthNetwork, Device, Trust
+from deeplens.runtimes.providers import NAMES as PROVIDERS
 from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
@@ -27,6 +31,7 @@ if TYPE_CHECKING:
 
 SPEED_SIZE, MEMORY_SIZE = "2048x1536", "8000x6000"
 
+NOWHERE: Mapping[str, list[Accelerator]] = MappingProxyType({})
 
 Repeated = list[str] | None
 Size = Annotated[
@@ -51,14 +56,12 @@ Runtimes = Annotated[
         "torch-compiled-whole. May be repeated: the others are compared with the first.",
     ),
 ]
+PRECISION_HELP = "Precision of the artefacts, and of PyTorch; may be repeated."
+PROVIDERS_HELP = f"Execution provider of ONNX Runtime: {', '.join(PROVIDERS)}; may be repeated."
+Providers = Annotated[Repeated, typer.Option("--provider", metavar="NAME", show_default=CPU, help=PROVIDERS_HELP)]
 Precisions = Annotated[
     Repeated,
-    typer.Option(
-        "--precision",
-        metavar="PRECISION",
-        show_default="fp32, fp16 on trt and coreml",
-        help="Precision of the artefacts; may be repeated.",
-    ),
+    typer.Option("--precision", metavar="PRECISION", show_default="fp32, fp16 on trt and coreml", help=PRECISION_HELP),
 ]
 Chosen = Annotated[
     Repeated,
@@ -114,6 +117,11 @@ def bench(
     runtime: Runtimes = None,
     precision: Precisions = None,
     candidate: Chosen = None,
+    provider: Providers = None,
+    cpu_nodes: CpuNodes = None,
+    device: Device = CPU,
+    channels_last: ChannelsLast = None,
+    compiled: Compile = False,
     artifacts: Artifacts = None,
     _trust: Trust = None,
     depth_network: DepthNetwork = None,
@@ -151,7 +159,11 @@ def bench(
         product(variant or ["edge"], runtime or ["onnx"], [None])
     )
     chosen = [(composed(own, depth_network), name, each) for own, name, each in chosen]
-    candidates = candidates_of(chosen, precision, artifacts, threads or core_count(), aperture)
+    places = {
+        "onnx": [Accelerator(each, cpu_nodes) for each in provider or [CPU]],
+        "torch": [Accelerator(device=device, channels_last=channels_last, compiled=compiled)],
+    }
+    candidates = candidates_of(chosen, precision, artifacts, threads or core_count(), aperture, places)
     if memory:
         report = _memory(candidates, sizes, console)
     elif profile:
@@ -178,15 +190,26 @@ def candidates_of(
     artifacts: Path | None,
     threads: int,
     aperture: float = 1.0,
+    places: Mapping[str, list[Accelerator]] = NOWHERE,
 ) -> "list[Candidate]":
-    """What is measured: each (variant, runtime, precision), a precision of None standing for each of `precisions`."""
+    """What is measured: each (variant, runtime, precision), a precision of None standing for each of `precisions`.
+
+    Args:
+        places: runtime → the providers or devices on which it is measured, one after the other.
+    """
     from deeplens.benchmarks.candidate import Candidate
 
     found = []
     for variant, runtime, own in chosen:
-        only = ["fp32"] if runtime.startswith("torch") or runtime == "openvino" else [own] if own else None
-        for precision in only or precisions or [RUNTIMES[runtime].default_precision if runtime in RUNTIMES else "fp32"]:
-            found.append(Candidate(variant, runtime, weights_of(variant), artifacts, threads, precision, aperture))
+        engine = "torch" if runtime.startswith("torch") else runtime
+        only = ["fp32"] if runtime == "openvino" else [own] if own else None
+        usual = [RUNTIMES[engine].default_precision if engine in RUNTIMES else "fp32"]
+        asked = only or precisions or usual
+        if engine == "torch":
+            asked = [each for each in asked if each in RUNTIMES[engine].precisions] or usual
+        for precision, place in product(asked, places.get(engine, [Accelerator()])):
+            settings = (weights_of(variant), artifacts, threads, precision, aperture, place)
+            found.append(Candidate(variant, runtime, *settings))
     return found
 
 

@@ -83,6 +83,7 @@ class Measured:
         opened: as `worker.Worker.opened`.
         sizes: network → low-resolution size at which it was measured alone.
         peak: largest resident size of its process, in bytes.
+        ran: network → what it runs on, as `runtimes.accelerator.report` gives it.
         joules: item → what told → energy of one run; the meter's `NOT_TOLD` stands for it where nothing tells.
     """
 
@@ -92,6 +93,7 @@ class Measured:
     timings: dict[str, Timing] = field(default_factory=dict)
     peak: int = 0
     joules: dict[str, dict[str, float]] = field(default_factory=dict)
+    ran: dict[str, Any] = field(default_factory=dict)
 
 
 def measure(
@@ -124,7 +126,8 @@ def measure(
         for candidate, pool in zip(candidates, pools, strict=True):
             opened = pool.submit(worker.opened, candidate, *size).result()
             sizes = pool.submit(worker.network_sizes, candidate, *size).result()
-            found.append(Measured(candidate, opened, sizes))
+            ran = pool.submit(worker.ran, candidate, *size).result()
+            found.append(Measured(candidate, opened, sizes, ran=ran))
 
         def take(which: int, item: str, seconds: float) -> list[Run]:
             time.sleep(PAUSE)
@@ -209,6 +212,7 @@ def results(found: Sequence[Measured], effort: Effort) -> list[dict[str, Any]]:
                 "precision": candidate.precision,
                 "threads": candidate.threads,
                 "weights": str(candidate.weights) if candidate.runtime.startswith("torch") else "artefact",
+                "ran": each.ran,
                 "open": each.opened,
                 "peak_bytes": each.peak,
                 "energy": NOT_TOLD if not any(each.joules.values()) else "told",

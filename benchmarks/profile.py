@@ -68,7 +68,7 @@ def _nodes(candidate: Candidate, network: str, size: tuple[int, int]) -> dict[st
     """Node → its kind and its median seconds, of the graph as ONNX Runtime has optimised it."""
     import onnxruntime
 
-    from deeplens.runtimes.ort import session_options
+    from deeplens.runtimes.ort_session import session_options
 
     folder = folders.opened_folder(
         "onnx", variant=candidate.variant, precision=candidate.precision, artifacts=candidate.artifacts

@@ -18,7 +18,7 @@ Rows = list[tuple[str, ...]]
 
 TIMES = ("what", "candidate", "runs", "p50, ms", "p90", "p99", "min", "first run", "device p50", "energy, J")
 LEVELS = ("candidate", "level", "tiles", "p50, ms", "p90", "p99", "min", "in networks, all lanes", "device")
-OPENS = ("candidate", "threads", "cold load, ms", "peak memory, MB", "energy")
+OPENS = ("candidate", "threads", "runs on", "cold load, ms", "peak memory, MB", "energy")
 RATIOS = ("what", "candidate", "than", "times faster", "spread", "rounds")
 ROOFLINE = (
     "candidate", "what", "multiplications", "bytes, compulsory", "by layers", "p50, ms", "limit", "share of it",
@@ -186,11 +186,21 @@ def _levels(results: Sequence[dict[str, Any]]) -> Rows:
 def _opens(results: Sequence[dict[str, Any]]) -> Rows:
     return [
         (
-            row["name"], str(row["threads"]), ", ".join(f"{name} {_ms(s)}" for name, s in row["open"].items()),
+            row["name"], str(row["threads"]), _places(row.get("ran", {})),
+            ", ".join(f"{name} {_ms(s)}" for name, s in row["open"].items()),
             f"{row['peak_bytes'] / 1e6:.0f}", row["energy"],
         )
         for row in results
     ]  # fmt: skip
+
+
+def _places(ran: dict[str, Any]) -> str:
+    """On what, with which library, and how many operations run on the CPU instead."""
+    engines = dict.fromkeys(f"{each['on']} ({each['library']})" for each in ran.values())
+    left = [
+        f"{network} {each['cpu_nodes']} of {each['nodes']}" for network, each in ran.items() if each.get("cpu_nodes")
+    ]
+    return ", ".join(engines) + (f"; on the CPU: {', '.join(left)}" if left else "")
 
 
 def _ratios(ratios: Sequence[dict[str, Any]]) -> Rows:

@@ -16,6 +16,7 @@ from deeplens.benchmarks.candidate import Candidate
 from deeplens.benchmarks.metered import Level, MeteredRuntime
 from deeplens.model.contract import CONTRACTS, DEPTH_SIZE, NETWORKS, VARIANTS
 from deeplens.model.whole_contract import WHOLE
+from deeplens.runtimes.accelerator import report
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.pyramid import geometry
 from deeplens.runtimes.refocuser import Refocuser
@@ -71,6 +72,7 @@ class Worker:
 
     Attributes:
         opened: network → seconds to open it: reading, checking the hash, loading. The library is imported before.
+        ran: network → what it runs on (`runtimes.accelerator.Ran`), None where it is not told.
     """
 
     def __init__(self, candidate: Candidate, width: int, height: int) -> None:
@@ -78,9 +80,10 @@ class Worker:
         self._candidate = candidate
         self._runtime = MeteredRuntime(candidate.open())
         self.opened = {"library": time.perf_counter() - start}
+        self.ran: dict[str, Any] = {}
         for network in NETWORKS:
             start = time.perf_counter()
-            self._runtime.open(network)
+            self.ran[network] = self._runtime.open(network).ran
             self.opened[network] = time.perf_counter() - start
         self._size = (width, height)
         self._count = 0
@@ -201,6 +204,11 @@ def turn(candidate: Candidate, width: int, height: int, item: str, seconds: floa
 def memory(_candidate: Candidate, _width: int, _height: int) -> int:
     """See `peak_bytes`."""
     return peak_bytes()
+
+
+def ran(candidate: Candidate, width: int, height: int) -> dict[str, Any]:
+    """See `Worker.ran`, as plain data."""
+    return report(opened_worker(candidate, width, height).ran)
 
 
 def network_sizes(candidate: Candidate, width: int, height: int) -> dict[str, Any]:

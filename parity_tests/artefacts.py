@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from deeplens.console.errors import DeepLensError, MissingError
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS, part_of
 from deeplens.model.whole_contract import parts_of
-from deeplens.parity_tests.candidates import FORM_ROWS, PRECISIONS
+from deeplens.parity_tests.candidates import ARTEFACTS, FORM_ROWS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.manifest import Entry
 from deeplens.runtimes.onnx_form import artefacts_of
@@ -33,7 +33,7 @@ def make_missing(request: "Request") -> None:
     wanted = {(each.runtime, each.precision) for each in request.candidates()}
     onnx = {precision for name, precision in wanted if name in ("onnx", "trt", "openvino", "onnx-reference")}
     if request.compiles:
-        onnx |= set(request.precisions or PRECISIONS)
+        onnx |= set(request.precisions or ARTEFACTS) & set(ARTEFACTS)
     forms = [FORM_ROWS[name] for name, _ in sorted(wanted) if name in FORM_ROWS]
     coreml = {precision for name, precision in wanted if name == "coreml"}
     for variant in request.variants:

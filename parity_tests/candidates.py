@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +11,13 @@ from deeplens.console.errors import InputError
 from deeplens.export.onnx_forms import FORMS
 from deeplens.model.whole_contract import WHOLE_NETWORKS
 from deeplens.parity_tests.cases import Case, LoopCase, NetworkCase, Size
-from deeplens.parity_tests.produce import Opener, artefact_opener
+from deeplens.parity_tests.produce import Opener, artefact_opener, torch_opener
 from deeplens.runtimes import RUNTIMES
+from deeplens.runtimes.accelerator import Accelerator
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.onnx_form import CPU, artefacts_of
+from deeplens.runtimes.providers import checked
 
 if TYPE_CHECKING:
     from deeplens.model.shipped import Weights
@@ -36,8 +39,11 @@ COMPARED = (
 """Runtimes of the table. "torch" is the graph that torch.export takes, from which all artefacts are made; "openvino"
 and "onnx-reference" (the evaluator of the ONNX project) run the ONNX artefacts a second and a third time."""
 
-PRECISIONS = ("fp32", "fp16", "int8")
-"""Of artefacts."""
+PRECISIONS = ("fp32", "fp16", "bf16", "int8")
+"""Of artefacts; BF16 is PyTorch's alone."""
+
+ARTEFACTS = ("fp32", "fp16", "int8")
+"""Precisions of artefacts that are compared."""
 
 SMALL_LOOP = 330
 """Long side in pixels of the largest photo for what takes seconds a tile."""
@@ -54,15 +60,19 @@ class Candidate:
         runtime: one of `COMPARED`.
         precision: of the artefacts.
         mode: of Core ML's executor; None for all else, and on a Mac.
+        place: ONNX Runtime's provider, PyTorch's device; None: the CPU's provider, and the graph of torch.export.
     """
 
     runtime: str
     precision: str
     mode: "Mode | None" = None
+    place: str | None = None
 
     @property
     def label(self) -> str:
         """As the table names it."""
+        if self.place is not None:
+            return f"{self.runtime} on {self.place} {self.precision}"
         if self.runtime == REFERENCE:
             return "torch.export"
         if self.mode is not None:
@@ -80,7 +90,7 @@ class Candidate:
         """By which of `parity_tests.compare.GATES` it is judged."""
         if self.runtime == "coreml" and self.precision == "fp16":
             return "fp16" if self.mode == "fp16" else "fp16 sums"
-        return self.precision
+        return "fp16 sums" if self.place is not None and self.precision == "fp16" else self.precision
 
     def chosen(self, cases: Sequence[Case]) -> list[Case]:
         """The cases that it runs: Core ML has fixed shapes only, and what is slow gets small ones."""
@@ -108,6 +118,11 @@ class Candidate:
 
     def opener(self, variant: str, *, artifacts: Path | None, weights: "Weights", fixed_size: Size) -> Opener:
         """See `parity_tests.produce`."""
+        if self.runtime == REFERENCE and self.place is not None:
+            accelerator = Accelerator(device=self.place)
+            return torch_opener(
+                variant, weights=weights, fixed_size=fixed_size, precision=self.precision, accelerator=accelerator
+            )
         if self.runtime == REFERENCE:
             from deeplens.parity_tests.captured import captured_opener
 
@@ -121,6 +136,7 @@ class Candidate:
             precision=self.precision,
             mode=self.mode,
             form=form or CPU,
+            provider=self.place,
         )
 
 
@@ -129,11 +145,19 @@ def _is_loop(case: Case) -> bool:
     return isinstance(case, LoopCase) or case.network in WHOLE_NETWORKS
 
 
-def candidates(runtimes: Sequence[str], precisions: Sequence[str] | None) -> list[Candidate]:
-    """All that the two allow, in the order of the table.
+def candidates(
+    runtimes: Sequence[str],
+    precisions: Sequence[str] | None,
+    *,
+    providers: Sequence[str] = (),
+    devices: Sequence[str] = (),
+) -> list[Candidate]:
+    """All that these allow, in the order of the table.
 
     Args:
         precisions: None: all that a runtime has.
+        providers: ONNX Runtime's, compared beside the CPU's where `runtimes` has it.
+        devices: PyTorch's, compared too; the CPU in FP16 and BF16 only, since in FP32 it is the reference.
 
     Raises:
         InputError: an unknown runtime or precision.
@@ -144,14 +168,22 @@ def candidates(runtimes: Sequence[str], precisions: Sequence[str] | None) -> lis
     for name in precisions or ():
         if name not in PRECISIONS:
             raise InputError(f"unknown precision '{name}' for parity: choose {' or '.join(PRECISIONS)}")
+    for name in providers:
+        checked(name)
+    for name in devices:
+        Accelerator(device=name).check_for(REFERENCE)
     found = []
     for runtime in runtimes:
         only = {REFERENCE: ("fp32",), "openvino": ("fp32",), "onnx-reference": ("fp32",), "coreml": ("fp32", "fp16")}
         only["web"] = ("fp32",)
         only |= dict.fromkeys(FORM_ROWS, ("fp32",))
-        for precision in only.get(runtime, PRECISIONS):
+        for precision in only.get(runtime, ARTEFACTS):
             if precisions is None or precision in precisions:
                 found += [Candidate(runtime, precision, mode) for mode in _modes(runtime, precision)]
+        places = {"onnx": [each for each in providers if each != CPU], REFERENCE: devices}.get(runtime, ())
+        for place, precision in product(places, ARTEFACTS if runtime == "onnx" else RUNTIMES[REFERENCE].precisions):
+            if (precisions is None or precision in precisions) and (place, precision) != (CPU, "fp32"):
+                found.append(Candidate(runtime, precision, place=place))
     return found
 
 

@@ -105,11 +105,8 @@ GATES = {
         Gate(math.inf, math.inf, decibels=APPLE),
         Gate(math.inf, math.inf, more=SUMS_MORE),
     ),
-    "int8": (
-        Gate(math.inf, math.inf, decibels=INVESTIGATE),
-        Gate(math.inf, math.inf, decibels=INVESTIGATE),
-        Gate(math.inf, math.inf, decibels=INVESTIGATE),
-    ),
+    "bf16": 3 * (Gate(math.inf, math.inf, decibels=INVESTIGATE),),
+    "int8": 3 * (Gate(math.inf, math.inf, decibels=INVESTIGATE),),
 }
 """Way of rounding → the ceilings of a network alone, of a level of the loop, of the 8-bit picture.
 
@@ -121,11 +118,12 @@ FACTORS = {
     "fp32": Factors(8, 6),
     "fp16": Factors(4, 2),
     "fp16 sums": Factors(8, 6),
+    "bf16": Factors(32, 16),
     "int8": Factors(64, 32),
 }
 """Way of rounding → factors. Another order of sums gives up to 5 times PyTorch's own rounding in FP32, and so does one
-with FP16 sums in FP16. INT8 has 3 bits less than FP16 in a weight and in an activation: 8 times, and as much again for
-activations that share one scale a tensor."""
+with FP16 sums in FP16. BF16 has 3 bits less than FP16: 8 times. INT8 has 3 bits less than FP16 in a weight and in an
+activation: 8 times, and as much again for activations that share one scale a tensor."""
 
 FLOOR = 8
 """Smallest limit in FP32, in units in the last place of the output's largest value: PyTorch may happen to be exact."""

@@ -56,16 +56,17 @@ class ReferenceEvaluatorRuntime(OnnxRuntime):
 
     name = "onnx-reference"
 
-    def _engine(self, graph: Path | bytes, *, threads: int) -> Engine:
+    def _engine(self, graph: Path | bytes, *, many: bool) -> tuple[Engine, None]:
         try:
             from onnx.reference import ReferenceEvaluator
         except ImportError as error:
             raise MissingError(f"onnx can't be imported ({error}): {pip_install('export')}") from error
-        del threads  # it has one
+        del many  # it has one thread
         evaluator = ReferenceEvaluator(
             graph if isinstance(graph, bytes) else str(graph), new_ops=[grouped_transposes()]
         )
-        return Engine(evaluator.input_names, evaluator.output_names, lambda feed: evaluator.run(None, dict(feed)))
+        engine = Engine(evaluator.input_names, evaluator.output_names, lambda feed: evaluator.run(None, dict(feed)))
+        return engine, None
 
 
 def grouped_transposes() -> type:

@@ -10,6 +10,7 @@ from deeplens.parity_tests.cases import Case, Graph, LoopCase, NetworkCase, Size
 from deeplens.parity_tests.outputs import DEPTH_MAP, EIGHT_BIT, Outputs
 from deeplens.parity_tests.whole import ByHarness
 from deeplens.runtimes import open_runtime
+from deeplens.runtimes.accelerator import DEFAULT, Accelerator
 from deeplens.runtimes.contract import Arrays, Runtime
 from deeplens.runtimes.harness import Harness, focal_disparity_at
 from deeplens.runtimes.onnx_form import CPU
@@ -102,11 +103,20 @@ def _loop(case: LoopCase, harness: Harness) -> Arrays:
     return arrays
 
 
-def torch_opener(variant: str, *, weights: "Weights", fixed_size: Size, dtype: TorchKind = "float32") -> Opener:
+def torch_opener(
+    variant: str,
+    *,
+    weights: "Weights",
+    fixed_size: Size,
+    dtype: TorchKind = "float32",
+    precision: str = "fp32",
+    accelerator: Accelerator = DEFAULT,
+) -> Opener:
     """PyTorch, which has no fixed graphs, on the cuts, borders and frames that a fixed graph gets.
 
     Args:
         dtype: "float16": with every tensor rounded (`parity_tests.half`).
+        precision, accelerator: as in `runtimes.pytorch.TorchRuntime`.
     """
 
     def open_torch(graph: Graph | Size) -> Runtime:
@@ -117,7 +127,14 @@ def torch_opener(variant: str, *, weights: "Weights", fixed_size: Size, dtype: T
 
             runtime = in_half(TorchRuntime(variant=variant, weights=weights, native=False))
         else:
-            runtime = TorchRuntime(variant=variant, weights=weights, dtype=dtype, native=False)
+            runtime = TorchRuntime(
+                variant=variant,
+                weights=weights,
+                dtype=dtype,
+                precision=precision,
+                accelerator=accelerator,
+                native=False,
+            )
         if isinstance(graph, tuple):
             return ByHarness(runtime)
         return runtime if graph == "dynamic" else with_fixed_size(runtime, fixed_size)
@@ -134,6 +151,7 @@ def artefact_opener(
     precision: str = "fp32",
     mode: "Mode | None" = None,
     form: str = CPU,
+    provider: str | None = None,
 ) -> Opener:
     """A runtime that reads artefacts.
 
@@ -143,6 +161,7 @@ def artefact_opener(
     Args:
         mode: of Core ML's executor, as in `runtimes.coreml.runtime.CoreMLRuntime`.
         form: of the graphs that ONNX Runtime reads.
+        provider: of ONNX Runtime; None: the CPU's. Another rounds FP16 by itself.
     """
 
     def open_artefacts(graph: Graph | Size) -> Runtime:
@@ -159,6 +178,14 @@ def artefact_opener(
             from deeplens.parity_tests.rounded import RoundedOnnxRuntime
             from deeplens.runtimes.ort import OnnxRuntime
 
+            if provider is not None:
+                return OnnxRuntime(
+                    variant=variant,
+                    artifacts=artifacts,
+                    precision=precision,
+                    shapes=shapes,
+                    accelerator=Accelerator(provider),
+                )
             kind = RoundedOnnxRuntime if precision == "fp16" else OnnxRuntime
             return kind(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes, form=form)
         if name in ("openvino", "onnx-reference"):

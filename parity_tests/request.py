@@ -27,6 +27,8 @@ class Request:
     Attributes:
         runtimes: of `parity_tests.candidates.COMPARED`.
         precisions: of `parity_tests.candidates.PRECISIONS`; None: all that each runtime has.
+        providers: ONNX Runtime's, beside the CPU's.
+        devices: PyTorch's.
         artifacts: the folder with `manifest.json`; None: each runtime looks where it does
             elsewhere (`runtimes.folders.search_path`), and what is exported goes to `runtimes.manifest.DEFAULT_FOLDER`.
         weights: PyTorch's, as in `model.build.load`. An artefact made from others is stale, and no number is compared.
@@ -43,6 +45,8 @@ class Request:
     variants: Sequence[str]
     runtimes: Sequence[str] = COMPARED
     precisions: Sequence[str] | None = None
+    providers: Sequence[str] = ()
+    devices: Sequence[str] = ()
     artifacts: Path | None = None
     weights: "Weights" = "shipped"
     photo: Path | None = None
@@ -83,4 +87,4 @@ class Request:
         """
         for name in self.variants:
             check_variant(name)
-        return candidates(self.runtimes, self.precisions)
+        return candidates(self.runtimes, self.precisions, providers=self.providers, devices=self.devices)

@@ -6,11 +6,12 @@ from typing import Any
 
 from deeplens.model.contract import JOIN
 from deeplens.model.shipped import Weights
+from deeplens.runtimes.accelerator import DEFAULT, Accelerator
 from deeplens.runtimes.choice import AUTO, resolved
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.spec import RUNTIMES, RuntimeSpec
 
-__all__ = ["AUTO", "RUNTIMES", "Runtime", "RuntimeSpec", "open_runtime", "resolved"]
+__all__ = ["AUTO", "RUNTIMES", "Accelerator", "Runtime", "RuntimeSpec", "open_runtime", "resolved"]
 
 
 def open_runtime(
@@ -21,6 +22,7 @@ def open_runtime(
     weights: Weights = "shipped",
     threads: int | None = None,
     precision: str | None = None,
+    accelerator: Accelerator = DEFAULT,
 ) -> Runtime:
     """A runtime by its name. Its library is imported here, its networks are loaded when they are opened.
 
@@ -33,16 +35,20 @@ def open_runtime(
         weights: as in `model.build.load`. "torch" alone uses it: an artefact carries the weights it was made from.
         threads: for one operation; None: as many as the library chooses. "trt" and "coreml" do not use it.
         precision: of the artefact, one of `RuntimeSpec.precisions`; None: the runtime's default.
+        accelerator: ONNX Runtime's provider, PyTorch's device.
 
     Raises:
         InputError: an unknown runtime, variant or precision.
         MissingError: the runtime's library is not installed; the message names the extra. With "auto": nothing that is
             installed has what it runs.
     """
-    name, precision = resolved(name, variant=variant, artifacts=artifacts, weights=weights, precision=precision)
+    name, precision = resolved(
+        name, variant=variant, artifacts=artifacts, weights=weights, precision=precision, accelerator=accelerator
+    )
     spec = RUNTIMES[name]
     given: dict[str, Any] = {
-        "artifacts": artifacts, "weights": weights, "threads": threads, "precision": precision
+        "artifacts": artifacts, "weights": weights, "threads": threads, "precision": precision,
+        "accelerator": accelerator,
     }  # fmt: skip
     module, kind = spec.opens.split(":")
     opened: Runtime = getattr(import_module(module), kind)(variant=variant, **{key: given[key] for key in spec.takes})

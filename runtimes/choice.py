@@ -6,7 +6,8 @@ from deeplens.console.errors import InputError, MissingError
 from deeplens.console.package import pip_install
 from deeplens.model.contract import part_of
 from deeplens.model.shipped import Weights, has_weights
-from deeplens.runtimes import depth_networks, folders, manifest
+from deeplens.runtimes import depth_networks, folders, manifest, providers
+from deeplens.runtimes.accelerator import CPU, DEFAULT, Accelerator
 from deeplens.runtimes.spec import RUNTIMES
 
 AUTO = "auto"
@@ -22,8 +23,12 @@ def resolved(
     artifacts: Path | None = None,
     weights: Weights = "shipped",
     precision: str | None = None,
+    accelerator: Accelerator = DEFAULT,
 ) -> tuple[str, str]:
     """The runtime and the precision that are meant: "auto" and None take what this machine has.
+
+    A provider means ONNX Runtime, a device PyTorch. A provider has an order of precisions of its own, of which the
+    first is taken that has artefacts.
 
     Args: as in `runtimes.open_runtime`.
 
@@ -35,12 +40,26 @@ def resolved(
         raise InputError(f"unknown runtime '{name}': choose {AUTO} or {' or '.join(RUNTIMES)}")
     depth_networks.check_variant(variant)
     if name == AUTO:
+        name = accelerator.runtime() or AUTO
+    if name == AUTO:
         name = chosen_runtime(variant=variant, artifacts=artifacts, weights=weights, precision=precision)
     spec = RUNTIMES[name]
+    accelerator.check_for(name)
+    provider = providers.checked(accelerator.provider)
+    if provider not in (CPU, providers.AUTO) and precision is None:
+        precision = _precision_of(providers.PROVIDERS[provider], variant, artifacts)
     precision = precision or spec.default_precision
     if precision not in spec.precisions:
         raise InputError(f"runtime '{name}' has no precision '{precision}': choose {' or '.join(spec.precisions)}")
     return name, precision
+
+
+def _precision_of(provider: providers.Provider, variant: str, artifacts: Path | None) -> str:
+    """The first of the provider's precisions that has artefacts; the last where none has."""
+    for each in provider.precisions:
+        if folders.folder_of(provider.artefacts, variant=variant, precision=each, artifacts=artifacts):
+            return each
+    return provider.precisions[-1]
 
 
 def chosen_runtime(

@@ -10,6 +10,7 @@ import numpy as np
 from deeplens.console.errors import InputError
 from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
 from deeplens.model.whole_contract import contract_named
+from deeplens.runtimes.accelerator import Ran
 from deeplens.runtimes.fit import Fit
 from deeplens.runtimes.manifest_entry import FIT, Entry
 
@@ -75,11 +76,13 @@ class Session(ABC):
         entry: the artefact's line in the manifest; None of a network that comes from no artefact.
         lanes: how many runs may go on at the same time, each from a thread of its own.
         device_seconds: how long the device ran the network in the last run, copies left out; None: no device tells.
+        ran: what it runs on, of a runtime that has several providers or devices; None: it has one.
     """
 
     entry: Entry | None = None
     lanes: int = 1
     device_seconds: float | None = None
+    ran: Ran | None = None
 
     @property
     def closed(self) -> bool:

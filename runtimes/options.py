@@ -10,6 +10,8 @@ from deeplens.console.errors import InputError
 from deeplens.model.contract import NETWORKS, VARIANTS
 from deeplens.model.shipped import weights_from as weights_from  # what `--weights` names
 from deeplens.runtimes import AUTO, RUNTIMES, trust
+from deeplens.runtimes.accelerator import DEVICES
+from deeplens.runtimes.providers import NAMES as PROVIDERS
 
 if TYPE_CHECKING:
     from deeplens.runtimes.depth_convention import Convention
@@ -70,6 +72,32 @@ Precision = Annotated[
         show_default="fp32, fp16 on trt and coreml",
         help="Precision of the artefacts.",
     ),
+]
+Provider = Annotated[
+    str,
+    typer.Option("--provider", metavar="PROVIDER", help=f"Execution provider of ONNX Runtime: {', '.join(PROVIDERS)}."),
+]
+CpuNodes = Annotated[
+    int | None,
+    typer.Option(
+        "--cpu-nodes",
+        metavar="N",
+        min=0,
+        help="With --provider: fail if more than N operations of a network would run on the CPU instead.",
+        show_default="any number",
+    ),
+]
+Device = Annotated[str, typer.Option("--device", metavar="DEVICE", help=f"Device of PyTorch: {', '.join(DEVICES)}.")]
+ChannelsLast = Annotated[
+    bool | None,
+    typer.Option(
+        "--channels-last/--channels-first",
+        help="Order of a picture's values in PyTorch's memory.",
+        show_default="channels last on a GPU",
+    ),
+]
+Compile = Annotated[
+    bool, typer.Option("--compile", help="Let PyTorch compile the networks, once for each size of a tile.")
 ]
 PlanFile = Annotated[
     Path | None,

@@ -1,4 +1,5 @@
-"""ONNX Runtime on the CPU. Needs the `onnx` extra and artefacts made by `deeplens export onnx`; no torch."""
+"""ONNX Runtime, on the CPU or on another of its providers. Needs the `onnx` extra and artefacts made by
+`deeplens export onnx`; no torch."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,14 +11,16 @@ from typing import Any, Literal
 
 import numpy as np
 
-from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
+from deeplens.console.errors import DeepLensError, InputError, MismatchError, MissingError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
 from deeplens.model.contract import Contract, part_of
 from deeplens.model.whole_contract import contract_named
-from deeplens.runtimes import artefact, folders, manifest
+from deeplens.runtimes import artefact, folders, manifest, providers
+from deeplens.runtimes.accelerator import DEFAULT, Accelerator, Ran
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.onnx_form import CPU, artefacts_of
+from deeplens.runtimes.ort_session import open_session
 from deeplens.runtimes.photo_part import cut
 
 
@@ -46,13 +49,16 @@ class OnnxSession(Session):
         *,
         lanes: int = 1,
         parts: Callable[[], PhotoParts | None] | None = None,
+        ran: Ran | None = None,
     ) -> None:
         """
         Args:
+            ran: what the network runs on.
             parts: opens the network again, cut in two; called at most once, when features are first asked for or given.
         """
         self.entry: manifest.Entry = entry
         self.lanes = lanes
+        self.ran = ran
         self._session = session
         self._contract = contract
         self._open_parts = parts
@@ -120,7 +126,7 @@ def _feed(session: Any, arrays: Mapping[str, np.ndarray]) -> Arrays:
 
 
 class OnnxRuntime(OpensOnce[OnnxSession]):
-    """Opens the ONNX artefacts of one variant on the CPU, after their SHA-256 was verified.
+    """Opens the ONNX artefacts of one variant, after their SHA-256 was verified.
 
     Args:
         variant: one of `model.contract.VARIANTS`.
@@ -128,13 +134,18 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         threads: cores to use; None: all. The step runs so many tiles at the same time, each on one core: no tile waits
             for another at every operation, as threads within an operation do. The other networks, which see one tile,
             take so many threads for one operation.
+            A GPU runs one tile after the other.
         form: of the graphs; "cpu" is what this runtime is fast with, the others are checked with it.
-        precision: of the artefacts. FP16 convolutions are computed in FP32 here: their results are rounded to FP16.
+        precision: of the artefacts. FP16 convolutions are computed in FP32 on the CPU: their results are rounded to
+            FP16.
         shapes: "dynamic", or the low-resolution (height, width) whose fixed-shape artefacts are to be used, of a graph
             of the whole effect the photo's. A network that has only one size is not touched by this.
+        accelerator: its `provider` and `cpu_nodes` are looked at. "auto" settles on the first provider that can
+            open the first network.
 
     Raises:
-        MissingError: ONNX Runtime is not installed.
+        InputError: an unknown provider.
+        MissingError: ONNX Runtime is not installed, or has not the provider.
     """
 
     name = "onnx"
@@ -148,15 +159,18 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         precision: str = "fp32",
         shapes: Literal["dynamic"] | tuple[int, int] = "dynamic",
         form: str = CPU,
+        accelerator: Accelerator = DEFAULT,
     ) -> None:
         super().__init__()
         self.variant = variant
-        self.artefacts = artefacts_of(form)
+        self._ort = import_onnxruntime()
+        self._cpu_nodes = accelerator.cpu_nodes
+        self._providers = providers.tried(self._ort, accelerator.provider)
+        self.artefacts = artefacts_of(form if accelerator.provider == CPU else self._providers[0].form)
         self.artifacts = folders.opened_folder(
             self.artefacts, variant=variant, precision=precision, artifacts=artifacts
         )
         self._shape = None if shapes == "dynamic" else shapes
-        self._ort = import_onnxruntime()
         self._threads = threads or core_count()
         self._precision = precision
 
@@ -176,12 +190,12 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         rebuild = manifest.export_command(
             self.artifacts, variant=name, runtime=self.artefacts, shape=shape, network=network
         )
-        lanes = self._threads if network == "upsample" else 1
+        many = network == "upsample"
         try:
             graph = self._graph(data)
-            session = self._engine(graph, threads=self._threads // lanes)
+            (session, ran), lanes = self._engine(graph, many=many), self._lanes(many=many)
             found = ([each.name for each in session.get_inputs()], [each.name for each in session.get_outputs()])
-        except MissingError:
+        except DeepLensError:
             raise
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             reason = one_line(error)
@@ -192,15 +206,17 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         if found != expected:
             names = [" → ".join(", ".join(side) for side in sides) for sides in (found, expected)]
             raise MismatchError(f"{path} has {names[0]}, expected {names[1]}: rebuild it with `{rebuild}`")
+        self._providers = self._providers[:1]  # what one network runs on, all do
         return OnnxSession(
             session,
             replace(contract, fixed_size=entry.size),
             entry,
             lanes=lanes,
-            parts=partial(self._cut, graph, self._threads // lanes),
+            parts=partial(self._cut, graph, many=many) if self._providers[0].on_host else None,
+            ran=ran,
         )
 
-    def _cut(self, graph: bytes, threads: int) -> PhotoParts | None:
+    def _cut(self, graph: bytes, *, many: bool) -> PhotoParts | None:
         """The graph in two, where the photo's own part ends; None: there is no such part, or no `onnx` to cut with."""
         try:
             parts = cut(graph)
@@ -208,43 +224,44 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
             return None
         if parts is None:
             return None
-        photo, rest = (self._engine(each, threads=threads) for each in (parts.photo, parts.rest))
+        photo, rest = (self._engine(each, many=many)[0] for each in (parts.photo, parts.rest))
         return PhotoParts(photo, rest, parts.features)
 
-    def _engine(self, graph: bytes, *, threads: int) -> Any:
-        """What runs a serialised graph: a session, or what has its get_inputs, get_outputs and run.
+    def _lanes(self, *, many: bool) -> int:
+        """Runs at the same time, on the provider that comes next: `many` where the network sees many tiles."""
+        return self._threads if many and self._providers[0].on_host else 1
+
+    def _engine(self, graph: bytes, *, many: bool) -> tuple[Any, Ran | None]:
+        """What runs a serialised graph: a session, or what has its get_inputs, get_outputs and run; and on what.
 
         Args:
-            threads: for one operation.
+            many: whether it is to run several times at once.
         """
-        return self._session(graph, threads)
+        while True:
+            try:
+                return self._session(graph, self._lanes(many=many))
+            except MissingError:
+                if len(self._providers) == 1:
+                    raise
+            del self._providers[0]  # of "auto": the next one
 
     def open_graph(self, graph: bytes, *, lanes: int = 1) -> Any:
         """ONNX Runtime's own session of a serialised graph; `lanes` runs share the runtime's threads."""
-        return self._session(graph, self._threads // lanes)
+        return self._session(graph, lanes)[0]
 
-    def _session(self, graph: bytes, threads: int) -> Any:
-        options = session_options(self._ort, threads=threads)
-        return self._ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+    def _session(self, graph: bytes, lanes: int) -> tuple[Any, Ran]:
+        return open_session(
+            self._ort,
+            graph,
+            self._providers[0],
+            threads=self._threads // lanes,
+            lanes=lanes,
+            cpu_nodes=self._cpu_nodes,
+        )
 
     def _graph(self, data: bytes) -> bytes:
         """What is loaded for the artefact that is `data`: that itself, or another graph in its place."""
         return data
-
-
-def session_options(ort: ModuleType, *, threads: int) -> Any:
-    """How sessions are set, with `threads` threads for each operation."""
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-    options.intra_op_num_threads = threads
-    # Threads that wait actively after a run would take the cores from the harness and the tiles.
-    options.add_session_config_entry("session.force_spinning_stop", "1")
-    # With patterns, a layout of the memory is kept for every shape that was ever run: half as much again at the peak
-    # over twelve tile shapes, and no faster. The arena reuses what it has, so that it ends at the largest shape.
-    options.enable_mem_pattern = False
-    options.enable_cpu_mem_arena = True
-    options.log_severity_level = 3  # errors only: they are raised
-    return options
 
 
 def import_onnxruntime() -> ModuleType:

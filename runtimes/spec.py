@@ -87,12 +87,14 @@ RUNTIMES: dict[str, RuntimeSpec] = {
     spec.name: spec
     for spec in (
         RuntimeSpec(
-            "torch", "deeplens.runtimes.pytorch:TorchRuntime", frozenset({"weights", "threads"}),
-            extra="torch", libraries=("torch",), precisions=("fp32",),
+            "torch", "deeplens.runtimes.pytorch:TorchRuntime",
+            frozenset({"weights", "threads", "precision", "accelerator"}),
+            extra="torch", libraries=("torch",), precisions=("fp32", "fp16", "bf16"),
         ),
         RuntimeSpec(
-            "onnx", "deeplens.runtimes.ort:OnnxRuntime", frozenset({"artifacts", "threads", "precision"}),
-            extra="onnx", libraries=("onnxruntime",), precisions=("fp32", "fp16", "int8", "mixed"),
+            "onnx", "deeplens.runtimes.ort:OnnxRuntime",
+            frozenset({"artifacts", "threads", "precision", "accelerator"}), extra="onnx", libraries=("onnxruntime",),
+            precisions=("fp32", "fp16", "int8", "mixed"),
         ),
         RuntimeSpec(
             "trt", "deeplens.runtimes.trt:TrtRuntime", frozenset({"artifacts", "precision"}),

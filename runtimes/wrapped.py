@@ -17,7 +17,7 @@ class Around(Session):
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.entry, self.lanes = session.entry, session.lanes
+        self.entry, self.lanes, self.ran = session.entry, session.lanes, session.ran
 
     @property
     def closed(self) -> bool:

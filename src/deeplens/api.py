@@ -15,6 +15,7 @@ from deeplens.console.errors import InputError
 from deeplens.model.contract import composed
 from deeplens.model.shipped import Weights
 from deeplens.runtimes import AUTO, open_runtime, resolved
+from deeplens.runtimes.accelerator import CPU, Accelerator
 from deeplens.runtimes.depth_kind import Kind, checked_kind
 from deeplens.runtimes.focus import Focus
 from deeplens.runtimes.given_depth import Depth, given_disparity
@@ -42,6 +43,10 @@ def refocus(
     artifacts: Path | None = None,
     weights: Weights = "shipped",
     threads: int | None = None,
+    provider: str = CPU,
+    device: str = CPU,
+    cpu_nodes: int | None = None,
+    compiled: bool = False,
     tile: int | None = TILE,
     progress: Callable[[float], None] | None = None,
 ) -> Photo:
@@ -68,6 +73,11 @@ def refocus(
         artifacts: the folder of the artefacts; None: `artifacts/` here, else the user's, else those in the package.
         weights: PyTorch's: "shipped", "initial" (untrained), or a file or folder.
         threads: CPU threads; None: all.
+        provider: ONNX Runtime's execution provider: "cpu", "cuda", "openvino" … as `deeplens refocus --provider` lists
+            them, or "auto".
+        device: PyTorch's device: "cpu", "cuda" or "mps".
+        cpu_nodes: with a provider: how many operations of a network may run on the CPU instead; None: any number.
+        compiled: whether PyTorch compiles the networks.
         tile: largest side of a tile in low-resolution pixels; None: each level at once.
         progress: called with the share done, up to 1.0.
 
@@ -83,6 +93,7 @@ def refocus(
     with _Opened(
         photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=composed(variant, depth_network),
         precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile,
+        accelerator=Accelerator(provider, cpu_nodes, device, compiled=compiled),
     ) as opened:  # fmt: skip
         focal, in_focus = _focus(focus, focus_depth).of(opened.disparity, focus_range=focus_range)
         pixels = opened.harness.refocus(
@@ -125,11 +136,16 @@ class Refocuser:
         artifacts: Path | None = None,
         weights: Weights = "shipped",
         threads: int | None = None,
+        provider: str = CPU,
+        device: str = CPU,
+        cpu_nodes: int | None = None,
+        compiled: bool = False,
         tile: int | None = TILE,
     ) -> None:
         self._opened = _Opened(
             photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=composed(variant, depth_network),
             precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile,
+            accelerator=Accelerator(provider, cpu_nodes, device, compiled=compiled),
         )  # fmt: skip
         self.photo, self.disparity, self.runtime = self._opened.photo, self._opened.disparity, self._opened.name
         self._refocuser = self._opened.harness.photo(self.photo.pixels, self.disparity)
@@ -182,6 +198,7 @@ class _Opened:
         weights: Weights,
         threads: int | None,
         tile: int | None,
+        accelerator: Accelerator,
     ) -> None:
         path = Path(photo) if isinstance(photo, str | Path) else None
         if isinstance(photo, str | Path):
@@ -195,10 +212,21 @@ class _Opened:
             )
         self.photo = replace(self.photo, notes=tuple(notes))
         self.name, precision = resolved(
-            runtime, variant=variant, artifacts=artifacts, weights=weights, precision=precision
+            runtime,
+            variant=variant,
+            artifacts=artifacts,
+            weights=weights,
+            precision=precision,
+            accelerator=accelerator,
         )
         self._runtime = open_runtime(
-            self.name, variant=variant, artifacts=artifacts, weights=weights, threads=threads, precision=precision
+            self.name,
+            variant=variant,
+            artifacts=artifacts,
+            weights=weights,
+            threads=threads,
+            precision=precision,
+            accelerator=accelerator,
         )
         try:
             self.harness = Harness(self._runtime, tile=tile)

@@ -20,6 +20,7 @@ from deeplens.benchmarks.metered import Level
 from deeplens.benchmarks.state import State
 from deeplens.benchmarks.worker import Run, Turn, Worker, synthetic_photo
 from deeplens.console.errors import InputError, MissingError
+from deeplens.runtimes import Accelerator
 from tests.benchmarks.test_bench_machine import SPEED
 from tests.conftest import Command
 from tests.support.device import needs_torch
@@ -294,6 +295,9 @@ class TestCommand:
     def test_candidates_by_pairs_and_one_by_one(self) -> None:
         by_pairs = candidates_of([("edge", "torch", None), ("edge", "onnx", None)], ["fp32", "int8"], None, 1)
         assert [each.name for each in by_pairs] == ["edge torch", "edge onnx", "edge onnx int8"]
+        places = {"onnx": [Accelerator(), Accelerator("openvino")], "torch": [Accelerator(device="cuda")]}
+        placed = candidates_of([("edge", "torch", None), ("edge", "onnx", None)], ["fp16"], None, 1, places=places)
+        assert [each.name for each in placed] == ["edge torch cuda fp16", "edge onnx fp16", "edge onnx openvino fp16"]
         (one,) = candidates_of([candidate_parts("paper,onnx,fp16")], None, None, 1)
         assert (one.name, one.weights) == ("paper onnx fp16", weights_of("paper"))
 

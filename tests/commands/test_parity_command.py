@@ -8,9 +8,9 @@ import pytest
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.parity_tests import run as running
-from deeplens.parity_tests.candidates import COMPARED
+from deeplens.parity_tests.candidates import COMPARED, candidates
 from deeplens.parity_tests.collection import write
-from deeplens.parity_tests.compare import NETWORK, Row, Status, measure
+from deeplens.parity_tests.compare import GATES, NETWORK, Row, Status, measure
 from deeplens.parity_tests.report import Report
 from deeplens.parity_tests.request import Request
 from deeplens.parity_tests.test_collection import collected, produced
@@ -42,6 +42,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
 def test_options(deeplens: Command, asked: dict[str, object], photo: Path, tmp_path: Path) -> None:
     result = deeplens(
         "parity", "--variant", "edge", "--variant", "paper", "--runtime", "onnx", "--precision", "fp16",
+        "--provider", "openvino", "--device", "cpu",
         "--artifacts", tmp_path, "--weights", "initial", "--photo", photo, "--json", tmp_path / "p.json",
         "--markdown", tmp_path / "p.md",
     )  # fmt: skip
@@ -53,6 +54,8 @@ def test_options(deeplens: Command, asked: dict[str, object], photo: Path, tmp_p
         "whole": [],
         "with_depth": False,
         "precisions": ["fp16"],
+        "providers": ["openvino"],
+        "devices": ["cpu"],
         "artifacts": tmp_path,
         "weights": "initial",
         "photo": photo,
@@ -93,7 +96,7 @@ def test_bad_options_end_before_the_work(deeplens: Command, tmp_path: Path) -> N
     for arguments, code, text in (
         (["--runtime", "abacus"], InputError.exit_code, "abacus"),
         (["--variant", "huge"], InputError.exit_code, "huge"),
-        (["--precision", "fp8"], InputError.exit_code, "choose fp32 or fp16 or int8"),
+        (["--precision", "fp8"], InputError.exit_code, "choose fp32 or fp16 or bf16 or int8"),
         (["--weights", tmp_path / "none"], MissingError.exit_code, "no weights"),
         (["--json", tmp_path / "none" / "p.json"], InputError.exit_code, "none"),
         (["--artifacts", tmp_path, "--weights", tmp_path], MissingError.exit_code, "nothing could be compared"),
@@ -165,3 +168,15 @@ def test_golden_vectors_are_made_and_checked(deeplens: Command, tmp_path: Path) 
                             (["--check", weights, *options], "no golden vectors")):  # fmt: skip
         result = deeplens("golden", *arguments)
         assert (result.status, text in result.error) == (MissingError.exit_code, True)
+
+
+def test_providers_and_devices_have_rows_of_their_own() -> None:
+    found = candidates(("torch", "onnx"), None, providers=("cpu", "openvino"), devices=("cpu", "cuda"))
+    assert [each.label for each in found] == [
+        "torch.export", "torch on cpu fp16", "torch on cpu bf16", "torch on cuda fp32", "torch on cuda fp16",
+        "torch on cuda bf16", "onnx fp32", "onnx fp16", "onnx int8", "onnx on openvino fp32", "onnx on openvino fp16",
+        "onnx on openvino int8",
+    ]  # fmt: skip
+    assert {each.rounding for each in found} == {"fp32", "fp16", "fp16 sums", "bf16", "int8"} == set(GATES)
+    with pytest.raises(InputError, match="unknown provider 'abacus'"):
+        candidates(("onnx",), None, providers=("abacus",))

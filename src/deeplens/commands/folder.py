@@ -14,6 +14,7 @@ from deeplens.commands.folder_stages import Look, Refocusing
 from deeplens.console.errors import DeepLensError, InputError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.report import console_for, write_json
+from deeplens.runtimes.accelerator import report
 from deeplens.runtimes.focus import Focus
 
 if TYPE_CHECKING:
@@ -41,8 +42,8 @@ def refocus_folder(
         photos, done, skipped (done before, or by another process meanwhile), elsewhere (another process still works
         on them), failed (photo → error), passed_over (kind of file → number); seconds (wall), cpu_seconds (of this
         process), of_limit (the throughput as a share of what the cores could do if none ever waited: processor time
-        over seconds and cores; None where there was nothing to do); parts (stage → seconds that it worked, summed); of
-        the outputs megapixels and bytes.
+        over seconds and cores; None where there was nothing to do); parts (stage → seconds that it worked, summed); ran
+        (`runtimes.accelerator.report`); of the outputs megapixels and bytes.
 
     Raises:
         MissingError, MismatchError: as `runtimes.open_runtime` and its networks.
@@ -96,6 +97,7 @@ def refocus_folder(
             "cpu_seconds": cpu,
             "of_limit": cpu / (seconds * (look.threads or core_count())) if done or failed else None,
             "parts": parts,
+            "ran": report({network: each.ran for network, each in refocusing.networks.items()}),
             **totals,
         }
 

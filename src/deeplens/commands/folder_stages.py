@@ -11,6 +11,7 @@ from deeplens.commands.folder_jobs import Job
 from deeplens.console.errors import InputError
 from deeplens.model.contract import NETWORKS
 from deeplens.model.shipped import Weights
+from deeplens.runtimes.accelerator import DEFAULT, Accelerator
 from deeplens.runtimes.depth_kind import Kind
 from deeplens.runtimes.options import DepthModelChoice
 from deeplens.runtimes.photo import Photo
@@ -36,6 +37,7 @@ class Look:
     embedded: bool = False
     depth_kind: Kind | None = None
     max_pixels: int | None = None
+    accelerator: Accelerator = DEFAULT
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class Refocusing:
                 weights=look.weights,
                 threads=look.threads,
                 precision=look.precision,
+                accelerator=look.accelerator,
             )
         )
         self._harness = Harness(self._runtime, tile=look.tile)
@@ -87,6 +90,7 @@ class Refocusing:
         hashes = {name: getattr(getattr(each, "entry", None), "sha256", None) for name, each in self.networks.items()}
         return {
             **{name: getattr(look, name) for name in ("aperture", "focus_range", "runtime", "variant", "precision")},
+            **look.accelerator.chosen(),
             "weights": str(look.weights),
             "artifacts": hashes,
             "depth_model": None if look.depth_model is None else str(look.depth_model),

@@ -15,7 +15,9 @@ from deeplens.console.report import console_for, write_json
 from deeplens.export.whole_sizes import whole_sizes
 from deeplens.model.contract import composed
 from deeplens.parity_tests.candidates import COMPARED, PRECISIONS
+from deeplens.runtimes.accelerator import DEVICES
 from deeplens.runtimes.options import Artifacts, DepthNetwork, Trust, Weights, weights_from
+from deeplens.runtimes.providers import NAMES as PROVIDERS
 
 if TYPE_CHECKING:
     from deeplens.parity_tests.report import Report
@@ -40,6 +42,20 @@ def parity(
             metavar="PRECISION",
             help=f"Precision to compare: {', '.join(PRECISIONS)}; may be repeated.",
             show_default="all",
+        ),
+    ] = None,
+    provider: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PROVIDER",
+            help=f"Execution provider of ONNX Runtime to compare too: {', '.join(PROVIDERS)}; may be repeated.",
+        ),
+    ] = None,
+    device: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="DEVICE",
+            help=f"Device of PyTorch to compare too, in all its precisions: {', '.join(DEVICES)}; may be repeated.",
         ),
     ] = None,
     artifacts: Artifacts = None,
@@ -126,6 +142,8 @@ def parity(
         variants=[composed(each, depth_network) for each in variant or ["edge"]],
         runtimes=runtime or COMPARED,
         precisions=precision,
+        providers=provider or (),
+        devices=device or (),
         artifacts=artifacts,
         weights=weights_from(weights),
         photo=photo,

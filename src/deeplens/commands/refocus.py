@@ -13,9 +13,13 @@ from deeplens.console.parsing import parse_point
 from deeplens.console.progress import Stopwatch, progress_bar
 from deeplens.console.report import console_for, write_json
 from deeplens.model.contract import NETWORKS, composed
-from deeplens.runtimes import AUTO, open_runtime, resolved
+from deeplens.runtimes import AUTO, accelerator, open_runtime, resolved
+from deeplens.runtimes.accelerator import CPU, Accelerator
 from deeplens.runtimes.options import (
     Artifacts,
+    ChannelsLast,
+    Compile,
+    CpuNodes,
     DepthModelAspect,
     DepthModelChannels,
     DepthModelFile,
@@ -26,7 +30,9 @@ from deeplens.runtimes.options import (
     DepthModelSize,
     DepthModelStd,
     DepthNetwork,
+    Device,
     Precision,
+    Provider,
     Runtime,
     Trust,
     Variant,
@@ -134,6 +140,11 @@ def refocus(
     depth_network: DepthNetwork = None,
     runtime: Runtime = AUTO,
     precision: Precision = None,
+    provider: Provider = CPU,
+    cpu_nodes: CpuNodes = None,
+    device: Device = CPU,
+    channels_last: ChannelsLast = None,
+    compiled: Compile = False,
     variant: Variant = "edge",
     artifacts: Artifacts = None,
     _trust: Trust = None,
@@ -201,8 +212,14 @@ def refocus(
     aperture = aperture_from_f_number(f_number)
     chosen_weights = weights_from(weights)
     networks = composed(variant, depth_network)
+    placed = Accelerator(provider, cpu_nodes, device, channels_last, compiled)
     runtime, precision = resolved(
-        runtime, variant=networks, artifacts=artifacts, weights=chosen_weights, precision=precision
+        runtime,
+        variant=networks,
+        artifacts=artifacts,
+        weights=chosen_weights,
+        precision=precision,
+        accelerator=placed,
     )
     max_pixels = None if max_megapixels is None else round(max_megapixels * 1e6)
     if photo.is_dir():
@@ -224,6 +241,7 @@ def refocus(
             embedded=depth == EMBEDDED,
             depth_kind=kind,
             max_pixels=max_pixels,
+            accelerator=placed,
         )
         folder.command(
             photo, output, look, focus=focus, focus_depth=focus_depth, focus_file=focus_file, suffix=suffix, ray=ray,
@@ -268,12 +286,14 @@ def refocus(
             weights=chosen_weights,
             threads=threads,
             precision=precision,
+            accelerator=placed,
         )
     with opened, progress_bar("Refocusing") as progress:
         with watch.part("open"):
             harness = Harness(opened, tile=tile or None)
-            for network in NETWORKS if disparity is None and chosen is None else ("lens_blur", "upsample"):
-                opened.open(network)
+            needed = NETWORKS if disparity is None and chosen is None else ("lens_blur", "upsample")
+            ran = {network: opened.open(network).ran for network in needed}
+            notes += accelerator.notes(ran)
         with watch.part("depth"):
             if chosen is not None:
                 model = chosen.open(threads=threads)
@@ -307,6 +327,8 @@ def refocus(
         "width": width,
         "height": height,
         "runtime": runtime,
+        "precision": precision,
+        "ran": accelerator.report(ran),
         "variant": variant,
         "depth": depth,
         "depth_model": None if depth_model is None else str(depth_model),
@@ -318,8 +340,9 @@ def refocus(
         "notes": notes,
         "seconds": {part: round(seconds, 4) for part, seconds in watch.seconds.items()},
     }
+    engine = f"{runtime} {precision}{accelerator.place(ran)}"
     console_for(json).print(
         f"{output}: {width}×{height}, f/{f_number:g}, sharp at disparity {focal:.3f}"
-        f"{f' ± {in_focus / 2:.3f}' if in_focus else ''}, {runtime} {precision}, {watch.total:.1f} s"
+        f"{f' ± {in_focus / 2:.3f}' if in_focus else ''}, {engine}, {watch.total:.1f} s"
     )
     write_json(json, report)
