@@ -44,9 +44,9 @@ def test_budget(size: tuple[int, int]) -> None:
 # --- Operations
 
 ALLOWED = {
-    "abs", "add", "avg_pool2d", "batch_norm", "cat", "clamp", "conv2d", "div", "getitem", "hardtanh", "minimum", "mul",
-    "pad", "pixel_shuffle", "relu", "rsub", "sigmoid", "slice", "softmax", "split", "sqrt", "sub", "sum",
-    "upsample_bilinear2d",
+    "abs", "add", "avg_pool2d", "batch_norm", "cat", "clamp", "conv2d", "div", "getitem", "hardtanh", "max_pool2d",
+    "minimum", "mul", "neg", "pad", "pixel_shuffle", "relu", "rsub", "sigmoid", "slice", "softmax", "split", "sqrt",
+    "sub", "sum", "upsample_bilinear2d",
 }  # fmt: skip
 """Those that design.md lists as safe in FP16 and on the Neural Engine, and element-wise ones."""
 
@@ -74,6 +74,8 @@ def faults(module: nn.Module, inputs: tuple[Tensor, ...]) -> list[str]:
             dilation = arguments[5] if len(arguments) > 5 else [1]
             if max(kernel) > 7 or max(stride) > 2 or max(dilation) > 2:
                 found.append(f"conv2d of kernel {tuple(kernel)}, stride {stride}, dilation {dilation}")
+        if name == "max_pool2d" and (max(arguments[1]) > 7 or max(arguments[2]) > 2):
+            found.append(f"max_pool2d of kernel {arguments[1]}, stride {arguments[2]}")
         if name == "softmax" and arguments[1] != 1:
             found.append("softmax not over the channels")
         if name == "upsample_bilinear2d":
@@ -114,6 +116,7 @@ class Forbidden(nn.Module):
             "mish": lambda: F.mish(x),
             "wide kernel": lambda: self.wide(x),
             "long stride": lambda: self.strided(x),
+            "wide pool": lambda: F.max_pool2d(x, 9, 1, 4),
             "rank": lambda: x.reshape(1, 3, 2, 4, 8).sum(1),
             "softmax": lambda: torch.softmax(x, 3),
             "align_corners": lambda: F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=True),
@@ -123,7 +126,7 @@ class Forbidden(nn.Module):
 @pytest.mark.parametrize(
     "kind",
     ["pixel_unshuffle", "bicubic", "grid_sample", "group_norm", "layer_norm", "gelu", "mish", "wide kernel",
-     "long stride", "rank", "softmax", "align_corners"],
+     "long stride", "wide pool", "rank", "softmax", "align_corners"],
 )  # fmt: skip
 def test_the_check_sees_what_is_not_safe(kind: str) -> None:
     assert faults(Forbidden(kind), (torch.rand(1, 3, 8, 8),)) != []
