@@ -94,7 +94,7 @@ gpu: ## on a machine with an NVIDIA GPU: run its tests, parity and bench in unde
 test-full-disk: $(INSTALLED) ## write everything on disks that are too small; nothing broken may be called done (Linux)
 	$(BIN)/python -m tests.trust.full_disk
 
-test-kills: $(INSTALLED) ## kill export, folder, calibrate, fit and collect 50 times each, at any moment
+test-kills: $(INSTALLED) ## kill export, folder, calibrate, fit, collect and studio 50 times each, at any moment
 	$(BIN)/python -m tests.trust.kills
 
 lint: $(INSTALLED) ## run ruff, mypy and the import rules

@@ -70,6 +70,13 @@ def artefacts_are_whole(out: Path) -> list[str]:
     return wrong
 
 
+def folders_are_private(out: Path) -> list[str]:
+    """At most one private folder is there: each new one sweeps away those of killed servers."""
+    folders = list(out.iterdir())
+    wrong = [f"{each.name} is open to others" for each in folders if each.stat().st_mode & 0o077]
+    return wrong + ([f"{len(folders)} private folders are left"] if len(folders) > 1 else [])
+
+
 def files_are_whole(out: Path) -> list[str]:
     import torch
     from safetensors.torch import load_file
@@ -127,6 +134,7 @@ def victims(work: Path) -> dict[str, Victim]:
              "--artifacts", artifacts),
             files_are_whole,
         ),
+        "studio": Victim(("-m", "tests.trust.small_studio", artifacts, "OUT"), folders_are_private),
     }  # fmt: skip
 
 
@@ -182,6 +190,7 @@ def ill_treated(name: str, victim: Victim, out: Path, *, kills: int) -> list[str
         wrong.append(f"{name} ended with {status} after all kills: {said}")
     wrong += [f"{name}, at the end: {each}" for each in victim.check(out)]
     wrong += [f"{name} left {each.name}" for each in out.rglob(".part-*")]
+    wrong += [f"{name} left {each.name}" for each in out.iterdir() if name == "studio"]
     print(f"{name:10} {done} kills, {len(wrong)} wrong", flush=True)
     return wrong
 
@@ -189,7 +198,7 @@ def ill_treated(name: str, victim: Victim, out: Path, *, kills: int) -> list[str
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50, help="of each command")
-    parser.add_argument("--only", help="one of: folder, export, calibrate, fit, collect")
+    parser.add_argument("--only", help="one of: folder, export, calibrate, fit, collect, studio")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     random.seed(options.seed)
