@@ -138,6 +138,14 @@ def victims(work: Path) -> dict[str, Victim]:
     }  # fmt: skip
 
 
+def being_written(out: Path) -> bool:
+    """Whether a file is on its way to its final name, or an upload of the studio lies in its private folder."""
+    try:
+        return any(out.rglob(".part-*")) or any(out.glob("deeplens-studio-*/*"))
+    except FileNotFoundError:  # a folder that vanished while it was looked at
+        return True
+
+
 def run(victim: Victim, out: Path, *, kill_after: float | None, when_writing: bool = False) -> tuple[int, str]:
     """Exit status and the last of what it said; negative: it was killed."""
     out.mkdir(parents=True, exist_ok=True)
@@ -154,7 +162,7 @@ def run(victim: Victim, out: Path, *, kill_after: float | None, when_writing: bo
             if due is None and kill_after is not None:
                 if not when_writing:
                     due = kill_after
-                elif any(out.rglob(".part-*")):
+                elif being_written(out):
                     due = elapsed + 0.02 * random.random()
             if due is not None and elapsed >= due:
                 os.killpg(running.pid, signal.SIGKILL)
