@@ -86,6 +86,7 @@ class Stages:
     """In place of the networks: each photo goes through untouched."""
 
     settings: dict[str, Any] = {}  # noqa: RUF012
+    networks: dict[str, Any] = {}  # noqa: RUF012
     stages = (("write", lambda job: {"bytes": job.photo.stat().st_size, "megapixels": 0.0}),)
 
     def __init__(self, look: Any) -> None:
