@@ -7,20 +7,20 @@ import numpy as np
 from deeplens.console.errors import MismatchError
 from deeplens.export.coreml_recipe import Recipe
 from deeplens.export.golden import Golden, agreement
-from deeplens.model.contract import ROUNDING, Contract
+from deeplens.model.contract import Contract
 
 TOLERANCE = 1e-5
-"""Largest |executor − PyTorch| of an FP32 package where `ROUNDING` says none, as a share of the output's spread."""
+"""Largest |executor − PyTorch| of an FP32 package, as a share of the output's spread."""
 
 
 def compare(package: Path, contract: Contract, recipe: Recipe, golden: Golden, *, allowed: float = 0.0) -> float:
     """Run the first function of a package on the golden inputs: in float32, or with FP16 values and float32 sums.
 
-    An FP32 package must be within `ROUNDING`, which catches a wrong graph or weight; an FP16 one must reach its gate
+    An FP32 package must be within `TOLERANCE`, which catches a wrong graph or weight; an FP16 one must reach its gate
     in the golden vectors; of compressed weights the loss is told.
 
     Args:
-        allowed: |difference| that an FP32 package may have beside it.
+        allowed: |difference| that an FP32 package may have beside `TOLERANCE`.
 
     Returns:
         the agreement with PyTorch's float32 output, in dB (`golden.agreement`).
@@ -41,8 +41,7 @@ def compare(package: Path, contract: Contract, recipe: Recipe, golden: Golden, *
     decibels = agreement(found, expected)
     if recipe.precision == "fp32":
         spread = float(np.ptp(expected))
-        share = float(np.abs(found - expected).max()) / spread
-        limit = max(ROUNDING.get(contract.network, TOLERANCE), allowed / spread)
+        share, limit = float(np.abs(found - expected).max()) / spread, max(TOLERANCE, allowed / spread)
         if not share <= limit:
             raise MismatchError(
                 f"{contract.network}: package and PyTorch differ by {share:.2g} of the spread (at most {limit:.2g})"

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplens.console.errors import MismatchError, one_line
-from deeplens.model.contract import ALIGNMENT, ROUNDING, Contract
+from deeplens.model.contract import ALIGNMENT, Contract
 from deeplens.runtimes.manifest import TensorEntry
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import torch
 
 TOLERANCE = 1e-5
-"""Largest |ONNX Runtime − PyTorch| in float32 where `ROUNDING` has none; a share of the spread if that is below 1."""
+"""Largest |ONNX Runtime − PyTorch| in float32; as a share of the output's spread where that is below 1."""
 
 CHECK_SIZES = ((40, 72), (128, 80))
 """Low-resolution sizes at which a graph with free sizes is compared: a simplifier may freeze that of the trace."""
@@ -43,7 +43,7 @@ def compare(
         the largest |difference|.
 
     Raises:
-        MismatchError: it is above what is allowed, or not a number, or ONNX Runtime refuses the graph.
+        MismatchError: it is above `TOLERANCE`, or not a number, or ONNX Runtime refuses the graph.
     """
     import onnxruntime
     import torch
@@ -64,8 +64,7 @@ def compare(
             difference = float(np.abs(found - expected).max())
             # An output that hardly varies would hide a wrong graph; the rounding of its offset stays allowed.
             rounding = 16 * float(np.spacing(np.abs(expected).max()))
-            allowed = ROUNDING.get(contract.network, TOLERANCE)
-            limit = min(allowed, allowed * float(np.ptp(expected)) + rounding)
+            limit = min(TOLERANCE, TOLERANCE * float(np.ptp(expected)) + rounding)
             if margin is not None:
                 limit = max(TOLERANCE * float(np.ptp(expected)), margin * own_rounding(module, feed))
             if not difference <= limit:

@@ -33,9 +33,6 @@ DEPTH_SIZE = 320
 
 NETWORKS = ("depth", "lens_blur", "upsample")
 
-ROUNDING = {"depth": 2e-5, "lens_blur": 1e-5, "upsample": 1e-5}
-"""Largest |difference| of two ways to compute a network in FP32: depth's steep outlines magnify rounding."""
-
 JOIN = "+"
 """Stands between a variant and the name of a depth network: see `composed`."""
 

@@ -146,30 +146,28 @@ class LiteBlock(nn.Module):
         return x + self.body(x) if self.residual else self.body(x)
 
 
-STEEP_REACH, STEEP_SLOPE, STEEP_PASSES = 3, 5.0, 2
-"""How far `steepened` looks to each side in pixels, twice how much steeper a ramp becomes in a pass, and passes."""
+STEEP_REACH, STEEP_SLOPE = 3, 8.0
+"""How far `steepened` looks to each side in pixels, and twice how much steeper the middle of a ramp becomes."""
 
 STEEP_SPAN = (0.05, 0.15)
 """Up to the first difference in disparity within reach nothing is steepened, from the second on all of it."""
 
 
 def steepened(disparity: Tensor) -> Tensor:
-    """A map (N, 1, H, W) whose steps of up to some seven pixels are as narrow as pixels allow: a shock filter.
+    """A map (N, 1, H, W) whose steps of up to seven pixels are about half as wide: a shock filter.
 
-    In each pass a pixel moves to the nearest or to the farthest disparity within `STEEP_REACH` pixels, whichever is
-    closer, as in Osher and Rudin, "Feature-oriented image enhancement using shock filters" (1990). A sigmoid instead of
-    their sign keeps it smooth, so that rounding can't flip a pixel. An outline stays where the ramp crosses its middle.
-    On an even slope a pixel lies halfway between nearest and farthest and keeps its value.
+    Each pixel moves to the nearest or to the farthest disparity within `STEEP_REACH` pixels, whichever is closer, as in
+    Osher and Rudin, "Feature-oriented image enhancement using shock filters" (1990). A sigmoid instead of their sign
+    keeps it smooth, so that rounding can't flip a pixel. An outline stays where the ramp crosses its middle. On an even
+    slope a pixel lies halfway between nearest and farthest and keeps its value.
     """
     side = 2 * STEEP_REACH + 1
+    near = F.max_pool2d(disparity, side, 1, STEEP_REACH)
+    far = -F.max_pool2d(-disparity, side, 1, STEEP_REACH)
+    span = near - far
     least, most = STEEP_SPAN
-    for _ in range(STEEP_PASSES):
-        near = F.max_pool2d(disparity, side, 1, STEEP_REACH)
-        far = -F.max_pool2d(-disparity, side, 1, STEEP_REACH)
-        span = near - far
-        steep = far + span * torch.sigmoid(STEEP_SLOPE * (2 * (disparity - far) / span.clamp(min=least) - 1))
-        disparity = disparity + ((span - least) / (most - least)).clamp(0, 1) * (steep - disparity)
-    return disparity
+    steep = far + span * torch.sigmoid(STEEP_SLOPE * (2 * (disparity - far) / span.clamp(min=least) - 1))
+    return disparity + ((span - least) / (most - least)).clamp(0, 1) * (steep - disparity)
 
 
 class Outlines(nn.Module):

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from deeplens.export.foreign_depth import MARGIN
-from deeplens.model.contract import ROUNDING, VARIANTS, part_of
+from deeplens.model.contract import VARIANTS, part_of
 
 
 def ceilings(
@@ -13,17 +13,15 @@ def ceilings(
 ) -> dict[str, float]:
     """The ceilings of an output, by their names in `parity_tests.compare.Gate`.
 
-    Those that are given hold for networks of ours, whose outputs lie about in [0, 1]; depth has twice as much.
+    Those that are given hold for networks of ours, whose outputs lie about in [0, 1].
 
     Args:
         what: the network, or the stage of the loop.
         own: the network's own rounding, max |float32 − float64|.
         reference: the output in float32.
     """
-    if what != "depth" or not math.isfinite(absolute):
+    if what != "depth" or part_of(variant, "depth") in VARIANTS or not math.isfinite(absolute):
         return {"absolute": absolute, "relative": relative}
-    if part_of(variant, "depth") in VARIANTS:
-        return {"absolute": max(absolute, ROUNDING["depth"]), "relative": relative}
     spread = float(np.ptp(reference))
     return {
         "absolute": max(absolute * spread, MARGIN * own),

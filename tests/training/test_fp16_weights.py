@@ -46,10 +46,7 @@ def test_what_an_exporter_folds_is_exact_in_fp16(variant: str, network: str) -> 
 
 @torch.no_grad()
 def test_fp16_then_costs_what_activations_cost() -> None:
-    """Half precision's weights against float32's: no difference after rounding once, some before.
-
-    The map's steep outlines magnify float32's own rounding by up to six.
-    """
+    """Half precision's weights against float32's: no difference after rounding once, some before."""
     picture = torch.rand(1, 3, 320, 320, generator=torch.Generator().manual_seed(0))
     module = lively("edge", "depth")
     errors = []
@@ -64,7 +61,7 @@ def test_fp16_then_costs_what_activations_cost() -> None:
         expected = module(picture)
         errors.append(float((folded(picture) - expected).abs().max() / expected.std()))
         fold_and_round(module)
-    assert errors[1] < 1e-4
+    assert errors[1] < 5e-5
     assert errors[0] > 20 * errors[1]
 
 
