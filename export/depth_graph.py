@@ -10,15 +10,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deeplens.console.errors import InputError, MismatchError, MissingError, one_line
+from deeplens.console.errors import DeepLensError, InputError, MismatchError, MissingError, one_line
 from deeplens.console.package import pip_install
 from deeplens.export.onnx_check import random_inputs, tensor_entries
+from deeplens.export.onnx_forms import in_form
 from deeplens.export.onnx_trace import simplified
 from deeplens.runtimes import depth_store, manifest
 from deeplens.runtimes.depth_convention import depth_convention
 from deeplens.runtimes.depth_file import DepthFileSession, open_file
 from deeplens.runtimes.depth_model import DepthModel
 from deeplens.runtimes.manifest_entry import FIT
+from deeplens.runtimes.onnx_form import CPU, artefacts_of
 from deeplens.runtimes.publish import publish
 
 if TYPE_CHECKING:
@@ -44,12 +46,16 @@ def is_file(name: str) -> bool:
     return depth_store.find(name).card.kind == "onnx"
 
 
-def export_file(name: str, *, out: Path) -> manifest.Entry:
+def export_file(name: str, *, out: Path, form: str = CPU) -> manifest.Entry:
     """Make the artefact and hold it against the file.
+
+    Args:
+        form: one of `export.onnx_forms.FORMS`; for the CPU the file's own operations stay as they are.
 
     Raises:
         InputError, MissingError, MismatchError: as `runtimes.depth_file.open_file`; MissingError also where `onnx` is
-            not installed, MismatchError where the artefact is not what the file computes. Nothing is left behind.
+            not installed, MismatchError where the artefact is not what the file computes or the form refuses one of
+            its operations. Nothing is left behind.
     """
     try:
         import onnx
@@ -62,23 +68,27 @@ def export_file(name: str, *, out: Path) -> manifest.Entry:
     source = onnx.load(found.weights)
     try:
         model = simplified(_joined(source, session.model, contract.fixed_size))
+        model = model if form == CPU else in_form(model, form)
         onnx.checker.check_model(model, full_check=True)
+    except DeepLensError:
+        raise
     except Exception as error:  # onnx raises several kinds, and RuntimeError
         raise MismatchError(f"{name}: the graph can't be put behind our contract ({one_line(error)[:300]})") from error
     del model.metadata_props[:]
     tools = {tool: version(tool) for tool in TOOLS}
     sha256 = session.weights_sha256()
     said = {"network": "depth", "variant": name, "weights_sha256": sha256, "licence": found.card.licence, **tools}
+    said |= {} if form == CPU else {"form": form}
     for key, value in (said | depth_convention(contract)).items():
         model.metadata_props.add(key=key, value=value)
-    with publish(out, f"onnx/{name}_depth.onnx") as artefact:
+    with publish(out, f"{artefacts_of(form)}/{name}_depth.onnx") as artefact:
         onnx.save(model, artefact.file)
         _compare(artefact.file, session, TOLERANCE[_precision_of(source)])
         fit = session.fit.to_json() | {"native": False}
         return artefact.describe(
             network="depth",
             variant=name,
-            runtime="onnx",
+            runtime=artefacts_of(form),
             precision="fp32",
             weights_sha256=sha256,
             inputs=tensor_entries(model.graph.input),

@@ -152,8 +152,8 @@ def export_module(
     return entry
 
 
-def export_named(name: str, *, out: Path) -> manifest.Entry:
-    """Export a depth network of others, which `deeplens depth add` added, at its one size.
+def export_named(name: str, *, out: Path, form: str = CPU) -> manifest.Entry:
+    """Export a depth network of others, which `deeplens depth add` added, at its one size, in a form.
 
     Raises:
         as `export`, `export.foreign_depth.foreign` and `export.depth_graph.export_file`.
@@ -161,10 +161,10 @@ def export_named(name: str, *, out: Path) -> manifest.Entry:
     from deeplens.export.depth_graph import export_file, is_file
 
     if is_file(name):
-        return export_file(name, out=out)
+        return export_file(name, out=out, form=form)
     _import_libraries()
     other = foreign(name)
-    return export_module(other.module, variant=name, network="depth", out=out, other=other)
+    return export_module(other.module, variant=name, network="depth", out=out, other=other, form=form)
 
 
 def traced_module(module: "torch.nn.Module", contract: Contract, size: tuple[int, int] | None) -> "onnx.ModelProto":
@@ -282,7 +282,7 @@ def command(
         check_alone(
             {"--variant": variant, "--network": network, "--size": size, "--whole": whole, "--with-depth": with_depth}
         )
-        _export_named(depth_network, out, precision, plan)
+        _export_named(depth_network, out, precision, plan, forms)
         return
     for kind, names, choices in (("variant", variant, VARIANTS), ("network", network, NETWORKS)):
         for name in names or ():
@@ -328,12 +328,13 @@ def command(
             typer.echo(f"{out / made.path}  {precision}  sha256 {made.sha256[:12]}…")
 
 
-def _export_named(name: str, out: Path, precision: str, plan: Path | None) -> None:
+def _export_named(name: str, out: Path, precision: str, plan: Path | None, forms: Sequence[str]) -> None:
     if precision not in ("fp32", "fp16"):
         raise InputError(f"a depth network of others is exported in fp32 or fp16, not in {precision}")
-    with progress_bar(f"Exporting {name}"):
-        entry = export_named(name, out=out)
-    typer.echo(f"{out / entry.path}  fp32  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
+    for form in forms:
+        with progress_bar(f"Exporting {name}"):
+            entry = export_named(name, out=out, form=form)
+        typer.echo(f"{out / entry.path}  fp32  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
     if precision == "fp16":
         from deeplens.export import depth_plan, fp16
 

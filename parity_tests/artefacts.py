@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 from deeplens.console.errors import DeepLensError, MissingError
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS, part_of
 from deeplens.model.whole_contract import parts_of
-from deeplens.parity_tests.candidates import ARTEFACTS, FORM_ROWS
+from deeplens.parity_tests.candidates import ARTEFACTS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.manifest import Entry
-from deeplens.runtimes.onnx_form import artefacts_of
+from deeplens.runtimes.onnx_form import CPU, artefacts_of
 
 if TYPE_CHECKING:
     from deeplens.parity_tests.cases import Size
@@ -24,7 +24,8 @@ def make_missing(request: "Request") -> None:
     ONNX graphs with free sizes and of the coverage's fixed shape, in every form asked for; Core ML packages of that
     shape; both in all precisions asked for. What a network can't be made into in a precision below FP32 is left out,
     with a word, and its rows are not run: INT8 follows the variant's precision plan, which may be of other weights; in
-    FP16 weights or values may overflow. Engines of TensorRT belong to a GPU and are left to their own command.
+    FP16 weights or values may overflow. A form that refuses a depth network of others is left out in the same way.
+    Engines of TensorRT belong to a GPU and are left to their own command.
 
     Raises:
         as the exports in FP32; InputError for an unknown name.
@@ -34,7 +35,7 @@ def make_missing(request: "Request") -> None:
     onnx = {precision for name, precision in wanted if name in ("onnx", "trt", "openvino", "onnx-reference")}
     if request.compiles:
         onnx |= set(request.precisions or ARTEFACTS) & set(ARTEFACTS)
-    forms = [FORM_ROWS[name] for name, _ in sorted(wanted) if name in FORM_ROWS]
+    forms = sorted({each.form for each in request.candidates()} - {CPU})
     coreml = {precision for name, precision in wanted if name == "coreml"}
     for variant in request.variants:
         for network in NETWORKS:
@@ -46,7 +47,7 @@ def make_missing(request: "Request") -> None:
             for shape in (None,) if CONTRACTS[network].fixed_size else (None, size):
                 _graphs(request, folder, name, network, shape, sha256, onnx)
                 for form in forms:
-                    _formed(request, folder, variant, network, shape, sha256, form)
+                    _formed(request, folder, name, network, shape, sha256, form)
             for precision in sorted(coreml):
                 _package(request, folder, name, network, size, precision, sha256)
         for network in request.whole_networks():
@@ -111,7 +112,13 @@ def _formed(
     from deeplens.export import onnx_graph
 
     request.report(f"{variant} {network}: ONNX {_size(shape)} in the form {form}")
-    onnx_graph.export(variant, network, out=folder, weights=request.weights, shape=shape, form=form)
+    if variant in VARIANTS:
+        onnx_graph.export(variant, network, out=folder, weights=request.weights, shape=shape, form=form)
+        return
+    try:
+        onnx_graph.export_named(variant, out=folder, form=form)
+    except DeepLensError as error:  # a form refuses operations that our networks don't have
+        request.report(f"{variant} {network}: no graph in the form {form} ({error})")
 
 
 def _package(

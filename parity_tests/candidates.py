@@ -17,7 +17,7 @@ from deeplens.runtimes.accelerator import Accelerator
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.onnx_form import CPU, artefacts_of
-from deeplens.runtimes.providers import checked
+from deeplens.runtimes.providers import PROVIDERS, checked
 
 if TYPE_CHECKING:
     from deeplens.model.shipped import Weights
@@ -83,7 +83,14 @@ class Candidate:
     @property
     def graphs(self) -> str:
         """The runtime whose ONNX graphs it runs, as the manifest names it."""
-        return self.runtime if self.runtime in FORM_ROWS else artefacts_of(CPU)
+        return artefacts_of(self.form)
+
+    @property
+    def form(self) -> str:
+        """Of the ONNX graphs that it runs: a provider takes its own."""
+        if self.runtime == "onnx" and self.place in PROVIDERS:
+            return PROVIDERS[self.place].form
+        return FORM_ROWS.get(self.runtime, CPU)
 
     @property
     def rounding(self) -> str:
@@ -98,7 +105,7 @@ class Candidate:
             cases = [case for case in cases if case.graph == "fixed"]
         if self.runtime == "web":  # it has files of free sizes only, and its own loop
             return [case for case in cases if case.graph == "dynamic" or case.networks == ("depth",)]
-        if self.runtime in FORM_ROWS:
+        if self.form != CPU:  # graphs of the whole effect have the form for the CPU only
             cases = [case for case in cases if isinstance(case, LoopCase) or case.network not in WHOLE_NETWORKS]
         if self.mode == "fp16_pure":
             return [case for case in cases if not _is_loop(case) or max(case.size) <= SMALL_LOOP]
@@ -127,15 +134,14 @@ class Candidate:
             from deeplens.parity_tests.captured import captured_opener
 
             return captured_opener(variant, weights=weights, fixed_size=fixed_size)
-        form = FORM_ROWS.get(self.runtime)
         return artefact_opener(
-            self.runtime if form is None else "onnx",
+            "onnx" if self.runtime in FORM_ROWS else self.runtime,
             variant,
             artifacts=artifacts,
             fixed_size=fixed_size,
             precision=self.precision,
             mode=self.mode,
-            form=form or CPU,
+            form=self.form,
             provider=self.place,
         )
 
@@ -182,8 +188,10 @@ def candidates(
                 found += [Candidate(runtime, precision, mode) for mode in _modes(runtime, precision)]
         places = {"onnx": [each for each in providers if each != CPU], REFERENCE: devices}.get(runtime, ())
         for place, precision in product(places, ARTEFACTS if runtime == "onnx" else RUNTIMES[REFERENCE].precisions):
-            if (precisions is None or precision in precisions) and (place, precision) != (CPU, "fp32"):
-                found.append(Candidate(runtime, precision, place=place))
+            each = Candidate(runtime, precision, place=place)
+            exists = precision == "fp32" or each.form == CPU  # other forms are written in FP32 only
+            if exists and (precisions is None or precision in precisions) and (place, precision) != (CPU, "fp32"):
+                found.append(each)
     return found
 
 

@@ -99,8 +99,14 @@ def report(ran: Mapping[str, Ran | None]) -> dict[str, Any]:
 
 
 def notes(ran: Mapping[str, Ran | None]) -> list[str]:
-    """A line for each network of which a part ran on the CPU although another provider was chosen."""
-    return [
+    """A line for each network that ran on the CPU, or a part of it, although another provider was chosen."""
+    others = place(ran)
+    whole = [
+        f"{network}: runs on the CPU, the other networks{others}"
+        for network, each in ran.items()
+        if others and each is not None and each.on == CPU
+    ]
+    return whole + [
         f"{network}: {each.cpu_nodes} of {each.nodes} operations run on the CPU and not on {each.on} "
         f"({', '.join(each.kinds)})"
         for network, each in ran.items()

@@ -10,11 +10,13 @@ import numpy as np
 from deeplens.console.errors import InputError
 from deeplens.model.contract import VARIANTS, Contract, depth_contract, part_of
 from deeplens.runtimes import depth_store
+from deeplens.runtimes.accelerator import CPU, Ran
 from deeplens.runtimes.contract import Arrays, Runtime, Session, check_inputs
 from deeplens.runtimes.depth_convention import Convention
 from deeplens.runtimes.depth_model import DepthModel
 from deeplens.runtimes.depth_networks import has_artefact
 from deeplens.runtimes.fit import Fit
+from deeplens.runtimes.ort import OnnxRuntime, import_onnxruntime
 
 
 class DepthFileSession(Session):
@@ -22,10 +24,12 @@ class DepthFileSession(Session):
 
     Attributes:
         model: the file, opened.
+        ran: the CPU, whatever the provider of the other networks.
     """
 
     def __init__(self, model: DepthModel, weights_sha256: str) -> None:
         self.model = model
+        self.ran = Ran(CPU, f"onnxruntime {import_onnxruntime().__version__}")
         self._weights = weights_sha256
         self._closed = False
 
@@ -90,10 +94,14 @@ class WithDepthFile(Runtime):
 
 
 def with_file(runtime: Runtime, *, precision: str, artifacts: Path | None, threads: int | None) -> Runtime:
-    """The same ONNX runtime, with the file where the depth network of its variant is one and was not exported."""
+    """The same ONNX runtime, with the file where the depth network of its variant is one and was not exported for it.
+
+    A file runs on the CPU, also where the runtime's provider is another one.
+    """
+    assert isinstance(runtime, OnnxRuntime)
     name = part_of(runtime.variant, "depth")
     if name in VARIANTS or depth_store.find(name).card.kind != "onnx":
         return runtime
-    if has_artefact(runtime.variant, "onnx", precision=precision, artifacts=artifacts):
+    if has_artefact(runtime.variant, runtime.artefacts, precision=precision, artifacts=artifacts):
         return runtime
     return WithDepthFile(runtime, open_file(name, threads=threads))

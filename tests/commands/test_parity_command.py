@@ -180,3 +180,12 @@ def test_providers_and_devices_have_rows_of_their_own() -> None:
     assert {each.rounding for each in found} == {"fp32", "fp16", "fp16 sums", "bf16", "int8"} == set(GATES)
     with pytest.raises(InputError, match="unknown provider 'abacus'"):
         candidates(("onnx",), None, providers=("abacus",))
+
+
+def test_a_provider_runs_graphs_of_its_form() -> None:
+    """Other forms than the CPU's are written in FP32 only."""
+    found = [each for each in candidates(("onnx",), None, providers=("webgpu", "cuda")) if each.place]
+    assert [(each.place, each.precision, each.graphs) for each in found] == [
+        ("webgpu", "fp32", "onnx-webgpu"),
+        *(("cuda", precision, "onnx") for precision in ("fp32", "fp16", "int8")),
+    ]

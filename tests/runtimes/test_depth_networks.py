@@ -11,13 +11,17 @@ from PIL import Image
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.model.contract import VARIANTS, composed, part_of
 from deeplens.model.depth_registry import DepthCard
-from deeplens.runtimes import depth_store, open_runtime
+from deeplens.runtimes import Accelerator, depth_store, manifest, open_runtime, ort
+from deeplens.runtimes.accelerator import Ran, notes
 from deeplens.runtimes.depth_convention import Convention
+from deeplens.runtimes.depth_file import DepthFileSession
 from deeplens.runtimes.depth_model import DepthModel
 from deeplens.runtimes.depth_networks import fit_of
 from deeplens.runtimes.harness import Harness
+from deeplens.runtimes.providers import PROVIDERS
 from tests.conftest import Command
 from tests.runtimes.test_depth_model import write_model
+from tests.support.ort_stand_in import OrtStandIn
 from tests.support.tiny import textured
 
 torch: Any = pytest.importorskip("torch")
@@ -227,6 +231,31 @@ class TestFile:
         assert result.status == 0, result.err
         report = json.loads((tmp_path / "report.json").read_text())
         assert (report["depth_network"], report["variant"], report["runtime"]) == ("mine", "edge", "onnx")
+
+    def test_a_provider_takes_the_file_in_its_form(
+        self, deeplens: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        """Without such an artefact the file itself runs on the CPU, and that is told."""
+        told = ("--output", "disparity", "--size", "48x32", "--aspect", "stretch")
+        assert deeplens("depth", "add", "mine", "--from", write_model(tmp_path / "m.onnx"), *told).status == 0
+        provider = PROVIDERS["webgpu"]
+        monkeypatch.setattr(ort, "import_onnxruntime", lambda: OrtStandIn(provider.library_name))
+        picture = {"picture": np.random.default_rng(0).random((1, 3, 32, 48), np.float32)}
+        found = []
+        for form in ("cpu", "webgpu"):
+            exported = deeplens("export", "onnx", "--depth-network", "mine", "--form", form, "--out", tmp_path / "a")
+            assert exported.status == 0, exported.err
+            with open_runtime(
+                "onnx", variant=composed("edge", "mine"), artifacts=tmp_path / "a", accelerator=Accelerator("webgpu")
+            ) as runtime:
+                session = runtime.open("depth")
+                found.append(session.run(picture)["disparity"])
+                ran = {"depth": session.ran, "upsample": Ran("webgpu", "onnxruntime")}
+                told_in_note = ["depth: runs on the CPU, the other networks on webgpu"] if form == "cpu" else []
+                assert notes(ran) == told_in_note
+                assert isinstance(session, DepthFileSession) is (form == "cpu")
+        np.testing.assert_allclose(found[1], found[0], atol=1e-6)
+        assert {each.runtime for each in manifest.read(tmp_path / "a")} == {"onnx", "onnx-webgpu"}
 
     def test_a_folder_of_photos_by_name(self, deeplens: Command, artifacts: Path, tmp_path: Path) -> None:
         told = ("--output", "disparity", "--size", "48x32", "--aspect", "stretch")
