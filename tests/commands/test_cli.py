@@ -341,23 +341,3 @@ class TestExport:
         shape = deeplens("export", "onnx", "--size", "33x33", "--weights", "initial", "--out", tmp_path)
         assert (shape.status, "33x33" in shape.error) == (InputError.exit_code, True)
         assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    ("options", "status", "said"),
-    [
-        (["--provider", "nonsense"], 3, "unknown provider 'nonsense': choose auto or cpu"),
-        (["--provider", "xnnpack"], 4, "has no provider 'xnnpack' (XnnpackExecutionProvider): no package has it"),
-        (["--provider", "cuda", "--device", "cuda"], 3, "give one of them"),
-        (["--runtime", "torch", "--provider", "cuda"], 3, "--provider works with --runtime onnx only"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
-)
-def test_a_provider_that_can_not_be_had_is_said_in_a_line(
-    deeplens: Command, photo: Path, tmp_path: Path, options: list[str], status: int, said: str
-) -> None:
-    out = tmp_path / "out.png"
-    result = deeplens("refocus", photo, "--focus", "0.5,0.5", "-o", out, "--artifacts", tmp_path, *options)
-    assert (result.status, result.err.count("\n")) == (status, 1)
-    assert said in result.err
-    assert not out.exists()
