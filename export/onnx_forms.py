@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.export.onnx_narrow import narrowed, widest
-from deeplens.export.onnx_rewrite import by_node, shuffle_by_convolution, softmax_by_convolution, sum_by_convolution
+from deeplens.export.onnx_rewrite import (
+    by_node,
+    shuffle_by_convolution,
+    softmax_by_convolution,
+    sum_by_convolution,
+    thin_by_taps,
+    used_channels,
+)
 from deeplens.export.onnx_taps import weigh_slices
 from deeplens.runtimes.onnx_form import CPU
 
@@ -46,11 +53,15 @@ _REDUCTIONS = {"Softmax": softmax_by_convolution, "ReduceSum": sum_by_convolutio
 FORMS: dict[str, Form] = {
     CPU: Form(
         runs_on="ONNX Runtime on a CPU; WebAssembly, OpenVINO and TensorRT compute it right too",
-        passes=(weigh_slices, partial(by_node, rules={"DepthToSpace": shuffle_by_convolution, **_REDUCTIONS})),
+        passes=(
+            used_channels,
+            weigh_slices,
+            partial(by_node, rules={"DepthToSpace": shuffle_by_convolution, "Conv": thin_by_taps, **_REDUCTIONS}),
+        ),
     ),
     "webgpu": Form(
         runs_on="ONNX Runtime's WebGPU provider, in browsers",
-        passes=(weigh_slices, partial(by_node, rules=_REDUCTIONS), partial(narrowed, most=8)),
+        passes=(used_channels, weigh_slices, partial(by_node, rules=_REDUCTIONS), partial(narrowed, most=8)),
         refused={"ConvTranspose": "a grouped one is computed wrongly"},
         widest=8,
     ),
