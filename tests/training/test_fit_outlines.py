@@ -96,14 +96,29 @@ def test_validation_tells_sharp_from_soft_and_order_from_none(start: Path, tmp_p
     assert {"mae_composed", "composed_found"} <= sharp.keys()
 
 
+class Fixed(torch.nn.Module):
+    """A network that gives a map of its own: a ramp to the right, plus the picture's red."""
+
+    def __init__(self, *, ramp: float) -> None:
+        super().__init__()
+        self.ramp = ramp
+
+    def forward(self, picture: torch.Tensor) -> torch.Tensor:
+        return picture[:, :1] + self.ramp * torch.linspace(0, 1, picture.shape[-1])
+
+
 @torch.no_grad()
-def test_the_order_of_a_network_is_kept_on_every_sample(start: Path, tmp_path: Path) -> None:
-    """Nothing to lose against itself; against another one it counts without any label, as the coarse map alone."""
-    same = OutlinesWithLoss(OutlineConfig(start=str(start), order=str(start))).eval()
-    assert same(batch()).item() == 0
-    other = build("edge", "depth")
-    other.load_state_dict(other.state_dict() | {"depth_head.1.weight": -other.state_dict()["depth_head.1.weight"]})
-    save_file(other.state_dict(), tmp_path / "other.safetensors")
+def test_the_order_of_a_network_is_kept_on_every_sample(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It counts without any label, as the coarse map alone; what the network takes for one side only cancels out."""
+    save_file(build("edge", "depth").state_dict(), tmp_path / "other.safetensors")
     kept = OutlinesWithLoss(OutlineConfig(start=str(start), order=str(tmp_path / "other.safetensors"))).eval()
-    assert kept(batch()).item() > 0.1
+    monkeypatch.setattr(kept.network, "heads", lambda picture: (picture[:, :1], picture[:, 1:2]))
+    kept.order = (Fixed(ramp=0),)
+    assert kept(batch()).item() == pytest.approx(0, abs=1e-6)
+    kept.order = (Fixed(ramp=5),)
+    assert kept(batch()).item() == pytest.approx(0, abs=1e-6)
+    monkeypatch.setattr(kept.network, "heads", lambda picture: (1 - picture[:, :1], picture[:, 1:2]))
+    assert kept(batch()).item() > 0.01
     assert not any(name.startswith("order") for name in kept.state_dict())
