@@ -77,8 +77,8 @@ Items = Annotated[
         "--item",
         metavar="ITEM",
         show_default="all but whole",
-        help="What to measure: refocus, again (only the focus changed), depth, lens_blur, upsample, whole (a refocus "
-        "by one graph of the whole effect, exported for the size); may be repeated.",
+        help="What to measure: refocus, again (only the focus changed), preview (the base of that), depth, lens_blur, "
+        "upsample, whole (a refocus by one graph of the whole effect, exported for the size); may be repeated.",
     ),
 ]
 Aperture = Annotated[

@@ -1,7 +1,7 @@
 """A runtime that counts what the harness asks of another: seconds of each level, and the sizes that networks ran at."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import Lock
@@ -50,15 +50,9 @@ class MeteredSession(Around):
         self._level, self._lock = level, lock
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        return self._counted(inputs, lambda: self.session.run(inputs))
-
-    def run_rest(self, inputs: Mapping[str, np.ndarray], features: Arrays) -> Arrays:
-        return self._counted(inputs, lambda: self.session.run_rest(inputs, features))
-
-    def _counted(self, inputs: Mapping[str, np.ndarray], work: Callable[[], Arrays]) -> Arrays:
         contract = self.describe()
         start = perf_counter()
-        result = work()
+        result = self.session.run(inputs)
         stop = perf_counter()
         low = next(tensor for tensor in contract.inputs if tensor.scale == 1)
         device, level = self.session.device_seconds, self._level

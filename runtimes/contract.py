@@ -75,12 +75,15 @@ class Session(ABC):
     Attributes:
         entry: the artefact's line in the manifest; None of a network that comes from no artefact.
         lanes: how many runs may go on at the same time, each from a thread of its own.
+        any_size: whether windows of ever new sizes run as fast as those of one: then the harness lays them around what
+            needs the network.
         device_seconds: how long the device ran the network in the last run, copies left out; None: no device tells.
         ran: what it runs on, of a runtime that has several providers or devices; None: it has one.
     """
 
     entry: Entry | None = None
     lanes: int = 1
+    any_size: bool = False
     device_seconds: float | None = None
     ran: Ran | None = None
 
@@ -119,22 +122,6 @@ class Session(ABC):
     def takes(self, size: tuple[int, int]) -> bool:
         """Whether the session runs at a low-resolution (height, width)."""
         return self.describe().fixed_size in (None, size)
-
-    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
-        """What the network makes of the photo alone, to be kept between refocusings and given to `run_rest`.
-
-        Args:
-            inputs: as `run` takes them; `picture` and `picture_high` are looked at.
-
-        Returns:
-            name → array that the caller owns; None: the session has no such part, and does all its work each time.
-        """
-        del inputs
-        return None
-
-    def run_rest(self, inputs: Mapping[str, np.ndarray], features: Arrays) -> Arrays:
-        """Run the network once with what `features` gave for the same photo: see `run`."""
-        raise NotImplementedError(f"{type(self).__name__} gives no features")
 
     def weights_sha256(self) -> str:
         """SHA-256 of the weights behind the session (`model.build.weights_sha256`), from the artefact's entry."""

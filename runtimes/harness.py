@@ -19,8 +19,9 @@ from deeplens.runtimes.assembly import Progress
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity
 from deeplens.runtimes.fit import in_aspect
+from deeplens.runtimes.level_run import check_result
 from deeplens.runtimes.photo import to_8_bit
-from deeplens.runtimes.refocuser import Observer, Refocuser, check_result
+from deeplens.runtimes.refocuser import Observer, Refocuser
 from deeplens.runtimes.tiling import TILE
 
 __all__ = ["N_MIN", "Harness", "aperture_from_f_number", "focal_disparity_at", "normalise_disparity"]
@@ -116,8 +117,7 @@ class Harness:
         """A photo ready to be refocused more than once: what does not depend on focus and aperture is made once.
 
         Refocusing it takes less time than `refocus` from the second time on, and more memory: 3 bytes a pixel of the
-        photo, and where the runtime keeps what the networks make of the photo alone (ONNX Runtime, with the package
-        `onnx`) up to `runtimes.refocuser.FEATURES_BYTES`. The picture is the same, to rounding.
+        photo. The picture is the same.
 
         Args:
             pixels: as in `refocus`; it must not be changed while the result is used.

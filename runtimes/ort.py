@@ -1,11 +1,9 @@
 """ONNX Runtime, on the CPU or on another of its providers. Needs the `onnx` extra and artefacts made by
 `deeplens export onnx`; no torch."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from types import ModuleType
 from typing import Any, Literal
 
@@ -21,16 +19,6 @@ from deeplens.runtimes.accelerator import DEFAULT, Accelerator, Ran
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.onnx_form import CPU, artefacts_of
 from deeplens.runtimes.ort_session import open_session
-from deeplens.runtimes.photo_part import cut
-
-
-@dataclass(frozen=True)
-class PhotoParts:
-    """A network's two sessions: what depends on the photo alone, and the rest; `names` are the features between."""
-
-    photo: Any
-    rest: Any
-    names: tuple[str, ...]
 
 
 class OnnxSession(Session):
@@ -38,7 +26,7 @@ class OnnxSession(Session):
 
     Attributes:
         entry: the artefact's line in the manifest, with the hash of the weights it was made from.
-        lanes: as in `runtimes.contract.Session`.
+        lanes, any_size: as in `runtimes.contract.Session`.
     """
 
     def __init__(
@@ -48,22 +36,18 @@ class OnnxSession(Session):
         entry: manifest.Entry,
         *,
         lanes: int = 1,
-        parts: Callable[[], PhotoParts | None] | None = None,
+        any_size: bool = False,
         ran: Ran | None = None,
     ) -> None:
         """
         Args:
             ran: what the network runs on.
-            parts: opens the network again, cut in two; called at most once, when features are first asked for or given.
         """
         self.entry: manifest.Entry = entry
-        self.lanes = lanes
+        self.lanes, self.any_size = lanes, any_size
         self.ran = ran
         self._session = session
         self._contract = contract
-        self._open_parts = parts
-        self._parts: PhotoParts | None = None
-        self._lock = Lock()
 
     @property
     def closed(self) -> bool:
@@ -75,41 +59,14 @@ class OnnxSession(Session):
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         self._check(inputs)
-        return self._outputs(self._session, inputs)
-
-    def run_rest(self, inputs: Mapping[str, np.ndarray], features: Arrays) -> Arrays:
-        self._check(inputs)
-        parts = self._photo_parts()
-        assert parts is not None, "features come from a network that has such a part"
-        return self._outputs(parts.rest, {**inputs, **features})
-
-    def _outputs(self, session: Any, arrays: Mapping[str, np.ndarray]) -> Arrays:
         names = [tensor.name for tensor in self._contract.outputs]
-        return self._ran(session, names, arrays)
-
-    def _ran(self, session: Any, names: list[str], arrays: Mapping[str, np.ndarray]) -> Arrays:
         try:
-            return dict(zip(names, session.run(names, _feed(session, arrays)), strict=True))
+            return dict(zip(names, self._session.run(names, _feed(self._session, inputs)), strict=True))
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             raise MismatchError(
                 f"ONNX Runtime fails while it runs {self.entry.path} ({one_line(error)}): export it again, or give a "
                 "smaller --tile if memory is short"
             ) from error
-
-    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
-        """As in `runtimes.contract.Session`; None also where the package `onnx`, which cuts graphs, is missing."""
-        self._check(inputs)
-        parts = self._photo_parts()
-        if parts is None:
-            return None
-        names = list(parts.names)
-        return self._ran(parts.photo, names, inputs)
-
-    def _photo_parts(self) -> PhotoParts | None:
-        with self._lock:
-            if self._open_parts is not None:
-                self._parts, self._open_parts = self._open_parts(), None
-        return self._parts
 
     def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
         if self._session is None:
@@ -117,7 +74,7 @@ class OnnxSession(Session):
         check_inputs(self._contract, inputs)
 
     def close(self) -> None:
-        self._session = self._parts = self._open_parts = None
+        self._session = None
 
 
 def _feed(session: Any, arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -212,20 +169,9 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
             replace(contract, fixed_size=entry.size),
             entry,
             lanes=lanes,
-            parts=partial(self._cut, graph, many=many) if self._providers[0].on_host else None,
+            any_size=self._providers[0].name == CPU,
             ran=ran,
         )
-
-    def _cut(self, graph: bytes, *, many: bool) -> PhotoParts | None:
-        """The graph in two, where the photo's own part ends; None: there is no such part, or no `onnx` to cut with."""
-        try:
-            parts = cut(graph)
-        except ImportError:
-            return None
-        if parts is None:
-            return None
-        photo, rest = (self._engine(each, many=many)[0] for each in (parts.photo, parts.rest))
-        return PhotoParts(photo, rest, parts.features)
 
     def _lanes(self, *, many: bool) -> int:
         """Runs at the same time, on the provider that comes next: `many` where the network sees many tiles."""

@@ -57,6 +57,7 @@ class TorchSession(Session):
         self._channels_last = channels_last
         self._compiled = compiled
         self._sha256 = sha256
+        self.any_size = ran is not None and ran.on == CPU and not compiled
         self._closed = False
 
     @property

@@ -10,6 +10,8 @@ with r the radius of its circle of confusion, and g how far blur of anything nea
 it, both in pixels of the level. NumPy and Pillow only.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from deeplens.model.contract import R_MAX
@@ -47,7 +49,13 @@ class FinerMap:
         self._nearest = _nearest(finest, levels, max(self.last, levels.finest_depth))
 
     def shares(
-        self, depths: list[np.ndarray], *, focal_disparity: float, aperture: float, focus_range: float, by_level: bool
+        self,
+        depths: Sequence[np.ndarray],
+        *,
+        focal_disparity: float,
+        aperture: float,
+        focus_range: float,
+        by_level: bool,
     ) -> "SharpShares":
         """The photo's shares for one focal plane and aperture.
 
@@ -72,7 +80,7 @@ class SharpShares:
     def __init__(
         self,
         levels: Geometry,
-        depths: list[np.ndarray],
+        depths: Sequence[np.ndarray],
         finest: np.ndarray,
         focus: tuple[float, float, float],
         reached: np.ndarray,

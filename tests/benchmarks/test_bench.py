@@ -224,7 +224,7 @@ class TestCommand:
         assert (answer["size"], answer["valid"], answer["quick"]) == ([64, 48], False, False)
         assert answer["aperture"] == 0.5
         (row,) = answer["results"]
-        assert set(row["items"]) == {"refocus", "again", "depth", "lens_blur", "upsample"}
+        assert set(row["items"]) == {"refocus", "again", "preview", "depth", "lens_blur", "upsample"}
         assert 0 < row["items"]["refocus"]["min"] <= row["items"]["refocus"]["p50"] <= row["items"]["refocus"]["p99"]
         assert row["peak_bytes"] > 20e6
         assert [level["network"] for level in row["items"]["refocus"]["levels"]] == ["lens_blur"]
@@ -251,7 +251,7 @@ class TestCommand:
         assert result.status == 0, result.err
         answer = json.loads((tmp_path / "bench.json").read_text())
         (row,) = answer["results"]
-        assert set(row["items"]) == {"refocus", "again", "depth", "lens_blur", "upsample"}
+        assert set(row["items"]) == {"refocus", "again", "preview", "depth", "lens_blur", "upsample"}
         assert answer["roofline"] == [], "counting multiplications takes PyTorch"
 
     def test_memory(self, deeplens: Command, artifacts: Path) -> None:
