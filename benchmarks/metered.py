@@ -10,6 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from deeplens.runtimes.contract import Arrays, Runtime, Session
+from deeplens.runtimes.device_loop import DeviceLoop
 from deeplens.runtimes.pyramid import Geometry
 from deeplens.runtimes.wrapped import Around
 
@@ -77,11 +78,24 @@ class MeteredRuntime(Runtime):
         self.name, self.variant = runtime.name, runtime.variant
         self.levels: list[Level] = []
         self._runtime = runtime
+        self._loop: DeviceLoop | None = None
         self._lock = Lock()
 
     def reset(self) -> None:
         """Begin to count anew."""
         self.levels = []
+
+    def device_loop(
+        self, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, asked: bool
+    ) -> DeviceLoop | None:
+        """That of the runtime below; its levels are not counted, because nobody sees them."""
+        self._loop = self._runtime.device_loop(pixels, disparity, tile=tile, asked=asked)
+        return self._loop
+
+    @property
+    def device_seconds(self) -> float | None:
+        """How long the device worked on the last picture of a loop of its own; None: not told, or no such loop."""
+        return None if self._loop is None else self._loop.device_seconds
 
     @property
     def runs(self) -> Runs:

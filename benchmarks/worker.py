@@ -100,6 +100,8 @@ class Worker:
             elapsed = time.perf_counter() - start
             levels = tuple(runtime.levels) if item in LOOPS else ()
             told = [level.device for level in runtime.levels if level.device is not None]
+            if item in LOOPS and runtime.device_seconds is not None:
+                told = [runtime.device_seconds]
             turn.runs.append(Run(elapsed, sum(told) if told else None, levels))
         return turn
 
@@ -121,7 +123,7 @@ class Worker:
 
     @cached_property
     def _harness(self) -> Harness:
-        return Harness(self._runtime, tile=self._candidate.tile)
+        return Harness(self._runtime, tile=self._candidate.tile, loop=self._candidate.loop)
 
     @cached_property
     def _ready(self) -> Refocuser:

@@ -11,6 +11,7 @@ from deeplens.console.errors import InputError
 from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
 from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes.accelerator import Ran
+from deeplens.runtimes.device_loop import DeviceLoop
 from deeplens.runtimes.fit import Fit
 from deeplens.runtimes.manifest_entry import FIT, Entry
 
@@ -153,6 +154,27 @@ class Runtime(ABC):
             MissingError: the artefact or the weights are not there.
             MismatchError: the artefact is not what its manifest entry says.
         """
+
+    def device_loop(
+        self, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, asked: bool
+    ) -> DeviceLoop | None:
+        """The second way to run, which a runtime may have: the whole loop where it computes.
+
+        Args:
+            pixels, disparity: as `runtimes.harness.Harness.photo` takes them; they must not be changed.
+            tile: as in `runtimes.harness.Harness`.
+            asked: the user wants it; else it is only for a runtime that uses another device than the CPU.
+
+        Returns:
+            the photo on the device; None: not here, or it was not asked for and brings nothing.
+
+        Raises:
+            InputError, MissingError: it was asked for, and the runtime or the photo's size has none.
+        """
+        del pixels, disparity, tile
+        if asked:
+            raise InputError(f"{self.name} has no loop on the device: leave out --loop device")
+        return None
 
     @abstractmethod
     def close(self) -> None:

@@ -12,13 +12,16 @@ import numpy as np
 from deeplens.console.errors import DeepLensError, InputError, MismatchError, MissingError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
-from deeplens.model.contract import Contract, part_of
-from deeplens.model.whole_contract import contract_named
+from deeplens.model.contract import VARIANTS, Contract, part_of
+from deeplens.model.whole_contract import WHOLE, contract_named
 from deeplens.runtimes import artefact, folders, manifest, providers
 from deeplens.runtimes.accelerator import DEFAULT, Accelerator, Ran
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
+from deeplens.runtimes.device_loop import DeviceLoop
 from deeplens.runtimes.onnx_form import CPU, artefacts_of
+from deeplens.runtimes.ort_loop import OnnxResident
 from deeplens.runtimes.ort_session import open_session
+from deeplens.runtimes.whole_pixels import in_pixels
 
 
 class OnnxSession(Session):
@@ -127,9 +130,57 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         self.artifacts = folders.opened_folder(
             self.artefacts, variant=variant, precision=precision, artifacts=artifacts
         )
+        self._residents: dict[tuple[tuple[int, ...], str], OnnxResident] = {}
         self._shape = None if shapes == "dynamic" else shapes
         self._threads = threads or core_count()
         self._precision = precision
+
+    def device_loop(
+        self, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, asked: bool
+    ) -> DeviceLoop | None:
+        """See `runtimes.contract.Runtime.device_loop`: a graph of the whole effect of the photo's size.
+
+        Not asked for, it is taken where a provider with memory of its own runs, and the graph was exported.
+        """
+        del tile
+        if len(self._providers) > 1:
+            self.open("lens_blur")  # "auto" settles with the first network
+        if not asked and self._providers[0].memory == "cpu":
+            return None
+        from deeplens.runtimes.whole_loop import WholeLoop, fits
+
+        try:
+            if not fits(disparity):
+                raise InputError(f"the loop on the device takes a disparity map of 320×320, not {disparity.shape}")
+            key = pixels.shape[:2], pixels.dtype.name
+            if key not in self._residents:
+                self._residents[key] = self._resident(key[0], pixels.dtype)
+        except (InputError, MissingError):
+            if asked:
+                raise
+            return None
+        return WholeLoop(self._residents[key], VARIANTS[self.variant], pixels, disparity)
+
+    def _resident(self, size: tuple[int, int], dtype: "np.dtype[Any]") -> OnnxResident:
+        entry = manifest.find(
+            self.artifacts,
+            network=WHOLE,
+            variant=self.variant,
+            runtime=self.artefacts,
+            precision=self._precision,
+            shape=size,
+        )
+        data = artefact.load(self.artifacts, entry)
+        try:
+            graph = in_pixels(data, dtype)
+        except ImportError as error:
+            raise MissingError(f"the loop on the device changes the graph, which needs onnx ({error})") from error
+        session, _ = self._engine(graph, many=False)
+        return OnnxResident(self._ort, session, self._providers[0].memory)
+
+    def close(self) -> None:
+        self._residents.clear()
+        super().close()
 
     def _load(self, network: str) -> OnnxSession:
         name = part_of(self.variant, network)

@@ -4,6 +4,7 @@ What does not depend on the focal plane or the aperture is made once and kept: t
 level. NumPy and Pillow only.
 """
 
+from contextlib import nullcontext
 from threading import Lock
 
 import numpy as np
@@ -14,11 +15,12 @@ from deeplens.model.contract import VARIANTS
 from deeplens.runtimes.assembly import Progress
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.depth_levels import FocalPlane
+from deeplens.runtimes.device_loop import Loop
 from deeplens.runtimes.focusing import Focusing, Observer
 from deeplens.runtimes.level_run import LevelRunner
 from deeplens.runtimes.prepared import PreparedPhoto
 from deeplens.runtimes.preview import Preview
-from deeplens.runtimes.pyramid import Geometry
+from deeplens.runtimes.pyramid import geometry
 
 __all__ = ["Observer", "Refocuser"]
 
@@ -32,27 +34,52 @@ class Refocuser:
 
     Args:
         again: as in `runtimes.prepared.PreparedPhoto`.
+        loop: "device": where the runtime computes (`runtimes.device_loop`). "host": here, with the runtime's sessions.
+            "auto": on the device where the runtime has one beside the CPU, and the picture can be made there.
+
+    Attributes:
+        levels: the sizes of the photo's levels.
     """
 
     def __init__(
-        self, runtime: Runtime, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, again: bool
+        self,
+        runtime: Runtime,
+        pixels: np.ndarray,
+        disparity: np.ndarray,
+        *,
+        tile: int | None,
+        again: bool,
+        loop: Loop = "auto",
     ) -> None:
-        self._photo = PreparedPhoto(pixels, disparity, VARIANTS[runtime.variant], again=again)
+        self._given = pixels, disparity, VARIANTS[runtime.variant]
+        self._again, self._asked = again, loop == "device"
+        self.levels = geometry(*pixels.shape[:2])
         self._runner = LevelRunner(runtime, tile)
+        self._device = None
+        if loop != "host":
+            self._device = runtime.device_loop(pixels, disparity, tile=tile, asked=self._asked)
+        self._prepared: PreparedPhoto | None = None
+        if self._device is None:
+            self._prepared = self._prepare()
         self._begun: Focusing | None = None
         self._previewed: Preview | None = None
         self._lock, self._turn = Lock(), Lock()
 
     @property
-    def levels(self) -> Geometry:
-        """The sizes of the photo's levels."""
-        return self._photo.levels
+    def held_bytes(self) -> int:
+        """As much memory as is kept between two refocusings, beside the photo itself, on the device too."""
+        return sum(each.held_bytes for each in (self._prepared, self._begun, self._device) if each is not None)
+
+    def _prepare(self) -> PreparedPhoto:
+        return PreparedPhoto(*self._given, again=self._again)
 
     @property
-    def held_bytes(self) -> int:
-        """As much memory as is kept between two refocusings, beside the photo itself."""
-        begun = self._begun
-        return self._photo.held_bytes + (0 if begun is None else begun.held_bytes)
+    def _photo(self) -> PreparedPhoto:
+        """The photo on the host; of one that is on the device only where the host's loop is needed after all."""
+        with self._lock:
+            if self._prepared is None:
+                self._prepared = self._prepare()
+            return self._prepared
 
     def refocus(
         self,
@@ -79,6 +106,8 @@ class Refocuser:
             always comes from the lens blur at the base, also where the loop would begin above it.
         """
         plane = FocalPlane(focal_disparity, aperture, focus_range)
+        if observe is None and not from_base and self._on_device(plane, self._checked(level)):
+            return self._level(plane, self._checked(level), progress, watch)
         if level is not None and observe is None and not from_base:
             return self._level(plane, self._checked(level), progress, watch)
         if from_base is None:
@@ -113,6 +142,15 @@ class Refocuser:
             before.cancel()
         return found
 
+    def _on_device(self, plane: FocalPlane, level: int) -> bool:
+        """Whether the device makes this picture. InputError: it was asked to, and can't."""
+        if self._device is None:
+            return False
+        why = self._device.why_not(plane, level)
+        if why is not None and self._asked:
+            raise InputError(f"{why}: leave out --loop device")
+        return why is None
+
     def _checked(self, level: int | None) -> int:
         steps = self.levels.steps
         level = steps if level is None else level
@@ -122,6 +160,9 @@ class Refocuser:
 
     def _level(self, plane: FocalPlane, level: int, progress: Progress | None, watch: Stopwatch | None) -> np.ndarray:
         """A level; what was begun for the same plane goes on."""
+        if self._device is not None and self._on_device(plane, level):
+            with nullcontext() if watch is None else watch.part("device"):
+                return self._device.picture(plane, level, progress)
         with self._lock:
             loop, self._begun = self._begun, None  # taken, so that no other thread goes on with it
         if loop is None or loop.plane != plane:

@@ -17,6 +17,7 @@ from deeplens.model.shipped import Weights
 from deeplens.runtimes import AUTO, open_runtime, resolved
 from deeplens.runtimes.accelerator import CPU, Accelerator
 from deeplens.runtimes.depth_kind import Kind, checked_kind
+from deeplens.runtimes.device_loop import Loop
 from deeplens.runtimes.focus import Focus
 from deeplens.runtimes.given_depth import Depth, given_disparity
 from deeplens.runtimes.harness import Harness, aperture_from_f_number
@@ -49,6 +50,7 @@ def refocus(
     cpu_nodes: int | None = None,
     compiled: bool = False,
     tile: int | None = TILE,
+    loop: Loop = "auto",
     progress: Callable[[float], None] | None = None,
 ) -> Photo:
     """Refocus a photo, as `deeplens refocus` does.
@@ -80,6 +82,8 @@ def refocus(
         cpu_nodes: with a provider: how many operations of a network may run on the CPU instead; None: any number.
         compiled: whether PyTorch compiles the networks.
         tile: largest side of a tile in low-resolution pixels; None: each level at once.
+        loop: where the loop over the levels runs. "device": where the runtime computes, nothing is copied in between.
+            "host": here. "auto": on the device where the runtime uses one beside the CPU and has such a loop.
         progress: called with the share done, up to 1.0.
 
     Returns:
@@ -93,7 +97,7 @@ def refocus(
     """
     with _Opened(
         photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=composed(variant, depth_network),
-        precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile,
+        precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile, loop=loop,
         accelerator=Accelerator(provider, cpu_nodes, device, compiled=compiled),
     ) as opened:  # fmt: skip
         focal, in_focus = _focus(focus, focus_depth).of(opened.disparity, focus_range=focus_range)
@@ -143,10 +147,11 @@ class Refocuser:
         cpu_nodes: int | None = None,
         compiled: bool = False,
         tile: int | None = TILE,
+        loop: Loop = "auto",
     ) -> None:
         self._opened = _Opened(
             photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=composed(variant, depth_network),
-            precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile,
+            precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile, loop=loop,
             accelerator=Accelerator(provider, cpu_nodes, device, compiled=compiled),
         )  # fmt: skip
         self.photo, self.disparity, self.runtime = self._opened.photo, self._opened.disparity, self._opened.name
@@ -236,6 +241,7 @@ class _Opened:
         weights: Weights,
         threads: int | None,
         tile: int | None,
+        loop: Loop,
         accelerator: Accelerator,
     ) -> None:
         path = Path(photo) if isinstance(photo, str | Path) else None
@@ -267,7 +273,7 @@ class _Opened:
             accelerator=accelerator,
         )
         try:
-            self.harness = Harness(self._runtime, tile=tile)
+            self.harness = Harness(self._runtime, tile=tile, loop=loop)
             self.disparity = self.harness.disparity(self.photo.pixels) if given is None else given
         except BaseException:
             self._runtime.close()

@@ -12,8 +12,8 @@ import pytest
 
 from deeplens.benchmarks import energy, machine, report, roofline, state, worker
 from deeplens.benchmarks import measure as measuring
-from deeplens.benchmarks.candidate import Candidate
-from deeplens.benchmarks.command import candidate_parts, candidates_of, weights_of
+from deeplens.benchmarks.candidate import Candidate, candidate_parts, weights_of
+from deeplens.benchmarks.command import candidates_of
 from deeplens.benchmarks.measure import Effort, Measured, Timing, measure, ratios, results
 from deeplens.benchmarks.memory import exponent
 from deeplens.benchmarks.metered import Level
