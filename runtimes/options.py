@@ -104,7 +104,7 @@ LoopPlace = Annotated[
     typer.Option(
         "--loop",
         metavar="WHERE",
-        help="Where the loop over the levels runs: device (nothing is copied in between), host, or auto.",
+        help="Place of the loop over the levels: device (nothing is copied in between), host, or auto.",
     ),
 ]
 LoopPlaces = Annotated[
@@ -113,7 +113,7 @@ LoopPlaces = Annotated[
         "--loop",
         metavar="WHERE",
         show_default="auto",
-        help="Where the loop over the levels runs: auto, device, host; may be repeated.",
+        help="Place of the loop over the levels: auto, device, host; may be repeated.",
     ),
 ]
 PlanFile = Annotated[
