@@ -20,6 +20,9 @@ BLOCK = ALIGNMENT // 2
 RUN_PIXELS = 2048
 """A run costs as much as this many low-resolution pixels more than its own: so many small ones are not worth it."""
 
+FULL = 0.9
+"""A box of which more than this share is needed is not looked at any closer."""
+
 FILLED_BLOCKS = 64
 """Largest side of a part that is filled without a network: it stays in the cache."""
 
@@ -105,16 +108,15 @@ def around(size: tuple[int, int], blocks: Blocks, *, halo: int, tile: int, lanes
         halo, tile, lanes: as in `tiling.split`; a window is no larger than `tile`.
     """
     needed = ~(blocks.soft | blocks.sharp)
-    boxes: list[_Area] = []
-    rest: list[_Area] = []
-    _divide(needed, _Area(0, needed.shape[0], 0, needed.shape[1]), halo, tile, boxes, rest)
+    division = _divided(needed, _Area(0, needed.shape[0], 0, needed.shape[1]), halo, tile)
+    boxes = division.boxes
     runs = [
         Part("run", rows, columns)
         for box in boxes
         for rows, columns in _windows(box, size, halo, tile, lanes if len(boxes) == 1 else 1)
     ]
     runs.sort(key=lambda part: (part.rows.start - part.rows.stop) * (part.columns.stop - part.columns.start))
-    return runs + [part for area in rest for part in _filled(area, blocks)]
+    return runs + [part for area in division.rest for part in _filled(area, blocks)]
 
 
 def _uniform(blocks: Blocks, where: tuple[slice, ...]) -> Kind | None:
@@ -122,37 +124,67 @@ def _uniform(blocks: Blocks, where: tuple[slice, ...]) -> Kind | None:
     return "sharp" if blocks.sharp[where].all() else "soft" if blocks.soft[where].all() else None
 
 
-def _divide(needed: np.ndarray, area: _Area, halo: int, tile: int, boxes: list[_Area], rest: list[_Area]) -> None:
-    """Divide an area into boxes of blocks that are needed, as few pixels as can be seen to be enough, and the rest."""
+@dataclass(frozen=True)
+class _Division:
+    """An area as boxes that are run and the rest, and what the boxes cost."""
+
+    cost: float
+    boxes: tuple[_Area, ...]
+    rest: tuple[_Area, ...]
+
+    def __add__(self, other: "_Division") -> "_Division":
+        return _Division(self.cost + other.cost, self.boxes + other.boxes, self.rest + other.rest)
+
+
+def _divided(needed: np.ndarray, area: _Area, halo: int, tile: int) -> _Division:
+    """Divide an area into boxes that hold all blocks that are needed, and the rest: cut in two as long as that pays."""
     inside = needed[area.slices]
     rows, columns = (np.flatnonzero(inside.any(axis)) for axis in (1, 0))
     if not rows.size:
-        rest.append(area)
-        return
+        return _Division(0.0, (), (area,))
     top, bottom = area.top + int(rows[0]), area.top + int(rows[-1]) + 1
     left, right = area.left + int(columns[0]), area.left + int(columns[-1]) + 1
     box = _Area(top, bottom, left, right)
-    rest += [
-        each
-        for each in (
-            _Area(area.top, top, area.left, area.right),
-            _Area(bottom, area.bottom, area.left, area.right),
-            _Area(top, bottom, area.left, left),
-            _Area(top, bottom, right, area.right),
-        )
-        if each.top < each.bottom and each.left < each.right
-    ]
+    around_it = (
+        _Area(area.top, top, area.left, area.right),
+        _Area(bottom, area.bottom, area.left, area.right),
+        _Area(top, bottom, area.left, left),
+        _Area(top, bottom, right, area.right),
+    )
+    rest = tuple(each for each in around_it if each.top < each.bottom and each.left < each.right)
     found = needed[box.slices]
-    whole = _cost(np.array(found.shape[0]), np.array(found.shape[1]), halo, tile)
+    height, width = found.shape
+    whole = _Division(float(_cost(np.array(height), np.array(width), halo, tile)), (box,), ())
+    halves = _halves(found, box, whole.cost, halo, tile)
+    if halves:
+        parts = _divided(needed, halves[0], halo, tile) + _divided(needed, halves[1], halo, tile)
+        whole = min(parts, whole, key=lambda each: each.cost)
+    return whole + _Division(0.0, (), rest)
+
+
+def _halves(found: np.ndarray, box: _Area, whole: float, halo: int, tile: int) -> tuple[_Area, _Area] | None:
+    """The two parts that a box is tried in; None: it stays whole."""
     (across, row), (along, column) = _best_cut(found, halo, tile), _best_cut(found.T, halo, tile)
-    if min(across, along) >= whole:
-        boxes.append(box)
-    elif across <= along:
-        _divide(needed, _Area(top, top + row, left, right), halo, tile, boxes, rest)
-        _divide(needed, _Area(top + row, bottom, left, right), halo, tile, boxes, rest)
-    else:
-        _divide(needed, _Area(top, bottom, left, left + column), halo, tile, boxes, rest)
-        _divide(needed, _Area(top, bottom, left + column, right), halo, tile, boxes, rest)
+    if min(across, along) >= whole:  # no single cut pays: two may
+        row, column = (_window_border(side, halo, tile) for side in found.shape)
+        if found.mean() > FULL or row == column == 0:
+            return None
+        across, along = float(column > row), 0.5
+    if across <= along:
+        return _Area(box.top, box.top + row, box.left, box.right), _Area(box.top + row, box.bottom, box.left, box.right)
+    middle = box.left + column
+    return _Area(box.top, box.bottom, box.left, middle), _Area(box.top, box.bottom, middle, box.right)
+
+
+def _window_border(blocks: int, halo: int, tile: int) -> int:
+    """Where a side of so many blocks is cut into the windows that it takes, near its middle; 0: it takes one."""
+    count = _count(blocks, halo, tile)
+    return -(-blocks // count) * (count // 2)
+
+
+def _count(blocks: int, halo: int, tile: int) -> int:
+    """Windows that a side of so many blocks takes."""
+    return -(-BLOCK * blocks // (tile - 2 * halo))
 
 
 def _cost(rows: np.ndarray, columns: np.ndarray, halo: int, tile: int) -> np.ndarray:

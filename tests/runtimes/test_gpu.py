@@ -120,7 +120,7 @@ def test_memory_that_is_mapped_is_seen_by_both(cuda: Cuda) -> None:
 
 
 @needs_torch_cuda
-@pytest.mark.parametrize(("precision", "most", "least"), [("fp32", 1, 0.999), ("fp16", 6, 0.8)])
+@pytest.mark.parametrize(("precision", "most", "least"), [("fp32", 1, 0.999), ("fp16", 3, 0.99)])
 def test_the_loop_on_the_gpu_gives_the_pixels_of_the_hosts_loop(precision: str, most: int, least: float) -> None:
     """Each level whole, nothing left out, against PyTorch on the CPU in FP32."""
     pixels, disparity = photo(700, 1000), depth_map()
