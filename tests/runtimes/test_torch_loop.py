@@ -150,11 +150,11 @@ def test_nothing_is_read_back_in_between() -> None:
                 super().download(tensor)  # the control: reading it fails
             return np.zeros(tensor.shape, np.uint8)
 
-    pixels = photo(1400, 1000)
+    pixels = photo(700, 500)
     networks = {"lens_blur": Meta(1), "upsample": Meta(2)}
-    loop = There(networks, VARIANTS["edge"], pixels, depth_map(1400, 1000))
+    loop = There(networks, VARIANTS["edge"], pixels, depth_map(700, 500))
     loop._read = lambda numbers: pytest.fail(f"{numbers} are read")  # type: ignore[method-assign]
-    assert loop._sharp_last == loop.levels.steps == 3
+    assert loop._sharp_last == loop.levels.steps == 2
     for aperture in (1.0, 0.1):
         assert loop.picture(FocalPlane(0.2, aperture), loop.levels.steps).shape == pixels.shape
 

@@ -32,12 +32,19 @@ def refocused(pixels: np.ndarray, aperture: float) -> np.ndarray:
     return found
 
 
+def assert_is(found: np.ndarray, pixels: np.ndarray, aperture: float) -> None:
+    """Rounded to the nearest: float32 may decide otherwise where two are equally near."""
+    due = refocused(pixels, aperture)
+    assert np.abs(found.astype(int) - due).max() <= 1
+    assert (found == due).mean() > 0.99 if pixels.dtype == np.uint8 else (found == due).mean() > 0.9
+
+
 def check(ready: Refocuser, pixels: np.ndarray) -> None:
     for focal, aperture in ((0.0, 0.9), (0.0, 1.0), (1.0, 1.0), (0.0, 0.9)):
         found = ready.refocus(focal_disparity=focal, aperture=aperture)
         assert found.dtype == pixels.dtype
         assert found.flags.c_contiguous
-        assert np.abs(found.astype(int) - refocused(pixels, aperture)).max() <= 1
+        assert_is(found, pixels, aperture)
 
 
 @needs("onnx")
@@ -132,7 +139,7 @@ class TestTensorRt:
             for focal, aperture in ((0.0, 0.9), (1.0, 0.9), (1.0, 0.8), (1.0, 0.8)):
                 cudart.done.clear()
                 found = ready.refocus(focal_disparity=focal, aperture=aperture)
-                assert np.abs(found.astype(int) - refocused(pixels, aperture)).max() <= 1
+                assert_is(found, pixels, aperture)
                 runs.append([each for each in cudart.done if each != "profile"])
             graph = "execute" if "rtx" in version else "graph: execute"  # RTX records its own
             assert runs[0] == ["copy in"] * 4 + ["execute", "copy out"]
@@ -161,7 +168,7 @@ class TestTensorRt:
             ready = [Harness(runtime).photo(*each) for each in zip(photos, (MAP, MAP[::-1, ::-1]), strict=True)]
             for index in (0, 1, 0, 0, 1):
                 found = ready[index].refocus(**PLANE)
-                assert np.abs(found.astype(int) - refocused(photos[index], 0.9)).max() <= 1
+                assert_is(found, photos[index], 0.9)
 
     def test_where_memory_is_shared_nothing_is_copied_at_all(self, tmp_path: Path, version: str) -> None:
         cudart = Cudart(integrated=True)
