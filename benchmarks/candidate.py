@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from deeplens.console.errors import InputError
-from deeplens.model.shipped import Weights
+from deeplens.model.contract import NETWORKS, VARIANTS, part_of
+from deeplens.model.shipped import WEIGHTS, Weights
 from deeplens.runtimes import RUNTIMES, open_runtime
 from deeplens.runtimes.accelerator import DEFAULT, Accelerator
 from deeplens.runtimes.contract import Runtime
@@ -29,6 +31,7 @@ class Candidate:
     Attributes:
         weights: for torch; an artefact brings its own.
         accelerator: ONNX Runtime's provider, PyTorch's device.
+        loop: where the loop runs, as in `runtimes.refocuser.Refocuser`.
         aperture: α of the refocuses. The smaller, the fewer tiles are so blurred that the step is not run.
     """
 
@@ -40,6 +43,7 @@ class Candidate:
     precision: str = "fp32"
     aperture: float = 1.0
     accelerator: Accelerator = DEFAULT
+    loop: str = "auto"
 
     @property
     def tile(self) -> int | None:
@@ -49,7 +53,8 @@ class Candidate:
     @property
     def name(self) -> str:
         on = " ".join(_said(name, value) for name, value in self.accelerator.chosen().items() if name != "cpu_nodes")
-        return " ".join(filter(None, (self.variant, self.runtime, on, self.precision.replace("fp32", ""))))
+        loop = "" if self.loop == "auto" else f"{self.loop} loop"
+        return " ".join(filter(None, (self.variant, self.runtime, on, self.precision.replace("fp32", ""), loop)))
 
     def open(self) -> Runtime:
         """The runtime.
@@ -101,3 +106,18 @@ class Candidate:
 def _said(name: str, value: object) -> str:
     """What was chosen, in a name: "cuda", "channels-last"."""
     return str(value) if name in ("provider", "device") else name.replace("_", "-")
+
+
+def candidate_parts(text: str) -> tuple[str, str, str | None]:
+    """Variant, runtime and precision from "edge,onnx" or "edge,trt,int8"; InputError when it is not that."""
+    parts = text.split(",")
+    if len(parts) not in (2, 3):
+        raise InputError(f"candidate '{text}' is not VARIANT,RUNTIME or VARIANT,RUNTIME,PRECISION")
+    return parts[0], parts[1], parts[2] if len(parts) == 3 else None
+
+
+def weights_of(variant: str) -> Literal["shipped", "initial"]:
+    """Shipped weights where all networks have them, else initial ones: the speed is the same."""
+    names = [(part_of(variant, network), network) for network in NETWORKS]
+    files = [WEIGHTS / f"{own}_{network}.safetensors" for own, network in names if own in VARIANTS]
+    return "shipped" if all(path.is_file() for path in files) else "initial"

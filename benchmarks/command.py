@@ -2,10 +2,11 @@
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,9 +18,17 @@ from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.report import console_for, table, write_json
 from deeplens.model.contract import composed
-from deeplens.model.shipped import WEIGHTS
 from deeplens.runtimes.accelerator import CPU, Accelerator
-from deeplens.runtimes.options import Artifacts, ChannelsLast, Compile, CpuNodes, DepthNetwork, Device, Trust
+from deeplens.runtimes.options import (
+    Artifacts,
+    ChannelsLast,
+    Compile,
+    CpuNodes,
+    DepthNetwork,
+    Device,
+    LoopPlaces,
+    Trust,
+)
 from deeplens.runtimes.providers import NAMES as PROVIDERS
 from deeplens.runtimes.spec import RUNTIMES
 
@@ -77,8 +86,8 @@ Items = Annotated[
         "--item",
         metavar="ITEM",
         show_default="all but whole",
-        help="What to measure: refocus, again (only the focus changed), depth, lens_blur, upsample, whole (a refocus "
-        "by one graph of the whole effect, exported for the size); may be repeated.",
+        help="What to measure: refocus, again (only the focus changed), preview (the base of that), depth, lens_blur, "
+        "upsample, whole (a refocus by one graph of the whole effect, exported for the size); may be repeated.",
     ),
 ]
 Aperture = Annotated[
@@ -122,6 +131,7 @@ def bench(
     device: Device = CPU,
     channels_last: ChannelsLast = None,
     compiled: Compile = False,
+    loop: LoopPlaces = None,
     artifacts: Artifacts = None,
     _trust: Trust = None,
     depth_network: DepthNetwork = None,
@@ -141,6 +151,7 @@ def bench(
     compare: Compare = None,
 ) -> None:
     """Time the networks, the levels and whole refocuses, and show the machine's limits and state."""
+    from deeplens.benchmarks.candidate import candidate_parts
     from deeplens.benchmarks.measure import QUICK, Effort
     from deeplens.benchmarks.worker import ITEMS, USUAL
 
@@ -163,7 +174,11 @@ def bench(
         "onnx": [Accelerator(each, cpu_nodes) for each in provider or [CPU]],
         "torch": [Accelerator(device=device, channels_last=channels_last, compiled=compiled)],
     }
-    candidates = candidates_of(chosen, precision, artifacts, threads or core_count(), aperture, places)
+    candidates = [
+        replace(each, loop=place)
+        for each in candidates_of(chosen, precision, artifacts, threads or core_count(), aperture, places)
+        for place in loop or ["auto"]
+    ]
     if memory:
         report = _memory(candidates, sizes, console)
     elif profile:
@@ -174,14 +189,6 @@ def bench(
         report["quick"] = quick
         _write(report, markdown, plot)
     write_json(json, report)
-
-
-def candidate_parts(text: str) -> tuple[str, str, str | None]:
-    """Variant, runtime and precision from "edge,onnx" or "edge,trt,int8"; InputError when it is not that."""
-    parts = text.split(",")
-    if len(parts) not in (2, 3):
-        raise InputError(f"candidate '{text}' is not VARIANT,RUNTIME or VARIANT,RUNTIME,PRECISION")
-    return parts[0], parts[1], parts[2] if len(parts) == 3 else None
 
 
 def candidates_of(
@@ -197,7 +204,7 @@ def candidates_of(
     Args:
         places: runtime → the providers or devices on which it is measured, one after the other.
     """
-    from deeplens.benchmarks.candidate import Candidate
+    from deeplens.benchmarks.candidate import Candidate, weights_of
 
     found = []
     for variant, runtime, own in chosen:
@@ -338,12 +345,3 @@ def _profile(candidates: "list[Candidate]", size: tuple[int, int], console: "Con
         console.print(table(title, ("operation", "nodes", "ms", "share"), cells))
         console.print()
     return {"sgemm_gflops": rate, "results": rows, "machine": machine.describe(threads=1)}
-
-
-def weights_of(variant: str) -> Literal["shipped", "initial"]:
-    """Shipped weights where all networks have them, else initial ones: the speed is the same."""
-    from deeplens.model.contract import NETWORKS, VARIANTS, part_of
-
-    names = [(part_of(variant, network), network) for network in NETWORKS]
-    files = [WEIGHTS / f"{own}_{network}.safetensors" for own, network in names if own in VARIANTS]
-    return "shipped" if all(path.is_file() for path in files) else "initial"

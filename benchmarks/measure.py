@@ -18,7 +18,7 @@ from deeplens.benchmarks.candidate import Candidate
 from deeplens.benchmarks.energy import NOT_TOLD, Meter, meter
 from deeplens.benchmarks.metered import Level, Runs
 from deeplens.benchmarks.statistics import Summary, paired_ratio
-from deeplens.benchmarks.worker import AGAIN, LOOPS, REFOCUS, Run
+from deeplens.benchmarks.worker import AGAIN, LOOPS, PREVIEW, REFOCUS, Run
 from deeplens.model.whole_contract import WHOLE
 
 REFOCUSES = (*LOOPS, WHOLE)
@@ -225,7 +225,7 @@ def results(found: Sequence[Measured], effort: Effort) -> list[dict[str, Any]]:
 def ratios(found: Sequence[Measured]) -> list[dict[str, Any]]:
     """How many times faster each candidate is than the first, and refocusing again or by one graph than refocusing."""
     pairs = [(item, found[0], item, each) for item in found[0].timings for each in found[1:]]
-    for other in (AGAIN, WHOLE):
+    for other in (AGAIN, PREVIEW, WHOLE):
         pairs += [(REFOCUS, each, other, each) for each in found if {REFOCUS, other} <= each.timings.keys()]
     rows = []
     for slow, baseline, fast, each in pairs:

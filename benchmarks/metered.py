@@ -1,7 +1,7 @@
 """A runtime that counts what the harness asks of another: seconds of each level, and the sizes that networks ran at."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from threading import Lock
@@ -10,6 +10,7 @@ from time import perf_counter
 import numpy as np
 
 from deeplens.runtimes.contract import Arrays, Runtime, Session
+from deeplens.runtimes.device_loop import DeviceLoop
 from deeplens.runtimes.pyramid import Geometry
 from deeplens.runtimes.wrapped import Around
 
@@ -50,15 +51,9 @@ class MeteredSession(Around):
         self._level, self._lock = level, lock
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        return self._counted(inputs, lambda: self.session.run(inputs))
-
-    def run_rest(self, inputs: Mapping[str, np.ndarray], features: Arrays) -> Arrays:
-        return self._counted(inputs, lambda: self.session.run_rest(inputs, features))
-
-    def _counted(self, inputs: Mapping[str, np.ndarray], work: Callable[[], Arrays]) -> Arrays:
         contract = self.describe()
         start = perf_counter()
-        result = work()
+        result = self.session.run(inputs)
         stop = perf_counter()
         low = next(tensor for tensor in contract.inputs if tensor.scale == 1)
         device, level = self.session.device_seconds, self._level
@@ -83,11 +78,24 @@ class MeteredRuntime(Runtime):
         self.name, self.variant = runtime.name, runtime.variant
         self.levels: list[Level] = []
         self._runtime = runtime
+        self._loop: DeviceLoop | None = None
         self._lock = Lock()
 
     def reset(self) -> None:
         """Begin to count anew."""
         self.levels = []
+
+    def device_loop(
+        self, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, asked: bool
+    ) -> DeviceLoop | None:
+        """That of the runtime below; its levels are not counted, because nobody sees them."""
+        self._loop = self._runtime.device_loop(pixels, disparity, tile=tile, asked=asked)
+        return self._loop
+
+    @property
+    def device_seconds(self) -> float | None:
+        """How long the device worked on the last picture of a loop of its own; None: not told, or no such loop."""
+        return None if self._loop is None else self._loop.device_seconds
 
     @property
     def runs(self) -> Runs:

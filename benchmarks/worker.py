@@ -23,13 +23,14 @@ from deeplens.runtimes.refocuser import Refocuser
 from deeplens.runtimes.tiling import split
 from deeplens.runtimes.whole import OneFile
 
-REFOCUS, AGAIN = "refocus", "again"
-"""A refocus of a photo from pixels to pixels, its depth given; and one more of the same photo, focus changed."""
+REFOCUS, AGAIN, PREVIEW = "refocus", "again", "preview"
+"""A refocus of a photo from pixels to pixels, its depth given; one more of the same photo, focus changed; and the base
+alone of that one, the first that a person sees."""
 
-LOOPS = (REFOCUS, AGAIN)
+LOOPS = (REFOCUS, AGAIN, PREVIEW)
 USUAL = (*LOOPS, *NETWORKS)
 ITEMS = (*USUAL, WHOLE)
-"""What can be measured: the two loops, each network alone at the size that it has in them, and a refocus by a graph of
+"""What can be measured: the loops, each network alone at the size that it has in them, and a refocus by a graph of
 the whole effect, which has to be exported for the size of the photo."""
 
 FOCAL = (0.35, 0.65)
@@ -99,6 +100,8 @@ class Worker:
             elapsed = time.perf_counter() - start
             levels = tuple(runtime.levels) if item in LOOPS else ()
             told = [level.device for level in runtime.levels if level.device is not None]
+            if item in LOOPS and runtime.device_seconds is not None:
+                told = [runtime.device_seconds]
             turn.runs.append(Run(elapsed, sum(told) if told else None, levels))
         return turn
 
@@ -120,7 +123,7 @@ class Worker:
 
     @cached_property
     def _harness(self) -> Harness:
-        return Harness(self._runtime, tile=self._candidate.tile)
+        return Harness(self._runtime, tile=self._candidate.tile, loop=self._candidate.loop)
 
     @cached_property
     def _ready(self) -> Refocuser:
@@ -140,7 +143,7 @@ class Worker:
             inputs = self._inputs[item]
             return lambda: self._runtime.open(item).run(inputs)
         photo, disparity, aperture = self._photo, ramp(), self._candidate.aperture
-        ready = self._ready if item == AGAIN else None
+        ready = self._ready if item in (AGAIN, PREVIEW) else None
         if item == WHOLE:
             self._whole.open(WHOLE)  # before the clock runs
 
@@ -150,6 +153,8 @@ class Worker:
             if item == WHOLE:
                 effect = OneFile(self._whole.open(WHOLE))
                 return effect.refocus(photo, disparity, focal_disparity=focal, aperture=aperture)
+            if item == PREVIEW and ready is not None:
+                return next(ready.preview(focal_disparity=focal, aperture=aperture))
             if ready is not None:
                 return ready.refocus(focal_disparity=focal, aperture=aperture)
             return self._harness.refocus(photo, disparity, focal_disparity=focal, aperture=aperture)

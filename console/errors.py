@@ -32,6 +32,13 @@ class MismatchError(DeepLensError):
     exit_code = 5
 
 
+class Cancelled(Exception):  # noqa: N818  (no error: somebody asked for something newer)
+    """A newer request has taken the place of this one, or nobody waits for it any more.
+
+    No `DeepLensError`: there is nothing to change, and nothing to tell the user.
+    """
+
+
 def one_line(error: BaseException) -> str:
     """The message of an error on one line; its kind where it has none."""
     return " ".join(str(error).split()) or type(error).__name__

@@ -12,10 +12,11 @@ import pytest
 from deeplens.parity_tests.conftest import Artifacts
 from deeplens.parity_tests.harness_check import CheckedCase, check
 from deeplens.parity_tests.harness_photos import SETTINGS
+from deeplens.runtimes.depth_levels import signed_depth_levels
 from deeplens.runtimes.disparity import nearest_subject
 from deeplens.runtimes.focus import Focus
 from deeplens.runtimes.harness import Harness
-from deeplens.runtimes.pyramid import doubled, geometry, registered_disparity, signed_depth_levels
+from deeplens.runtimes.pyramid import doubled, geometry, registered_disparity
 
 WEB = Path(__file__).resolve().parents[1] / "web"
 COMPILER = WEB / "node_modules" / "typescript" / "bin" / "tsc"

@@ -19,8 +19,9 @@ from deeplens.console.report import console_for, table
 from deeplens.console.script import run_script
 from deeplens.model.contract import FINER_BASE, R_MAX
 from deeplens.runtimes.contract import Runtime
+from deeplens.runtimes.depth_levels import signed_depth_levels
 from deeplens.runtimes.harness import Harness
-from deeplens.runtimes.pyramid import geometry, read_picture, registered_disparity, signed_depth_levels
+from deeplens.runtimes.pyramid import geometry, read_picture, registered_disparity
 from deeplens.runtimes.pytorch import TorchRuntime
 from deeplens.runtimes.sharp import enlarged, reach
 from deeplens.scenes.planes import TEST_CONFIG, Scene, test_scenes

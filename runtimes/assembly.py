@@ -1,12 +1,13 @@
 """How a level is put together from its tiles, and how far a refocusing is. NumPy only."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from threading import Lock
 
 import numpy as np
 
+from deeplens.runtimes.parts import Part
 from deeplens.runtimes.pyramid import Geometry
 from deeplens.runtimes.tiling import Span
 
@@ -61,21 +62,19 @@ class Whole:
         return self._array
 
 
-def each_tile(
-    work: Callable[[Span, Span], None], tiles: Iterable[tuple[Span, Span]], count: int, report: Share
-) -> None:
-    """Do `work` on all tiles, `count` at a time; the first error ends it."""
+def each_part(work: Callable[[Part], None], parts: Sequence[Part], count: int, report: Share) -> None:
+    """Do `work` on all parts, `count` at a time; the first error, also of the report, ends it."""
     if count == 1:
-        for tile in tiles:
-            work(*tile)
-            report.add(*tile)
+        for part in parts:
+            work(part)
+            report.add(part.rows, part.columns)
         return
     with ThreadPoolExecutor(count, thread_name_prefix="tile") as pool:
-        futures = {pool.submit(work, *tile): tile for tile in tiles}
+        futures = {pool.submit(work, part): part for part in parts}
         try:
             for future in as_completed(futures):
                 future.result()
-                report.add(*futures[future])
+                report.add(futures[future].rows, futures[future].columns)
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise

@@ -11,6 +11,7 @@ from deeplens.console.errors import InputError
 from deeplens.model.contract import ALIGNMENT, MIN_SIZE, Contract, Tensor
 from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes.accelerator import Ran
+from deeplens.runtimes.device_loop import DeviceLoop
 from deeplens.runtimes.fit import Fit
 from deeplens.runtimes.manifest_entry import FIT, Entry
 
@@ -75,12 +76,15 @@ class Session(ABC):
     Attributes:
         entry: the artefact's line in the manifest; None of a network that comes from no artefact.
         lanes: how many runs may go on at the same time, each from a thread of its own.
+        any_size: whether windows of ever new sizes run as fast as those of one: then the harness lays them around what
+            needs the network.
         device_seconds: how long the device ran the network in the last run, copies left out; None: no device tells.
         ran: what it runs on, of a runtime that has several providers or devices; None: it has one.
     """
 
     entry: Entry | None = None
     lanes: int = 1
+    any_size: bool = False
     device_seconds: float | None = None
     ran: Ran | None = None
 
@@ -120,22 +124,6 @@ class Session(ABC):
         """Whether the session runs at a low-resolution (height, width)."""
         return self.describe().fixed_size in (None, size)
 
-    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
-        """What the network makes of the photo alone, to be kept between refocusings and given to `run_rest`.
-
-        Args:
-            inputs: as `run` takes them; `picture` and `picture_high` are looked at.
-
-        Returns:
-            name → array that the caller owns; None: the session has no such part, and does all its work each time.
-        """
-        del inputs
-        return None
-
-    def run_rest(self, inputs: Mapping[str, np.ndarray], features: Arrays) -> Arrays:
-        """Run the network once with what `features` gave for the same photo: see `run`."""
-        raise NotImplementedError(f"{type(self).__name__} gives no features")
-
     def weights_sha256(self) -> str:
         """SHA-256 of the weights behind the session (`model.build.weights_sha256`), from the artefact's entry."""
         if self.entry is None:
@@ -166,6 +154,27 @@ class Runtime(ABC):
             MissingError: the artefact or the weights are not there.
             MismatchError: the artefact is not what its manifest entry says.
         """
+
+    def device_loop(
+        self, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, asked: bool
+    ) -> DeviceLoop | None:
+        """The second way to run, which a runtime may have: the whole loop where it computes.
+
+        Args:
+            pixels, disparity: as `runtimes.harness.Harness.photo` takes them; they must not be changed.
+            tile: as in `runtimes.harness.Harness`.
+            asked: the user wants it; else it is only for a runtime that uses another device than the CPU.
+
+        Returns:
+            the photo on the device; None: not here, or it was not asked for and brings nothing.
+
+        Raises:
+            InputError, MissingError: it was asked for, and the runtime or the photo's size has none.
+        """
+        del pixels, disparity, tile
+        if asked:
+            raise InputError(f"{self.name} has no loop on the device: leave out --loop device")
+        return None
 
     @abstractmethod
     def close(self) -> None:

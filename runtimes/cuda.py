@@ -65,6 +65,11 @@ class Cuda:
         return name.rstrip("\0"), f"{properties.major}.{properties.minor}"
 
     @property
+    def shares_memory(self) -> bool:
+        """Whether the GPU is part of the processor and uses its memory, as on a Jetson."""
+        return bool(getattr(self.call("cudaGetDeviceProperties", 0), "integrated", 0))
+
+    @property
     def versions(self) -> tuple[str, str]:
         """CUDA's runtime, and the CUDA that the driver offers: such as ("12.6", "12.6")."""
         runtime, driver = self.call("cudaRuntimeGetVersion"), self.call("cudaDriverGetVersion")
@@ -75,7 +80,7 @@ class Cuda:
         return int(status) != 0
 
 
-class _Buffer:
+class Buffer:
     """Memory that grows and never shrinks; growing changes its address."""
 
     ALLOCATE: tuple[Any, ...]
@@ -101,14 +106,14 @@ class _Buffer:
             self.address = self.size = 0
 
 
-class DeviceBuffer(_Buffer):
+class DeviceBuffer(Buffer):
     """Memory of the GPU."""
 
     ALLOCATE = ("cudaMalloc",)
     FREE = "cudaFree"
 
 
-class HostBuffer(_Buffer):
+class HostBuffer(Buffer):
     """Pinned memory of the host, from which and to which copies run beside the CPU's work."""
 
     ALLOCATE = ("cudaHostAlloc", 0)
@@ -116,9 +121,37 @@ class HostBuffer(_Buffer):
 
     def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
         """The start of the buffer as an array; valid until it grows or is freed."""
-        count = prod(shape) * dtype.itemsize
-        memory = memoryview((ctypes.c_byte * count).from_address(self.address)).cast("B")
-        return np.frombuffer(memory, dtype=dtype).reshape(shape)
+        return _array(self.address, shape, dtype)
+
+
+class MappedBuffer(HostBuffer):
+    """Pinned memory that CPU and GPU both see, where they share their memory: nothing has to be copied.
+
+    `address` is the GPU's.
+    """
+
+    ALLOCATE = ("cudaHostAlloc", 2)  # 2: mapped
+
+    def reserve(self, size: int) -> None:
+        if size > self.size:
+            super().reserve(size)
+            self._on_host = self.address
+            self.address = int(self._cuda.call("cudaHostGetDevicePointer", self._on_host, 0))
+
+    def array(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+        """As `HostBuffer.array`; to be read after the stream was waited for."""
+        return _array(self._on_host, shape, dtype)
+
+    def free(self) -> None:
+        if self.address:
+            self.address = self._on_host
+            super().free()
+
+
+def _array(address: int, shape: tuple[int, ...], dtype: np.dtype[Any]) -> np.ndarray:
+    count = prod(shape) * dtype.itemsize
+    memory = memoryview((ctypes.c_byte * count).from_address(address)).cast("B")
+    return np.frombuffer(memory, dtype=dtype).reshape(shape)
 
 
 class Stream:
@@ -128,12 +161,12 @@ class Stream:
         self._cuda = cuda
         self.handle = int(cuda.call("cudaStreamCreateWithFlags", 1))  # 1: not waiting for the default stream
 
-    def copy_in(self, target: DeviceBuffer, source: HostBuffer, size: int) -> None:
+    def copy_in(self, target: Buffer, source: HostBuffer, size: int) -> None:
         """Copy `size` bytes to the GPU; `source` must stay as it is until the stream has got there."""
         kind = self._cuda.constant("cudaMemcpyKind", "cudaMemcpyHostToDevice")
         self._cuda.call("cudaMemcpyAsync", target.address, source.address, size, kind, self.handle)
 
-    def copy_out(self, target: HostBuffer, source: DeviceBuffer, size: int) -> None:
+    def copy_out(self, target: HostBuffer, source: Buffer, size: int) -> None:
         """Copy `size` bytes from the GPU; `target` holds them after `wait`."""
         kind = self._cuda.constant("cudaMemcpyKind", "cudaMemcpyDeviceToHost")
         self._cuda.call("cudaMemcpyAsync", target.address, source.address, size, kind, self.handle)

@@ -17,10 +17,12 @@ from deeplens.console.errors import InputError
 from deeplens.model.contract import ALIGNMENT, CONTRACTS, DEPTH_SIZE, MIN_SIZE, VARIANTS
 from deeplens.runtimes.assembly import Progress
 from deeplens.runtimes.contract import Runtime
+from deeplens.runtimes.device_loop import loop_named
 from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity
 from deeplens.runtimes.fit import in_aspect
+from deeplens.runtimes.level_run import check_result
 from deeplens.runtimes.photo import to_8_bit
-from deeplens.runtimes.refocuser import Observer, Refocuser, check_result
+from deeplens.runtimes.refocuser import Observer, Refocuser
 from deeplens.runtimes.tiling import TILE
 
 __all__ = ["N_MIN", "Harness", "aperture_from_f_number", "focal_disparity_at", "normalise_disparity"]
@@ -50,15 +52,17 @@ class Harness:
     refocusing the same photo again.
     """
 
-    def __init__(self, runtime: Runtime, *, tile: int | None = TILE) -> None:
+    def __init__(self, runtime: Runtime, *, tile: int | None = TILE, loop: str = "auto") -> None:
         """
         Args:
             runtime: opens the networks.
             tile: largest height and width, in low-resolution pixels, that lens blur and step see at once: a multiple
                 of `ALIGNMENT`, at least `MIN_SIZE` and more than twice the networks' halo. None: the whole level.
 
+            loop: where the loop runs, as in `runtimes.refocuser.Refocuser`.
+
         Raises:
-            InputError: `tile` is not such a number.
+            InputError: `tile` is not such a number, or `loop` is unknown.
         """
         halo = max(VARIANTS[runtime.variant].halo.values())
         smallest = max(MIN_SIZE, 2 * halo + ALIGNMENT)
@@ -68,6 +72,7 @@ class Harness:
             )
         self._runtime = runtime
         self._tile = tile
+        self._loop = loop_named(loop)
 
     def disparity(self, pixels: np.ndarray) -> np.ndarray:
         """The depth network's estimate for a photo.
@@ -116,8 +121,7 @@ class Harness:
         """A photo ready to be refocused more than once: what does not depend on focus and aperture is made once.
 
         Refocusing it takes less time than `refocus` from the second time on, and more memory: 3 bytes a pixel of the
-        photo, and where the runtime keeps what the networks make of the photo alone (ONNX Runtime, with the package
-        `onnx`) up to `runtimes.refocuser.FEATURES_BYTES`. The picture is the same, to rounding.
+        photo. The picture is the same.
 
         Args:
             pixels: as in `refocus`; it must not be changed while the result is used.
@@ -131,7 +135,7 @@ class Harness:
     def _photo(self, pixels: np.ndarray, disparity: np.ndarray, *, again: bool) -> Refocuser:
         _check_pixels(pixels)
         check_disparity(disparity, pixels)
-        return Refocuser(self._runtime, pixels, disparity, tile=self._tile, again=again)
+        return Refocuser(self._runtime, pixels, disparity, tile=self._tile, again=again, loop=self._loop)
 
     def refocus(
         self,

@@ -12,7 +12,7 @@ from typing import Any
 from deeplens.console.files import staged
 from deeplens.console.package import VERSION
 from deeplens.model import contract
-from deeplens.runtimes import disparity, harness, refocuser, sharp, tiling
+from deeplens.runtimes import disparity, harness, level_run, sharp, tiling
 from deeplens.runtimes.manifest import HARNESS
 
 FORMAT = 1
@@ -38,7 +38,7 @@ def described() -> dict[str, Any]:
         "finer_base_range": list(contract.FINER_BASE),
         "sharp_radius": sharp.SHARP_RADIUS,
         "blurred_radius": sharp.BLURRED_RADIUS,
-        "unblurred": refocuser.UNBLURRED,
+        "unblurred": level_run.UNBLURRED,
         "tile": tiling.TILE,
         "variants": {name: _variant(name, each) for name, each in contract.VARIANTS.items()},
     }

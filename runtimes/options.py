@@ -99,6 +99,23 @@ ChannelsLast = Annotated[
 Compile = Annotated[
     bool, typer.Option("--compile", help="Let PyTorch compile the networks, once for each size of a tile.")
 ]
+LoopPlace = Annotated[
+    str,
+    typer.Option(
+        "--loop",
+        metavar="WHERE",
+        help="Place of the loop over the levels: device (nothing is copied in between), host, or auto.",
+    ),
+]
+LoopPlaces = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--loop",
+        metavar="WHERE",
+        show_default="auto",
+        help="Place of the loop over the levels: auto, device, host; may be repeated.",
+    ),
+]
 PlanFile = Annotated[
     Path | None,
     typer.Option(

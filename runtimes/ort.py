@@ -1,11 +1,9 @@
 """ONNX Runtime, on the CPU or on another of its providers. Needs the `onnx` extra and artefacts made by
 `deeplens export onnx`; no torch."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from threading import Lock
 from types import ModuleType
 from typing import Any, Literal
 
@@ -14,23 +12,16 @@ import numpy as np
 from deeplens.console.errors import DeepLensError, InputError, MismatchError, MissingError, one_line
 from deeplens.console.machine import core_count
 from deeplens.console.package import pip_install
-from deeplens.model.contract import Contract, part_of
-from deeplens.model.whole_contract import contract_named
+from deeplens.model.contract import VARIANTS, Contract, part_of
+from deeplens.model.whole_contract import WHOLE, contract_named
 from deeplens.runtimes import artefact, folders, manifest, providers
 from deeplens.runtimes.accelerator import DEFAULT, Accelerator, Ran
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
+from deeplens.runtimes.device_loop import DeviceLoop
 from deeplens.runtimes.onnx_form import CPU, artefacts_of
+from deeplens.runtimes.ort_loop import OnnxResident
 from deeplens.runtimes.ort_session import open_session
-from deeplens.runtimes.photo_part import cut
-
-
-@dataclass(frozen=True)
-class PhotoParts:
-    """A network's two sessions: what depends on the photo alone, and the rest; `names` are the features between."""
-
-    photo: Any
-    rest: Any
-    names: tuple[str, ...]
+from deeplens.runtimes.whole_pixels import in_pixels
 
 
 class OnnxSession(Session):
@@ -38,7 +29,7 @@ class OnnxSession(Session):
 
     Attributes:
         entry: the artefact's line in the manifest, with the hash of the weights it was made from.
-        lanes: as in `runtimes.contract.Session`.
+        lanes, any_size: as in `runtimes.contract.Session`.
     """
 
     def __init__(
@@ -48,22 +39,18 @@ class OnnxSession(Session):
         entry: manifest.Entry,
         *,
         lanes: int = 1,
-        parts: Callable[[], PhotoParts | None] | None = None,
+        any_size: bool = False,
         ran: Ran | None = None,
     ) -> None:
         """
         Args:
             ran: what the network runs on.
-            parts: opens the network again, cut in two; called at most once, when features are first asked for or given.
         """
         self.entry: manifest.Entry = entry
-        self.lanes = lanes
+        self.lanes, self.any_size = lanes, any_size
         self.ran = ran
         self._session = session
         self._contract = contract
-        self._open_parts = parts
-        self._parts: PhotoParts | None = None
-        self._lock = Lock()
 
     @property
     def closed(self) -> bool:
@@ -75,41 +62,14 @@ class OnnxSession(Session):
 
     def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         self._check(inputs)
-        return self._outputs(self._session, inputs)
-
-    def run_rest(self, inputs: Mapping[str, np.ndarray], features: Arrays) -> Arrays:
-        self._check(inputs)
-        parts = self._photo_parts()
-        assert parts is not None, "features come from a network that has such a part"
-        return self._outputs(parts.rest, {**inputs, **features})
-
-    def _outputs(self, session: Any, arrays: Mapping[str, np.ndarray]) -> Arrays:
         names = [tensor.name for tensor in self._contract.outputs]
-        return self._ran(session, names, arrays)
-
-    def _ran(self, session: Any, names: list[str], arrays: Mapping[str, np.ndarray]) -> Arrays:
         try:
-            return dict(zip(names, session.run(names, _feed(session, arrays)), strict=True))
+            return dict(zip(names, self._session.run(names, _feed(self._session, inputs)), strict=True))
         except Exception as error:  # ONNX Runtime's exceptions have no base class of their own
             raise MismatchError(
                 f"ONNX Runtime fails while it runs {self.entry.path} ({one_line(error)}): export it again, or give a "
                 "smaller --tile if memory is short"
             ) from error
-
-    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
-        """As in `runtimes.contract.Session`; None also where the package `onnx`, which cuts graphs, is missing."""
-        self._check(inputs)
-        parts = self._photo_parts()
-        if parts is None:
-            return None
-        names = list(parts.names)
-        return self._ran(parts.photo, names, inputs)
-
-    def _photo_parts(self) -> PhotoParts | None:
-        with self._lock:
-            if self._open_parts is not None:
-                self._parts, self._open_parts = self._open_parts(), None
-        return self._parts
 
     def _check(self, inputs: Mapping[str, np.ndarray]) -> None:
         if self._session is None:
@@ -117,7 +77,7 @@ class OnnxSession(Session):
         check_inputs(self._contract, inputs)
 
     def close(self) -> None:
-        self._session = self._parts = self._open_parts = None
+        self._session = None
 
 
 def _feed(session: Any, arrays: Mapping[str, np.ndarray]) -> Arrays:
@@ -170,9 +130,57 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
         self.artifacts = folders.opened_folder(
             self.artefacts, variant=variant, precision=precision, artifacts=artifacts
         )
+        self._residents: dict[tuple[tuple[int, ...], str], OnnxResident] = {}
         self._shape = None if shapes == "dynamic" else shapes
         self._threads = threads or core_count()
         self._precision = precision
+
+    def device_loop(
+        self, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, asked: bool
+    ) -> DeviceLoop | None:
+        """See `runtimes.contract.Runtime.device_loop`: a graph of the whole effect of the photo's size.
+
+        Not asked for, it is taken where a provider with memory of its own runs, and the graph was exported.
+        """
+        del tile
+        if len(self._providers) > 1:
+            self.open("lens_blur")  # "auto" settles with the first network
+        if not asked and self._providers[0].memory == "cpu":
+            return None
+        from deeplens.runtimes.whole_loop import WholeLoop, fits
+
+        try:
+            if not fits(disparity):
+                raise InputError(f"the loop on the device takes a disparity map of 320×320, not {disparity.shape}")
+            key = pixels.shape[:2], pixels.dtype.name
+            if key not in self._residents:
+                self._residents[key] = self._resident(key[0], pixels.dtype)
+        except (InputError, MissingError):
+            if asked:
+                raise
+            return None
+        return WholeLoop(self._residents[key], VARIANTS[self.variant], pixels, disparity)
+
+    def _resident(self, size: tuple[int, int], dtype: "np.dtype[Any]") -> OnnxResident:
+        entry = manifest.find(
+            self.artifacts,
+            network=WHOLE,
+            variant=self.variant,
+            runtime=self.artefacts,
+            precision=self._precision,
+            shape=size,
+        )
+        data = artefact.load(self.artifacts, entry)
+        try:
+            graph = in_pixels(data, dtype)
+        except ImportError as error:
+            raise MissingError(f"the loop on the device changes the graph, which needs onnx ({error})") from error
+        session, _ = self._engine(graph, many=False)
+        return OnnxResident(self._ort, session, self._providers[0].memory)
+
+    def close(self) -> None:
+        self._residents.clear()
+        super().close()
 
     def _load(self, network: str) -> OnnxSession:
         name = part_of(self.variant, network)
@@ -212,20 +220,9 @@ class OnnxRuntime(OpensOnce[OnnxSession]):
             replace(contract, fixed_size=entry.size),
             entry,
             lanes=lanes,
-            parts=partial(self._cut, graph, many=many) if self._providers[0].on_host else None,
+            any_size=self._providers[0].name == CPU,
             ran=ran,
         )
-
-    def _cut(self, graph: bytes, *, many: bool) -> PhotoParts | None:
-        """The graph in two, where the photo's own part ends; None: there is no such part, or no `onnx` to cut with."""
-        try:
-            parts = cut(graph)
-        except ImportError:
-            return None
-        if parts is None:
-            return None
-        photo, rest = (self._engine(each, many=many)[0] for each in (parts.photo, parts.rest))
-        return PhotoParts(photo, rest, parts.features)
 
     def _lanes(self, *, many: bool) -> int:
         """Runs at the same time, on the provider that comes next: `many` where the network sees many tiles."""

@@ -37,8 +37,8 @@ class Provider:
         then: providers that get what it leaves, before the CPU.
         form: of the graphs it computes well, one of `export.onnx_forms.FORMS`; "cpu" where it has none of its own.
         precisions: of the artefacts, in the order in which they are looked for unless told otherwise.
-        on_host: whether it computes on the processor: then it runs several tiles at the same time, and features of the
-            photo are kept without a copy from a device.
+        on_host: whether it computes on the processor: then it runs several tiles at the same time.
+        memory: ONNX Runtime's name of the kind of memory that it computes in, for I/O binding.
         driver: shared library of the device's driver without which "auto" passes it over; empty: none.
     """
 
@@ -52,6 +52,7 @@ class Provider:
     form: str = CPU
     precisions: tuple[str, ...] = ("fp16", "fp32")
     on_host: bool = False
+    memory: str = "cpu"
     driver: str = ""
 
     @property
@@ -76,17 +77,18 @@ PROVIDERS: dict[str, Provider] = {
             CPU, "CPUExecutionProvider", "pip install onnxruntime", precisions=("fp32",), on_host=True,
         ),
         Provider(
-            "cuda", _CUDA, "pip install onnxruntime-gpu", _NVIDIA, driver="libcuda.so.1",
+            "cuda", _CUDA, "pip install onnxruntime-gpu", _NVIDIA, memory="cuda", driver="libcuda.so.1",
             # Tiles have many sizes: a search over all algorithms for each takes longer than the photo. FP32 stays FP32.
             settings=lambda _threads, _lanes: {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"},
         ),
         Provider(
             "tensorrt", "TensorrtExecutionProvider", "pip install onnxruntime-gpu tensorrt", f"{_NVIDIA}, and TensorRT",
-            driver="libcuda.so.1", then=(_CUDA,),
+            memory="cuda", driver="libcuda.so.1", then=(_CUDA,),
         ),
         Provider(
             "trt-rtx", "NvTensorRTRTXExecutionProvider", "pip install onnxruntime onnxruntime-ep-nv-tensorrt-rtx",
-            "an NVIDIA RTX GPU with its driver", plugin="onnxruntime_ep_nv_tensorrt_rtx", driver="libcuda.so.1",
+            "an NVIDIA RTX GPU with its driver", plugin="onnxruntime_ep_nv_tensorrt_rtx", memory="cuda",
+            driver="libcuda.so.1",
         ),
         Provider(
             "coreml", "CoreMLExecutionProvider", "pip install onnxruntime, on a Mac", "a Mac", precisions=("fp32",),
@@ -99,7 +101,9 @@ PROVIDERS: dict[str, Provider] = {
             plugin="onnxruntime_ep_openvino",
             precisions=("fp32",), on_host=True,
         ),
-        Provider("directml", "DmlExecutionProvider", "pip install onnxruntime-directml, on Windows", "Windows"),
+        Provider(
+            "directml", "DmlExecutionProvider", "pip install onnxruntime-directml, on Windows", "Windows", memory="dml",
+        ),
         Provider(
             "webgpu", "WebGpuExecutionProvider",
             "pip install onnxruntime-webgpu, or onnxruntime onnxruntime-ep-webgpu",

@@ -243,41 +243,6 @@ def signed_depth(disparity: np.ndarray, focal_disparity: float, scale: float, fo
     return np.clip(signed, -1.0, 1.0, out=signed)
 
 
-def signed_depth_levels(
-    disparity: np.ndarray,
-    levels: Geometry,
-    *,
-    focal_disparity: float,
-    aperture: float,
-    focus_range: float = 0.0,
-    by_level: bool = False,
-) -> list[np.ndarray]:
-    """`signed_depth` D̃ = (D − d_f) · α · `levels.blur_scale` at each level from 0 to `levels.finest_depth`.
-
-    Args:
-        disparity: D in [0, 1], near = large, as `registered_disparity` gives it.
-        focal_disparity: d_f, in [0, 1].
-        aperture: α, in [0, 1].
-        focus_range: w, in [0, 1]: the width in disparity of what is sharp, d_f in its middle; 0: a plane.
-        by_level: times 2^k at level k, clipped to [-1, 1]: see `model.contract.Variant`.
-
-    Returns:
-        (1, 1, *levels.padded(k)), float32, in [-1, 1], base first. The finest is D's, padded by
-        reflection; each below is its 2×2 mean, which is bilinear again.
-    """
-    finest = levels.finest_depth
-    signed = signed_depth(disparity, focal_disparity, aperture * levels.blur_scale, focus_range)
-    depths = [pad_to(signed[None, None], *levels.padded(finest))]
-    while len(depths) <= finest:
-        rows = depths[-1][..., 0::2, :] + depths[-1][..., 1::2, :]
-        depths.append((rows[..., 0::2] + rows[..., 1::2]) * np.float32(0.25))
-    depths.reverse()
-    if by_level:
-        for level, depth in enumerate(depths[1:], start=1):
-            np.clip(depth * np.float32(2**level), -1.0, 1.0, out=depth)
-    return depths
-
-
 def pad_to(array: np.ndarray, height: int, width: int) -> np.ndarray:
     """(1, C, h, w) continued by reflection at the bottom and right to (1, C, height, width), contiguous."""
     below, beside = height - array.shape[2], width - array.shape[3]

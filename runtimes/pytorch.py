@@ -1,6 +1,6 @@
 """PyTorch as a runtime: the networks as they are, on the CPU or a GPU, and in float64 the judge of all others."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
@@ -13,6 +13,7 @@ from deeplens.model.contract import CONTRACTS, VARIANTS, Contract, part_of
 from deeplens.model.shipped import Weights
 from deeplens.runtimes.accelerator import CPU, DEFAULT, Accelerator, Ran
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
+from deeplens.runtimes.device_loop import DeviceLoop
 from deeplens.runtimes.fit import Fit
 
 if TYPE_CHECKING:
@@ -57,6 +58,7 @@ class TorchSession(Session):
         self._channels_last = channels_last
         self._compiled = compiled
         self._sha256 = sha256
+        self.any_size = ran is not None and ran.on == CPU and not compiled
         self._closed = False
 
     @property
@@ -88,12 +90,42 @@ class TorchSession(Session):
             torch.tensor(np.ascontiguousarray(inputs[each.name]), dtype=parameter.dtype, device=parameter.device)
             for each in self._contract.inputs
         ]
-        if self._channels_last:
-            tensors = [each.contiguous(memory_format=torch.channels_last) for each in tensors]
-        with torch.inference_mode(), _thread_count(self._threads), _exact_float32():
-            output = self._timed(tensors)
+        with torch.inference_mode(), self.settings():
+            output = self._timed(self._placed(tensors))
         dtype = torch.float64 if parameter.dtype == torch.float64 else torch.float32
         return {self._contract.outputs[0].name: output.to("cpu", dtype).contiguous().numpy()}
+
+    def compute(self, tensors: "Sequence[torch.Tensor]") -> "torch.Tensor":
+        """Run the network on tensors of its device, in the order of the contract; the output stays there.
+
+        To be called within `settings`. Unlike `run` it waits for nothing and times nothing.
+        """
+        if self._closed:
+            raise InputError(f"{self._contract.network}: this session is closed: open the network again")
+        dtype = next(self.module.parameters()).dtype
+        return self._called(self._placed([each.to(dtype) for each in tensors]))
+
+    @property
+    def device(self) -> "torch.device":
+        """Where the weights are."""
+        return next(self.module.parameters()).device
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of a weight, and of a value between layers."""
+        return next(self.module.parameters()).element_size()
+
+    @contextmanager
+    def settings(self) -> Iterator[None]:
+        """The session's number of threads, and FP32 in FP32."""
+        with _thread_count(self._threads), _exact_float32():
+            yield
+
+    def _placed(self, tensors: "list[torch.Tensor]") -> "list[torch.Tensor]":
+        import torch
+
+        form = torch.channels_last if self._channels_last else torch.contiguous_format
+        return [each.contiguous(memory_format=form) for each in tensors]
 
     def _timed(self, tensors: "list[torch.Tensor]") -> "torch.Tensor":
         """The module's output; on an NVIDIA GPU `device_seconds` is measured."""
@@ -102,6 +134,14 @@ class TorchSession(Session):
         events = [torch.cuda.Event(enable_timing=True) for _ in range(2)] if tensors[0].is_cuda else []
         for event in events[:1]:
             event.record()
+        output = self._called(tensors)
+        for event in events[1:]:
+            event.record()
+            event.synchronize()
+            self.device_seconds = events[0].elapsed_time(event) / 1000
+        return output
+
+    def _called(self, tensors: "list[torch.Tensor]") -> "torch.Tensor":
         try:
             output: torch.Tensor = self.module(*tensors)
         except RuntimeError as error:
@@ -111,10 +151,6 @@ class TorchSession(Session):
                 f"torch.compile can't compile {self._contract.network} here ({one_line(error)[:200]}): it needs a C++ "
                 "compiler, and on a GPU Triton; leave out --compile"
             ) from error
-        for event in events[1:]:
-            event.record()
-            event.synchronize()
-            self.device_seconds = events[0].elapsed_time(event) / 1000
         return output
 
     def weights_sha256(self) -> str:
@@ -179,6 +215,22 @@ class TorchRuntime(OpensOnce[TorchSession]):
         last = accelerator.channels_last
         self._channels_last = accelerator.device != CPU if last is None else last
         self._compiled = accelerator.compiled
+
+    def device_loop(
+        self, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, asked: bool
+    ) -> DeviceLoop | None:
+        """See `runtimes.contract.Runtime.device_loop`. On the CPU `tile` is kept to, elsewhere as memory allows."""
+        if not asked and self._device == CPU:
+            return None
+        from deeplens.runtimes.torch_loop import TorchLoop
+
+        return TorchLoop(
+            {network: self.open(network) for network in ("lens_blur", "upsample")},
+            VARIANTS[self.variant],
+            pixels,
+            disparity,
+            tile=tile if self._device == CPU else None,
+        )
 
     def _load(self, network: str) -> TorchSession:
         from deeplens.model import build

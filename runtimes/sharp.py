@@ -10,6 +10,8 @@ with r the radius of its circle of confusion, and g how far blur of anything nea
 it, both in pixels of the level. NumPy and Pillow only.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from deeplens.model.contract import R_MAX
@@ -29,6 +31,11 @@ class FinerMap:
     Args:
         disparity: h×w in [0, 1], near = large; it shows the whole photo.
         registered: what `pyramid.registered_disparity` makes of it.
+
+    Attributes:
+        last: the last level that it is as fine as; 0: it is as fine as none.
+        finest: the map at level `last`, or where the loop has it finer at `Geometry.finest_depth`; if `last` is not 0.
+        nearest: the largest disparity that each base pixel covers; if `last` is not 0.
     """
 
     def __init__(self, disparity: np.ndarray, registered: np.ndarray, levels: Geometry) -> None:
@@ -43,11 +50,17 @@ class FinerMap:
             finest = np.asarray(disparity, np.float32)
             if finest.shape != levels.covered(self.last):
                 finest = resize_registered(finest, levels, self.last)
-        self._finest = finest
-        self._nearest = _nearest(finest, levels, max(self.last, levels.finest_depth))
+        self.finest = finest
+        self.nearest = _nearest(finest, levels, max(self.last, levels.finest_depth))
 
     def shares(
-        self, depths: list[np.ndarray], *, focal_disparity: float, aperture: float, focus_range: float, by_level: bool
+        self,
+        depths: Sequence[np.ndarray],
+        *,
+        focal_disparity: float,
+        aperture: float,
+        focus_range: float,
+        by_level: bool,
     ) -> "SharpShares":
         """The photo's shares for one focal plane and aperture.
 
@@ -56,11 +69,11 @@ class FinerMap:
             focal_disparity, aperture, focus_range, by_level: as that takes them.
         """
         focus = (focal_disparity, aperture * self._levels.blur_scale, focus_range)
-        before = signed_depth(self._nearest, *focus)
+        before = signed_depth(self.nearest, *focus)
         return SharpShares(
             self._levels,
             depths if by_level else [depth * np.float32(2**level) for level, depth in enumerate(depths)],
-            self._finest,
+            self.finest,
             focus,
             reach(np.maximum(before, 0) * np.float32(R_MAX)),
         )
@@ -72,7 +85,7 @@ class SharpShares:
     def __init__(
         self,
         levels: Geometry,
-        depths: list[np.ndarray],
+        depths: Sequence[np.ndarray],
         finest: np.ndarray,
         focus: tuple[float, float, float],
         reached: np.ndarray,

@@ -52,6 +52,11 @@ class Tiles:
     height: int
     width: int
 
+    @property
+    def size(self) -> tuple[int, int]:
+        """`height` and `width`."""
+        return self.height, self.width
+
     def __iter__(self) -> Iterator[tuple[Span, Span]]:
         """Rows and columns of each tile, from the top left."""
         return ((row, column) for row in self.rows for column in self.columns)

@@ -4,7 +4,7 @@ An engine is read only after its hash was found in the manifest and its key is t
 handled through `cuda-python`; torch is not needed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -13,14 +13,35 @@ from typing import Any
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
-from deeplens.model.contract import Contract, part_of
-from deeplens.model.whole_contract import WHOLE_CONTRACTS, contract_named
+from deeplens.model.contract import VARIANTS, Contract, part_of
+from deeplens.model.whole_contract import WHOLE, WHOLE_CONTRACTS, contract_named
 from deeplens.runtimes import artefact, folders, manifest, trust
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.cuda import Cuda
+from deeplens.runtimes.device_loop import DeviceLoop
 from deeplens.runtimes.engine_key import VERSION_COMPATIBLE, EngineKey, Profile, Size, from_entry
 from deeplens.runtimes.trt_api import LIBRARIES, Library, TensorRt
 from deeplens.runtimes.trt_lane import Engine, Lane
+from deeplens.runtimes.trt_loop import TrtResident
+from deeplens.runtimes.whole_loop import WholeLoop, fits
+
+
+class Kept:
+    """A lane whose inputs stay, and what they are."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self._owner: object = None
+        self._numbers: dict[str, bytes] = {}
+
+    def new(self, owner: object, kept: Callable[[], Arrays], numbers: Mapping[str, np.ndarray]) -> Arrays:
+        """The inputs that are not there yet; they count as there from now on."""
+        found = {name: array for name, array in numbers.items() if self._numbers.get(name) != array.tobytes()}
+        self._numbers.update({name: array.tobytes() for name, array in found.items()})
+        if owner is not self._owner:
+            found.update(kept())
+            self._owner = owner
+        return found
 
 
 class Pending:
@@ -60,8 +81,10 @@ class TrtSession(Session):
     def __init__(self, engine: Engine, entry: manifest.Entry, *, cuda: Cuda, in_flight: int, graphs: bool) -> None:
         self.entry: manifest.Entry = entry
         self._engine: Engine | None = engine
-        self.device_seconds: float = 0.0
+        self.device_seconds: float | None = 0.0
         self._contract = engine.contract
+        self._cuda, self._graphs = cuda, graphs
+        self._kept: Kept | None = None
         self.opened: list[Lane] = []
         self._free: SimpleQueue[Lane] = SimpleQueue()
         for _ in range(in_flight):
@@ -102,6 +125,29 @@ class TrtSession(Session):
             ) from None
         return self._started(lane, size, inputs)
 
+    def run_kept(self, owner: object, kept: Callable[[], Arrays], numbers: Mapping[str, np.ndarray]) -> Arrays:
+        """Run the network once with inputs that stay on the GPU from run to run. For one thread at a time.
+
+        Args:
+            owner: whose inputs they are; another's take their place.
+            kept: gives them; asked for only where they are not there.
+            numbers: the other inputs; what did not change is not copied again.
+
+        Raises: as `run`.
+        """
+        if self._engine is None:
+            raise InputError(f"{self._contract.network}: this session is closed: open the network again")
+        size = self._contract.fixed_size
+        assert size is not None, "what is kept has one size"
+        if self._kept is None:
+            self._kept = Kept(Lane(self._engine, self._cuda, graphs=self._graphs))
+            self.opened.append(self._kept.lane)
+        lane = self._kept.lane
+        lane.start(size, self._kept.new(owner, kept, numbers))
+        outputs = lane.take()
+        self.device_seconds = lane.device_seconds
+        return outputs
+
     def give_back(self, lane: Lane) -> None:
         """Make a lane free for another run."""
         self.device_seconds = lane.device_seconds
@@ -109,7 +155,7 @@ class TrtSession(Session):
 
     def close(self) -> None:
         """Wait for what is in flight and release the GPU's memory."""
-        self._engine = None
+        self._engine = self._kept = None
         for lane in self.opened:
             lane.close()
         self.opened.clear()
@@ -170,6 +216,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
         self.artifacts = folders.opened_folder(self.name, variant=variant, precision=precision, artifacts=artifacts)
         self._precision = precision
         self._photo = photo
+        self._wholes: dict[Size, TrtSession] = {}
         self._in_flight = in_flight
         self._graphs = graphs
         self._modules = modules
@@ -181,8 +228,34 @@ class TrtRuntime(OpensOnce[TrtSession]):
                 f"{error}: the trt runtime needs a GPU; run this on a machine that has one, or use --runtime onnx"
             ) from error
 
-    def _load(self, network: str) -> TrtSession:
-        entry, key, api = self._chosen(network)
+    def device_loop(
+        self, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, asked: bool
+    ) -> DeviceLoop | None:
+        """See `runtimes.contract.Runtime.device_loop`: an engine of the whole effect of the photo's size.
+
+        Not asked for, it is taken where such an engine was built.
+        """
+        del tile
+        size = pixels.shape[0], pixels.shape[1]
+        try:
+            if not fits(disparity):
+                raise InputError(f"the loop on the device takes a disparity map of 320×320, not {disparity.shape}")
+            if size not in self._wholes or self._wholes[size].closed:
+                self._wholes[size] = self._load(WHOLE, size)
+        except (InputError, MissingError, MismatchError):
+            if asked:
+                raise
+            return None
+        return WholeLoop(TrtResident(self._wholes[size]), VARIANTS[self.variant], pixels, disparity)
+
+    def close(self) -> None:
+        for session in self._wholes.values():
+            session.close()
+        self._wholes.clear()
+        super().close()
+
+    def _load(self, network: str, photo: Size | None = None) -> TrtSession:
+        entry, key, api = self._chosen(network, photo or self._photo)
         path, command = self.artifacts / entry.path, str(entry.more["command"])
         data = artefact.load(self.artifacts, entry)
         trust.check_engine(path, entry.sha256, command)  # what lies there is code: no library sees a byte before
@@ -199,14 +272,14 @@ class TrtRuntime(OpensOnce[TrtSession]):
             raise MismatchError(f"{path}: {error}: rebuild it with `{command} --rebuild`") from error
         return TrtSession(engine, entry, cuda=self._cuda, in_flight=self._in_flight, graphs=self._graphs)
 
-    def _chosen(self, network: str) -> tuple[manifest.Entry, EngineKey, TensorRt]:
+    def _chosen(self, network: str, photo: Size | None) -> tuple[manifest.Entry, EngineKey, TensorRt]:
         """The newest engine of a network that this machine can run."""
         wanted = (network, part_of(self.variant, network), self.name, self._precision)
         entries = [
             each
             for each in manifest.read(self.artifacts)
             if (each.network, each.variant, each.runtime, each.precision) == wanted
-            and (network not in WHOLE_CONTRACTS or each.size == self._photo)
+            and (network not in WHOLE_CONTRACTS or each.size == photo)
         ]
         if not entries:
             manifest.find(
@@ -215,7 +288,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
                 variant=part_of(self.variant, network),
                 runtime=self.name,
                 precision=self._precision,
-                shape=self._photo if network in WHOLE_CONTRACTS else None,
+                shape=photo if network in WHOLE_CONTRACTS else None,
             )
         refused: list[tuple[str, str]] = []
         for entry in sorted(entries, key=lambda each: each.created, reverse=True):

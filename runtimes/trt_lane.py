@@ -2,6 +2,7 @@
 
 Within a lane the work is in order, on one stream: inputs to the GPU, the network, the output back. Copies of one lane
 run beside the network of another; within a lane an input travels while the CPU puts the next one into pinned memory.
+Where CPU and GPU share their memory, as on a Jetson, nothing is copied: the network works on what the CPU sees.
 """
 
 import warnings
@@ -14,7 +15,7 @@ import numpy as np
 from deeplens.console.errors import MismatchError
 from deeplens.model.contract import Contract, Tensor
 from deeplens.runtimes.contract import Arrays
-from deeplens.runtimes.cuda import Cuda, CudaError, DeviceBuffer, Graph, HostBuffer, Stream, Timer
+from deeplens.runtimes.cuda import Buffer, Cuda, CudaError, DeviceBuffer, Graph, HostBuffer, MappedBuffer, Stream, Timer
 from deeplens.runtimes.engine_key import Profile, Size
 from deeplens.runtimes.trt_api import TensorRt
 
@@ -67,7 +68,10 @@ class Lane:
         self.device_seconds = 0.0
 
     def start(self, size: Size, inputs: Mapping[str, np.ndarray]) -> None:
-        """Put a run at a low-resolution size into the stream. `inputs` are copied before this returns."""
+        """Put a run at a low-resolution size into the stream. `inputs` are copied before this returns.
+
+        An input that is left out is what it was in the run before, of the same size.
+        """
         index = self._engine.profile(size)
         assert index is not None
         try:
@@ -109,8 +113,12 @@ class _Level:
         stream.wait()
         self._reason = engine.api.reason
         tensors = (*engine.contract.inputs, *engine.contract.outputs)
-        self.device = {tensor.name: DeviceBuffer(cuda) for tensor in tensors}
-        self._host = {tensor.name: HostBuffer(cuda) for tensor in tensors}
+        self._shared = cuda.shares_memory
+        host: type[HostBuffer] = MappedBuffer if self._shared else HostBuffer
+        self._host = {tensor.name: host(cuda) for tensor in tensors}
+        self.device: dict[str, Buffer] = {
+            name: buffer if self._shared else DeviceBuffer(cuda) for name, buffer in self._host.items()
+        }
         self._timer = Timer(cuda)
         self._size: Size | None = None
         self._addresses: dict[str, int] = {}
@@ -122,13 +130,16 @@ class _Level:
         self._reserve(size)
         self._bind(size)
         for tensor in self._contract.inputs:
+            if tensor.name not in inputs:
+                continue
             shape, dtype = tensor.shape(*size), self._dtypes[tensor.name]
             np.copyto(self._host[tensor.name].array(shape, dtype), inputs[tensor.name], casting="same_kind")
-            self._stream.copy_in(self.device[tensor.name], self._host[tensor.name], self._bytes(tensor, size))
+            if not self._shared:
+                self._stream.copy_in(self.device[tensor.name], self._host[tensor.name], self._bytes(tensor, size))
         self._timer.begin(self._stream)
         self._execute()
         self._timer.end(self._stream)
-        for tensor in self._contract.outputs:
+        for tensor in self._contract.outputs if not self._shared else ():
             self._stream.copy_out(self._host[tensor.name], self.device[tensor.name], self._bytes(tensor, size))
 
     def outputs(self) -> Arrays:
@@ -151,7 +162,7 @@ class _Level:
         self._drop_graph()
         del self._context
         self._timer.close()
-        for buffer in (*self.device.values(), *self._host.values()):
+        for buffer in (*self.device.values(), *self._host.values()):  # freed twice is freed once
             buffer.free()
 
     def _bytes(self, tensor: Tensor, size: Size) -> int:

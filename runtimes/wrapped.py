@@ -17,7 +17,8 @@ class Around(Session):
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.entry, self.lanes, self.ran = session.entry, session.lanes, session.ran
+        self.entry, self.ran = session.entry, session.ran
+        self.lanes, self.any_size = session.lanes, session.any_size
 
     @property
     def closed(self) -> bool:
@@ -36,12 +37,6 @@ class Around(Session):
     def takes(self, size: tuple[int, int]) -> bool:
         return self.session.takes(size)
 
-    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
-        return self.session.features(inputs)
-
-    def run_rest(self, inputs: Mapping[str, np.ndarray], features: Arrays) -> Arrays:
-        return self.session.run_rest(inputs, features)
-
     def weights_sha256(self) -> str:
         return self.session.weights_sha256()
 
@@ -50,7 +45,7 @@ class Around(Session):
 
 
 class WrappedSession(Around):
-    """A session with another way to run, another contract, or both. It runs whole: it gives no features."""
+    """A session with another way to run, another contract, or both."""
 
     def __init__(self, session: Session, call: Run, contract: Contract) -> None:
         super().__init__(session)
@@ -65,10 +60,6 @@ class WrappedSession(Around):
 
     def takes(self, size: tuple[int, int]) -> bool:
         return self._contract.fixed_size in (None, size) and self.session.takes(size)
-
-    def features(self, inputs: Mapping[str, np.ndarray]) -> Arrays | None:
-        del inputs
-        return None
 
 
 class WrappedRuntime(Runtime):

@@ -67,6 +67,22 @@ def test_it_gives_what_the_command_gives(
     assert np.abs(other.pixels.astype(int) - expected).max() > 20
 
 
+def test_a_preview_ends_with_what_refocus_gives(artifacts: Path) -> None:
+    pixels = np.random.default_rng(4).integers(0, 256, (400, 700, 3), dtype=np.uint8)
+    with deeplens.Refocuser(pixels, runtime="onnx", artifacts=artifacts, depth=np.tile(DEPTH, (1, 1))[:27]) as photo:
+        levels = list(photo.preview(focus=(0.2, 0.5), f_number=1.4))
+        assert len(levels) == photo.last_level + 1 == 3
+        np.testing.assert_array_equal(levels[-1], photo.refocus(focus=(0.2, 0.5), f_number=1.4).pixels)
+        (base,) = photo.preview(0, focus=(0.2, 0.5), f_number=1.4)
+        np.testing.assert_array_equal(base, levels[0])
+        older = photo.preview(focus=(0.9, 0.5))
+        photo.preview(focus=(0.8, 0.5))
+        with pytest.raises(deeplens.Cancelled):
+            next(older)
+        with pytest.raises(deeplens.InputError, match="go from 0 to 2"):
+            photo.preview(7)
+
+
 def test_without_a_focus_it_is_the_nearest_subject(pixels: np.ndarray, options: dict[str, object]) -> None:
     found = deeplens.refocus(pixels, **options)  # type: ignore[arg-type]
     expected = deeplens.refocus(pixels, focus_depth=nearest_subject(DEPTH), **options)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ install() {
 build() {
     deeplens export trt --variant edge --target jetson-orin --dry-run
     deeplens export trt --variant edge --target jetson-orin
+    deeplens export trt --variant edge --target jetson-orin --whole 2048x1536
 }
 
 refocus() {
@@ -30,8 +31,9 @@ check() { # copy the folder there back, and compare on the PC
 measure() {
     sudo nvpmodel -m 0
     sudo jetson_clocks
-    deeplens bench --runtime trt --runtime onnx --markdown latency.md --json latency.json
-    cat latency.md
+    deeplens bench --runtime trt --loop device --loop host --item refocus --markdown loops.md --json loops.json
+    deeplens bench --runtime trt --runtime onnx --loop host --markdown latency.md --json latency.json
+    cat loops.md latency.md
 }
 
 parts=${*:-install build refocus check measure}

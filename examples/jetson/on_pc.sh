@@ -11,6 +11,7 @@ mkdir -p "$folder"
 
 deeplens export onnx --variant edge --out "$folder/artifacts"
 deeplens export onnx --variant edge --precision fp16 --out "$folder/artifacts"
+deeplens export onnx --variant edge --whole 2048x1536 --precision fp16 --out "$folder/artifacts"
 deeplens parity --runtime onnx --artifacts "$folder/artifacts" --photo "$photo" --collect "$folder/here"
 make -C "$here/../.." dist
 

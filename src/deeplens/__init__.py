@@ -15,7 +15,7 @@ from deeplens.console import package
 
 if TYPE_CHECKING:
     from deeplens.api import Refocuser, refocus
-    from deeplens.console.errors import DeepLensError, InputError, MismatchError, MissingError
+    from deeplens.console.errors import Cancelled, DeepLensError, InputError, MismatchError, MissingError
     from deeplens.runtimes import open_runtime
     from deeplens.runtimes.depth_model import DepthModel
     from deeplens.runtimes.disparity import focal_disparity_at
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __version__ = package.VERSION
 
 __all__ = [
+    "Cancelled",
     "DeepLensError",
     "DepthModel",
     "Harness",
@@ -43,6 +44,7 @@ __all__ = [
 ]
 
 _HOME = {
+    "Cancelled": "console.errors",
     "DeepLensError": "console.errors",
     "DepthModel": "runtimes.depth_model",
     "Harness": "runtimes.harness",

@@ -17,10 +17,12 @@ from deeplens.model.shipped import Weights
 from deeplens.runtimes import AUTO, open_runtime, resolved
 from deeplens.runtimes.accelerator import CPU, Accelerator
 from deeplens.runtimes.depth_kind import Kind, checked_kind
+from deeplens.runtimes.device_loop import Loop
 from deeplens.runtimes.focus import Focus
 from deeplens.runtimes.given_depth import Depth, given_disparity
 from deeplens.runtimes.harness import Harness, aperture_from_f_number
 from deeplens.runtimes.photo import Photo, photo_of, read_photo
+from deeplens.runtimes.preview import Preview
 from deeplens.runtimes.tiling import TILE
 
 Point = tuple[float, float]
@@ -48,6 +50,7 @@ def refocus(
     cpu_nodes: int | None = None,
     compiled: bool = False,
     tile: int | None = TILE,
+    loop: Loop = "auto",
     progress: Callable[[float], None] | None = None,
 ) -> Photo:
     """Refocus a photo, as `deeplens refocus` does.
@@ -79,6 +82,8 @@ def refocus(
         cpu_nodes: with a provider: how many operations of a network may run on the CPU instead; None: any number.
         compiled: whether PyTorch compiles the networks.
         tile: largest side of a tile in low-resolution pixels; None: each level at once.
+        loop: where the loop over the levels runs. "device": where the runtime computes, nothing is copied in between.
+            "host": here. "auto": on the device where the runtime uses one beside the CPU and has such a loop.
         progress: called with the share done, up to 1.0.
 
     Returns:
@@ -92,7 +97,7 @@ def refocus(
     """
     with _Opened(
         photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=composed(variant, depth_network),
-        precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile,
+        precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile, loop=loop,
         accelerator=Accelerator(provider, cpu_nodes, device, compiled=compiled),
     ) as opened:  # fmt: skip
         focal, in_focus = _focus(focus, focus_depth).of(opened.disparity, focus_range=focus_range)
@@ -110,8 +115,8 @@ def refocus(
 class Refocuser:
     """One photo, ready to be refocused again and again. A context manager.
 
-    The networks are opened and the depth is found once; what the networks make of the photo alone is kept. It holds up
-    to 8 bytes a pixel of the photo, and up to 256 MB of kept features.
+    The networks are opened and the depth is found once; the photo and its depth are kept at every level. It holds up to
+    9 bytes a pixel of the photo. Several threads may use it.
 
     Args: as in `refocus`.
 
@@ -119,6 +124,7 @@ class Refocuser:
         photo: the photo, upright and in sRGB.
         disparity: h×w, float32, in [0, 1], near = large.
         runtime: the name of the runtime that was chosen.
+        last_level: number of the level that is the photo's own size; 0 is the base, with a long side of 320 at most.
 
     Raises: as `refocus`.
     """
@@ -141,14 +147,16 @@ class Refocuser:
         cpu_nodes: int | None = None,
         compiled: bool = False,
         tile: int | None = TILE,
+        loop: Loop = "auto",
     ) -> None:
         self._opened = _Opened(
             photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=composed(variant, depth_network),
-            precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile,
+            precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile, loop=loop,
             accelerator=Accelerator(provider, cpu_nodes, device, compiled=compiled),
         )  # fmt: skip
         self.photo, self.disparity, self.runtime = self._opened.photo, self._opened.disparity, self._opened.name
         self._refocuser = self._opened.harness.photo(self.photo.pixels, self.disparity)
+        self.last_level = self._refocuser.levels.steps
 
     def refocus(
         self,
@@ -168,6 +176,41 @@ class Refocuser:
             progress=progress,
         )
         return self.photo.with_pixels(pixels)
+
+    def preview(
+        self,
+        level: int | None = None,
+        *,
+        focus: Point | Sequence[Point] | None = None,
+        focus_depth: float | None = None,
+        focus_range: float = 0.0,
+        f_number: float = 2.8,
+    ) -> Preview:
+        """The same picture while a person drags: the base at once, then each further level when it is done.
+
+            for pixels in photo.preview(focus=(0.4, 0.6)):
+                window.show(pixels)
+
+        A newer preview of this photo cancels the older one, also from another thread: what is in work there ends with
+        its tile, and the loop over it gets `Cancelled`. `preview(0)` stops at the base.
+
+        Args:
+            level: the last level, from 0 to `last_level`; None: the photo's own size.
+            focus, focus_depth, focus_range, f_number: as in `refocus`.
+
+        Returns:
+            an iterator over the levels from 0 up. Each is an array H×W×3 of the photo's dtype in sRGB, without alpha,
+            about twice the size of the one before; the last is what `refocus` gives. A level is made when it is asked
+            for. `cancel()` ends it from any thread.
+
+        Raises:
+            InputError: a level that there is not, and as `refocus`.
+            Cancelled: by the iterator, where a newer preview has taken its place.
+        """
+        focal, in_focus = _focus(focus, focus_depth).of(self.disparity, focus_range=focus_range)
+        return self._refocuser.preview(
+            focal_disparity=focal, aperture=aperture_from_f_number(f_number), focus_range=in_focus, level=level
+        )
 
     def close(self) -> None:
         """Close the networks. The photo and its disparity can still be read."""
@@ -198,6 +241,7 @@ class _Opened:
         weights: Weights,
         threads: int | None,
         tile: int | None,
+        loop: Loop,
         accelerator: Accelerator,
     ) -> None:
         path = Path(photo) if isinstance(photo, str | Path) else None
@@ -229,7 +273,7 @@ class _Opened:
             accelerator=accelerator,
         )
         try:
-            self.harness = Harness(self._runtime, tile=tile)
+            self.harness = Harness(self._runtime, tile=tile, loop=loop)
             self.disparity = self.harness.disparity(self.photo.pixels) if given is None else given
         except BaseException:
             self._runtime.close()

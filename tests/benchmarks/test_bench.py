@@ -12,8 +12,8 @@ import pytest
 
 from deeplens.benchmarks import energy, machine, report, roofline, state, worker
 from deeplens.benchmarks import measure as measuring
-from deeplens.benchmarks.candidate import Candidate
-from deeplens.benchmarks.command import candidate_parts, candidates_of, weights_of
+from deeplens.benchmarks.candidate import Candidate, candidate_parts, weights_of
+from deeplens.benchmarks.command import candidates_of
 from deeplens.benchmarks.measure import Effort, Measured, Timing, measure, ratios, results
 from deeplens.benchmarks.memory import exponent
 from deeplens.benchmarks.metered import Level
@@ -224,7 +224,7 @@ class TestCommand:
         assert (answer["size"], answer["valid"], answer["quick"]) == ([64, 48], False, False)
         assert answer["aperture"] == 0.5
         (row,) = answer["results"]
-        assert set(row["items"]) == {"refocus", "again", "depth", "lens_blur", "upsample"}
+        assert set(row["items"]) == {"refocus", "again", "preview", "depth", "lens_blur", "upsample"}
         assert 0 < row["items"]["refocus"]["min"] <= row["items"]["refocus"]["p50"] <= row["items"]["refocus"]["p99"]
         assert row["peak_bytes"] > 20e6
         assert [level["network"] for level in row["items"]["refocus"]["levels"]] == ["lens_blur"]
@@ -251,7 +251,7 @@ class TestCommand:
         assert result.status == 0, result.err
         answer = json.loads((tmp_path / "bench.json").read_text())
         (row,) = answer["results"]
-        assert set(row["items"]) == {"refocus", "again", "depth", "lens_blur", "upsample"}
+        assert set(row["items"]) == {"refocus", "again", "preview", "depth", "lens_blur", "upsample"}
         assert answer["roofline"] == [], "counting multiplications takes PyTorch"
 
     def test_memory(self, deeplens: Command, artifacts: Path) -> None:

@@ -60,6 +60,9 @@ def test_every_stage_is_a_command_that_exists(tmp_path: Path) -> None:
     todo = gpu.stages(gpu.engines(), tmp_path)
     assert sum(each.name.startswith("bench") for each in todo) == 6
     assert todo[1].name == "export ONNX", "what parity and the bench of ONNX Runtime read"
+    assert todo[2].name == "export the whole effect", "what its loop on the device reads"
+    small = [each.command for each in todo if each.name.startswith("bench") and "2048x1536" in each.command]
+    assert [command.count("--loop") for command in small] == [2, 2], "both loops, in turns"
     root: Any = get_command(app)
     for stage in todo[1:]:
         assert stage.command[:2] == ("-m", "deeplens")

@@ -55,7 +55,7 @@ def packed(tmp_path: Path, tools: Path) -> Path:
     status, error, calls = called(repository / "examples" / "jetson" / "on_pc.sh", tools, photo, folder)
     assert status == 0, error
     assert [each.split()[:2] for each in calls] == [
-        ["deeplens", "export"], ["deeplens", "export"], ["deeplens", "parity"], ["make", "-C"]
+        ["deeplens", "export"], ["deeplens", "export"], ["deeplens", "export"], ["deeplens", "parity"], ["make", "-C"]
     ]  # fmt: skip
     return folder
 
@@ -67,11 +67,12 @@ def test_the_folder_for_the_jetson_holds_what_its_script_needs(packed: Path) -> 
 def test_the_parts_run_in_order_and_alone(packed: Path, tools: Path) -> None:
     (packed / "deeplens-env" / "bin").mkdir(parents=True)
     (packed / "deeplens-env" / "bin" / "activate").touch()
-    (packed / "latency.md").touch()
+    for name in ("loops.md", "latency.md"):
+        (packed / name).touch()
     status, error, calls = called(packed / "on_jetson.sh", tools)
     assert status == 0, error
     ours = [each.split()[1] for each in calls if each.startswith("deeplens")]
-    assert ours == ["export", "export", "refocus", "parity", "bench"]
+    assert ours == ["export", "export", "export", "refocus", "parity", "bench", "bench"]
     assert any("deeplens_edge-1-py3-none-any.whl[onnx]" in each for each in calls)
     status, error, calls = called(packed / "on_jetson.sh", tools, "refocus")
     assert (status, len(calls)) == (0, 1)

@@ -8,10 +8,13 @@ import torch
 from safetensors.torch import load_file
 
 from deeplens.console.errors import MissingError
-from deeplens.runtimes.cuda import Cuda, CudaError, DeviceBuffer, HostBuffer, Stream, Timer
+from deeplens.runtimes import Accelerator, open_runtime
+from deeplens.runtimes.cuda import Cuda, CudaError, DeviceBuffer, HostBuffer, MappedBuffer, Stream, Timer
+from deeplens.runtimes.harness import Harness
 from deeplens.scenes.planes import SceneConfig
 from deeplens.training.fit import Machine, fit
 from deeplens.training.fit_blur import BlurConfig, BlurTask
+from tests.support.fake_runtime import depth_map, photo, with_edge
 from tests.support.tiny import make_sources
 from tests.training.test_fit import toy
 
@@ -95,6 +98,43 @@ def test_a_capture_that_failed_can_be_abandoned(cuda: Cuda) -> None:
     stream.abandon_capture()
     stream.wait()
     stream.close()
+
+
+def test_memory_that_is_mapped_is_seen_by_both(cuda: Cuda) -> None:
+    """As `runtimes.trt_lane` uses it on a Jetson; a GPU of its own sees it too, over the bus."""
+    stream, mapped, back, device = Stream(cuda), MappedBuffer(cuda), HostBuffer(cuda), DeviceBuffer(cuda)
+    shape, dtype = (3, 100, 50), np.dtype(np.float32)
+    size = int(np.prod(shape)) * dtype.itemsize
+    for buffer in (mapped, back, device):
+        buffer.reserve(size)
+    mapped.array(shape, dtype)[:] = expected = np.random.default_rng(0).random(shape, np.float32)
+    kind = cuda.constant("cudaMemcpyKind", "cudaMemcpyDeviceToDevice")
+    cuda.call("cudaMemcpyAsync", device.address, mapped.address, size, kind, stream.handle)
+    stream.copy_out(back, device, size)
+    stream.wait()
+    np.testing.assert_array_equal(back.array(shape, dtype), expected)
+    assert isinstance(cuda.shares_memory, bool)
+    for each in (mapped, back, device):
+        each.free()
+    stream.close()
+
+
+@needs_torch_cuda
+@pytest.mark.parametrize(("precision", "most", "least"), [("fp32", 1, 0.999), ("fp16", 3, 0.99)])
+def test_the_loop_on_the_gpu_gives_the_pixels_of_the_hosts_loop(precision: str, most: int, least: float) -> None:
+    """Each level whole, nothing left out, against PyTorch on the CPU in FP32."""
+    pixels, disparity = photo(700, 1000), depth_map()
+    with with_edge(soft_radius=None, soft_bound=None), open_runtime("torch") as host:
+        due = Harness(host, loop="host").refocus(pixels, disparity, focal_disparity=0.1, aperture=1.0)
+    with open_runtime("torch", precision=precision, accelerator=Accelerator(device="cuda")) as runtime:
+        ready = Harness(runtime).photo(pixels, disparity)
+        assert ready._device is not None, "a GPU has this loop by itself"
+        found = ready.refocus(focal_disparity=0.1, aperture=1.0)
+        assert ready._device.device_seconds is not None
+        assert 0 < ready._device.device_seconds < 5
+    off = np.abs(found.astype(int) - due)
+    assert off.max() <= most
+    assert (off <= (precision != "fp32")).mean() >= least
 
 
 @needs_torch_cuda

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from deeplens.model import contract
-from deeplens.runtimes import disparity, harness, harness_file, manifest, pyramid, refocuser, sharp, tiling
+from deeplens.runtimes import disparity, harness, harness_file, level_run, manifest, pyramid, sharp, tiling
 from deeplens.runtimes.publish import publish
 from tests.conftest import ROOT
 
@@ -30,7 +30,7 @@ SOURCES = {
     "finer_base_range": (contract, "FINER_BASE"),
     "sharp_radius": (sharp, "SHARP_RADIUS"),
     "blurred_radius": (sharp, "BLURRED_RADIUS"),
-    "unblurred": (refocuser, "UNBLURRED"),
+    "unblurred": (level_run, "UNBLURRED"),
     "tile": (tiling, "TILE"),
 }
 

@@ -8,6 +8,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from deeplens.model.contract import ALIGNMENT, BASE_LONG_SIDE, MIN_SIZE
+from deeplens.runtimes.depth_levels import signed_depth_levels
 from deeplens.runtimes.pyramid import (
     Geometry,
     doubled,
@@ -21,7 +22,6 @@ from deeplens.runtimes.pyramid import (
     read_window,
     registered_disparity,
     resize_registered,
-    signed_depth_levels,
 )
 from tests.support.device import needs_torch
 
@@ -240,10 +240,9 @@ def test_a_range_is_sharp_and_blur_counts_from_its_ends(
 def test_by_level_the_signed_depth_is_a_radius_in_pixels_of_its_level() -> None:
     levels = geometry(1536, 2048)
     assert levels.steps == 3
-    for disparity, expected in [(0.5, [0.1, 0.2, 0.4]), (0.9, [0.5, 1.0, 1.0]), (0.0, [-0.4, -0.8, -1.0])]:
-        found = signed_depths(
-            np.full((320, 320), disparity), levels, focal_disparity=0.4, aperture=1 / levels.blur_scale, by_level=True
-        )
+    assert levels.blur_scale == 0.8
+    for disparity, expected in [(0.5, [0.08, 0.16, 0.32]), (0.9, [0.4, 0.8, 1.0]), (0.0, [-0.32, -0.64, -1.0])]:
+        found = signed_depths(np.full((320, 320), disparity), levels, focal_disparity=0.4, aperture=1.0, by_level=True)
         for depth, value in zip(found, expected, strict=True):
             np.testing.assert_allclose(depth, value, atol=1e-6)
 

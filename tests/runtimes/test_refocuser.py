@@ -258,7 +258,7 @@ class TestAgain:
     def test_the_pyramid_is_made_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         ready = Harness(FakeRuntime()).photo(photo(333, 701), depth_map())
         for name in ("picture_levels", "registered_disparity"):
-            monkeypatch.setattr(f"deeplens.runtimes.refocuser.{name}", lambda *_: pytest.fail("made again"))
+            monkeypatch.setattr(f"deeplens.runtimes.prepared.{name}", lambda *_: pytest.fail("made again"))
         ready.refocus(**OPEN)
 
 
@@ -322,7 +322,12 @@ class TestOneLevel:
         levels = ready.levels
         heights = [levels.padded(level) for level in range(levels.steps)]
         pictures = sum(3 * 4 * height * width for height, width in heights)
-        assert pictures < ready.held_bytes <= pictures + 4 * heights[-1][0] * heights[-1][1]
+        disparity = sum(4 * height * width for height, width in heights)
+        assert ready.held_bytes == pictures + disparity
+        ready.refocus(focal_disparity=0.5, aperture=1.0, level=1)
+        assert ready.held_bytes == pictures + disparity + 3 * 4 * heights[1][0] * heights[1][1]
+        ready.refocus(focal_disparity=0.5, aperture=1.0, level=2)
+        assert ready.held_bytes == pictures + disparity, "nothing goes on from the photo's own size"
 
     @pytest.mark.parametrize("level", [-1, 3])
     def test_levels_that_there_are_not(self, level: int) -> None:

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from deeplens.model.contract import BASE_LONG_SIDE, R_MAX
+from deeplens.runtimes.depth_levels import signed_depth_levels
 from deeplens.runtimes.harness import Harness
-from deeplens.runtimes.pyramid import geometry, registered_disparity, signed_depth_levels
+from deeplens.runtimes.pyramid import geometry, registered_disparity
 from deeplens.runtimes.pytorch import TorchRuntime
 from deeplens.runtimes.sharp import FinerMap, SharpShares, enlarged, reach
 from deeplens.scenes.renderer import Plane, linear_to_srgb, render_exact, srgb_to_linear

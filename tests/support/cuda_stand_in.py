@@ -42,12 +42,20 @@ class Operation:
 
 
 class Cudart:
-    """The module. `calls` are the names of all calls, in order; `done` the operations that streams have done."""
+    """The module. `calls` are the names of all calls, in order; `done` the operations that streams have done.
+
+    Args:
+        integrated: CPU and GPU share their memory, as on a Jetson: then every copy is one too many.
+        sparing: refuses a copy of what is there already, and one into the GPU of what was copied out of it before.
+    """
 
     cudaMemcpyKind = SimpleNamespace(cudaMemcpyHostToDevice=1, cudaMemcpyDeviceToHost=2)
     cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
 
-    def __init__(self, *, gpus: int = 1, memory: int = 1 << 30, gpu: str = "Orin", capability: str = "8.7") -> None:
+    def __init__(
+        self, *, gpus: int = 1, memory: int = 1 << 30, gpu: str = "Orin", capability: str = "8.7",
+        integrated: bool = False, sparing: bool = False,
+    ) -> None:  # fmt: skip
         self.calls: list[str] = []
         self.done: list[str] = []
         self.device: dict[int, ctypes.Array[ctypes.c_char]] = {}
@@ -60,6 +68,9 @@ class Cudart:
         self.fail: dict[str, Status] = {}
         """Name of a call → the status that it ends with from now on."""
         self._gpus, self._memory, self._gpu, self._capability = gpus, memory, gpu, capability
+        self._integrated, self._sparing = integrated, sparing
+        self._came_out: set[bytes] = set()
+        self._mapped: dict[int, int] = {}
         self._next = FIRST_ADDRESS
 
     def __getattribute__(self, name: str) -> Any:
@@ -94,7 +105,8 @@ class Cudart:
     def cudaGetDeviceProperties(self, _device: int) -> tuple[Status, Any]:
         major, minor = self._capability.split(".")
         name = self._gpu.encode() + b"\0" * 5
-        return Status.cudaSuccess, SimpleNamespace(name=name, major=int(major), minor=int(minor))
+        told = SimpleNamespace(name=name, major=int(major), minor=int(minor), integrated=int(self._integrated))
+        return Status.cudaSuccess, told
 
     def cudaRuntimeGetVersion(self) -> tuple[Status, int]:
         return Status.cudaSuccess, 12060
@@ -124,15 +136,25 @@ class Cudart:
         del self.device[address]
         return (Status.cudaSuccess,)
 
-    def cudaHostAlloc(self, size: int, _flags: int) -> tuple[Status, int]:
+    def cudaHostAlloc(self, size: int, flags: int) -> tuple[Status, int]:
         memory = ctypes.create_string_buffer(size)
         address = ctypes.addressof(memory)
         self.host[address] = memory
+        if flags & 2:
+            self._mapped[address] = 0
+        return Status.cudaSuccess, address
+
+    def cudaHostGetDevicePointer(self, host: int, _flags: int) -> tuple[Status, int | None]:
+        if host not in self._mapped:
+            return Status.cudaErrorInvalidValue, None
+        address = self._mapped[host] = self._number(len(self.host[host]))
+        self.device[address] = self.host[host]
         return Status.cudaSuccess, address
 
     def cudaFreeHost(self, address: int) -> tuple[Status]:
         if any(operation.host == address for operations in self.streams.values() for operation in operations):
             raise Misuse("pinned memory is freed while a stream will use it")
+        self.device.pop(self._mapped.pop(address, 0), None)
         return (Status.cudaSuccess if self.host.pop(address, None) is not None else Status.cudaErrorInvalidValue,)
 
     def read(self, address: int, size: int) -> bytes:
@@ -155,12 +177,21 @@ class Cudart:
         if host not in self.host or len(self.host[host]) < size:
             raise Misuse(f"a copy of {size} bytes that leaves the pinned memory at {host:#x}")
         self._device(device, size)
+        if self._integrated:
+            raise Misuse("a copy, though CPU and GPU share their memory")
 
         def copy() -> None:
             if into:
-                self.write(device, ctypes.string_at(host, size))
+                data = ctypes.string_at(host, size)
+                if self._sparing and data == self.read(device, size):
+                    raise Misuse(f"a copy of {size} bytes that are there already")
+                if self._sparing and data in self._came_out:
+                    raise Misuse(f"a copy of {size} bytes that came from the GPU")
+                self.write(device, data)
             else:
-                ctypes.memmove(host, self.read(device, size), size)
+                data = self.read(device, size)
+                self._came_out.add(data)
+                ctypes.memmove(host, data, size)
 
         return (self.put(stream, Operation("copy in" if into else "copy out", copy, {device: size}, host)),)
 

@@ -43,6 +43,7 @@ class FakeSession(Session):
     def __init__(self, runtime: "FakeRuntime", contract: Contract) -> None:
         self.runtime = runtime
         self.contract = contract
+        self.any_size = runtime.any_size
 
     def describe(self) -> Contract:
         return self.contract
@@ -96,11 +97,13 @@ class FakeRuntime(Runtime):
         fixed_size: tuple[int, int] | None = None,
         dtype: type = np.float32,
         gain: float = 1.0,
+        any_size: bool = False,
     ) -> None:
         self.reach = reach or dict(VARIANTS["edge"].halo)
         self.fixed_size = fixed_size
         self.dtype = dtype
         self.gain = gain
+        self.any_size = any_size
         self.runs: list[tuple[str, tuple[int, int]]] = []
 
     def open(self, network: str) -> FakeSession:

@@ -8,6 +8,9 @@ import onnxruntime
 
 CPU = "CPUExecutionProvider"
 
+MEMORY = {"CUDAExecutionProvider": "cuda", "DmlExecutionProvider": "dml"}
+"""Provider → the memory that it computes in."""
+
 
 class OrtStandIn:
     """What `runtimes.ort` and `runtimes.providers` use of the module.
@@ -23,6 +26,7 @@ class OrtStandIn:
     Attributes:
         sessions: what each session was opened with.
         registered: plug-in libraries.
+        copies: what went to and came from memory that is not the CPU's: ("to cuda", bytes), ("from cuda", bytes).
     """
 
     __version__ = "9.9.9"
@@ -42,6 +46,10 @@ class OrtStandIn:
         self._fails, self._left, self._devices, self._tells = set(fails), set(left), dict(devices or {}), tells
         self.sessions: list[dict[str, Any]] = []
         self.registered: list[str] = []
+        self.copies: list[tuple[str, int]] = []
+        self.OrtValue = SimpleNamespace(
+            ortvalue_from_numpy=lambda array, memory="cpu", _index=0: _Value(array, memory, self.copies)
+        )
 
     def get_available_providers(self) -> list[str]:
         return list(self._built_in)
@@ -76,7 +84,7 @@ class OrtStandIn:
             raise RuntimeError("/build/x.cc:7 void f(A&) No such device")
         assert named == [CPU] or enable_fallback == 0, "else the real one tries again on the CPU, and prints that"
         kept = [each for each in named if each in self._starts or each in self.registered]
-        return _Session(graph, kept, self._left if self._tells else None)
+        return _Session(graph, kept, self._left if self._tells else None, self.copies)
 
 
 class _Options:
@@ -96,7 +104,11 @@ class _Options:
 
 
 class _Session:
-    def __init__(self, graph: bytes, providers: list[str], left: set[str] | None) -> None:
+    def __init__(
+        self, graph: bytes, providers: list[str], left: set[str] | None, copies: list[tuple[str, int]]
+    ) -> None:
+        self._copies = copies
+        self._memory = MEMORY.get(providers[0], "cpu")
         self._real = onnxruntime.InferenceSession(graph, providers=[CPU])
         self._graph, self._providers, self._left = graph, providers, left
         if left is not None:
@@ -112,7 +124,25 @@ class _Session:
         return self._real.get_outputs()
 
     def run(self, names: Sequence[str], feed: Mapping[str, Any]) -> Any:
-        return self._real.run(names, feed)
+        """With arrays of the host: all of them go there, and the outputs come back."""
+        made = self._real.run(names, feed)
+        if self._memory != "cpu":
+            self._copies += [(f"to {self._memory}", array.nbytes) for array in feed.values()]
+            self._copies += [(f"from {self._memory}", array.nbytes) for array in made]
+        return made
+
+    def io_binding(self) -> "_Binding":
+        return _Binding()
+
+    def run_with_iobinding(self, binding: "_Binding") -> None:
+        for value in binding.inputs.values():
+            assert value.memory == self._memory, "the real one copies it, each time"
+        feed = {name: value.array for name, value in binding.inputs.items()}
+        names = list(binding.outputs)
+        made = self._real.run(names, feed)
+        for name, array in zip(names, made, strict=True):
+            assert binding.outputs[name] == self._memory
+            binding.made.append(_Value(array, self._memory, self._copies, put=False))
 
     def _assignments(self) -> list[Any]:
         import onnx
@@ -125,3 +155,33 @@ class _Session:
                 SimpleNamespace(ep_name=name, get_nodes=lambda kind=node.op_type: [SimpleNamespace(op_type=kind)])
             )
         return found
+
+
+class _Value:
+    """An array in some memory; reading it copies it, where that is not the CPU's."""
+
+    def __init__(self, array: Any, memory: str, copies: list[tuple[str, int]], *, put: bool = True) -> None:
+        self.array, self.memory, self._copies = array, memory, copies
+        if put and memory != "cpu":
+            copies.append((f"to {memory}", array.nbytes))
+
+    def numpy(self) -> Any:
+        if self.memory != "cpu":
+            self._copies.append((f"from {self.memory}", self.array.nbytes))
+        return self.array
+
+
+class _Binding:
+    def __init__(self) -> None:
+        self.inputs: dict[str, _Value] = {}
+        self.outputs: dict[str, str] = {}
+        self.made: list[_Value] = []
+
+    def bind_ortvalue_input(self, name: str, value: _Value) -> None:
+        self.inputs[name] = value
+
+    def bind_output(self, name: str, memory: str) -> None:
+        self.outputs[name] = memory
+
+    def get_outputs(self) -> list[_Value]:
+        return self.made

@@ -7,7 +7,8 @@ import numpy as np
 
 from deeplens.console.files import file_sha256
 from deeplens.export.onnx_check import random_inputs
-from deeplens.model.contract import CONTRACTS
+from deeplens.model.contract import CONTRACTS, Tensor
+from deeplens.model.whole_contract import WHOLE_NETWORKS, contract_named
 from deeplens.runtimes import manifest, trust
 from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.cuda import Cuda
@@ -35,17 +36,22 @@ def add_engine(
 ) -> manifest.Entry:
     """An engine of `network` for the machine of `module`, and its entry; `changes` are of the key's machine."""
     if profiles is None:
-        profiles = () if CONTRACTS[network].fixed_size else PROFILES
+        profiles = () if contract_named(network).fixed_size else PROFILES
     here = TensorRt(library_of(module), module).machine(Cuda(module.cudart))
     flags = {"version_compatible": True} if changes.pop("version_compatible", "") else {}
     key = EngineKey(replace(here, **changes), "0" * 64, profiles, flags)
     path = folder / "trt" / f"edge_{network}_{key.digest}.engine"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(engine_bytes(network, profiles))
-    size = CONTRACTS[network].fixed_size or ("8*h", "8*w")
+    contract = contract_named(network)
+    fixed = contract.fixed_size or (profiles[0].best if network in WHOLE_NETWORKS else None)
+
+    def shape(tensor: Tensor) -> tuple[int | str, ...]:
+        return tensor.shape(*fixed) if fixed else (1, tensor.channels, "8*h", "8*w")
+
     inputs, outputs = (
-        tuple(manifest.TensorEntry(each.name, (1, each.channels, *size), "float32") for each in side)
-        for side in (CONTRACTS[network].inputs, CONTRACTS[network].outputs)
+        tuple(manifest.TensorEntry(each.name, shape(each), "float32") for each in side)
+        for side in (contract.inputs, contract.outputs)
     )
     entry = manifest.Entry(
         network, "edge", "trt", "fp16", path.relative_to(folder).as_posix(), file_sha256(path), "0" * 64,

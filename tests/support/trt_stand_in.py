@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from deeplens.model.contract import CONTRACTS
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes.engine_key import Profile
 from tests.support.cuda_stand_in import Cudart, Misuse, Operation, Status
 
@@ -29,6 +29,9 @@ def compute(network: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
     """As the graphs of `tests.conftest.artifacts`."""
     if network == "depth":
         return inputs["picture"].mean(axis=1, keepdims=True, dtype=np.float32)
+    if network == "whole":
+        whole: np.ndarray = inputs["picture"] * (1 - inputs["aperture"]) + 0 * inputs["focal_disparity"]
+        return whole + 0 * inputs["disparity"].mean()
     share = 1 - np.abs(inputs["signed_depth"])
     if network == "lens_blur":
         return inputs["picture"] * share
@@ -240,7 +243,7 @@ class _Runtime:
 class _Engine:
     def __init__(self, module: TensorRtStandIn, network: str, profiles: list[Any], dtype: str) -> None:
         self.module, self.network, self.dtype = module, network, dtype
-        contract = CONTRACTS[network]
+        contract = contract_named(network)
         fixed = contract.fixed_size
         self.profiles = profiles or ([[fixed, fixed]] if fixed else [])
         self.tensors = {each.name: each for each in (*contract.inputs, *contract.outputs)}
@@ -305,7 +308,7 @@ class _Context:
         return True
 
     def execute_async_v3(self, stream: int) -> bool:
-        contract = CONTRACTS[self.engine.network]
+        contract = contract_named(self.engine.network)
         shapes = dict(self.shapes) | {each.name: self.get_tensor_shape(each.name) for each in contract.outputs}
         if set(shapes) != set(self.engine.tensors) or set(self.addresses) != set(self.engine.tensors):
             return False

@@ -38,6 +38,7 @@ class Look:
     depth_kind: Kind | None = None
     max_pixels: int | None = None
     accelerator: Accelerator = DEFAULT
+    loop: str = "auto"
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Refocusing:
                 accelerator=look.accelerator,
             )
         )
-        self._harness = Harness(self._runtime, tile=look.tile)
+        self._harness = Harness(self._runtime, tile=look.tile, loop=look.loop)
         self._model = None if look.depth_model is None else look.depth_model.open(threads=look.threads)
         own_depth = self._model is not None or look.embedded
         self.networks = {
@@ -91,6 +92,7 @@ class Refocusing:
         return {
             **{name: getattr(look, name) for name in ("aperture", "focus_range", "runtime", "variant", "precision")},
             **look.accelerator.chosen(),
+            **({} if look.loop == "auto" else {"loop": look.loop}),
             "weights": str(look.weights),
             "artifacts": hashes,
             "depth_model": None if look.depth_model is None else str(look.depth_model),

@@ -108,6 +108,8 @@ def stages(found: Sequence[str], folder: Path) -> list[Stage]:
     made = [Stage("tests on the GPU", tests, 90)]
     if "cuda" in found:
         made.append(Stage("export ONNX", (*cli, "export", "onnx", "--out", str(artefacts)), 60))
+        whole = ("--whole", SIZES["2048×1536"], "--memory", "8192", "--out", str(artefacts))
+        made.append(Stage("export the whole effect", (*cli, "export", "onnx", *whole), 60))
 
     def parity(name: str, *options: str) -> Stage:
         result = folder / f"parity_{name}.json"
@@ -118,8 +120,9 @@ def stages(found: Sequence[str], folder: Path) -> list[Stage]:
         result = folder / f"bench_{engine}_{size}.json"
         items = ("refocus",) if size == SIZES["48 MP"] else ("refocus", "again", "depth")
         chosen = [part for item in items for part in ("--item", item)]
+        loops = ("--loop", "device", "--loop", "host") if size == SIZES["2048×1536"] else ()
         effort = ("--runs", "10", "--seconds", "1", "--at-most", "6")
-        command = (*cli, "bench", *effort, "--size", size, *chosen, *options, "--json", str(result))
+        command = (*cli, "bench", *effort, "--size", size, *chosen, *loops, *options, "--json", str(result))
         return Stage(f"bench {engine}, {label}", command, 75, result)
 
     torch = ("--runtime", "torch", "--device", "cuda")

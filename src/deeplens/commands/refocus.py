@@ -31,6 +31,7 @@ from deeplens.runtimes.options import (
     DepthModelStd,
     DepthNetwork,
     Device,
+    LoopPlace,
     Precision,
     Provider,
     Runtime,
@@ -145,6 +146,7 @@ def refocus(
     device: Device = CPU,
     channels_last: ChannelsLast = None,
     compiled: Compile = False,
+    loop: LoopPlace = "auto",
     variant: Variant = "edge",
     artifacts: Artifacts = None,
     _trust: Trust = None,
@@ -214,12 +216,7 @@ def refocus(
     networks = composed(variant, depth_network)
     placed = Accelerator(provider, cpu_nodes, device, channels_last, compiled)
     runtime, precision = resolved(
-        runtime,
-        variant=networks,
-        artifacts=artifacts,
-        weights=chosen_weights,
-        precision=precision,
-        accelerator=placed,
+        runtime, variant=networks, artifacts=artifacts, weights=chosen_weights, precision=precision, accelerator=placed
     )
     max_pixels = None if max_megapixels is None else round(max_megapixels * 1e6)
     if photo.is_dir():
@@ -242,6 +239,7 @@ def refocus(
             depth_kind=kind,
             max_pixels=max_pixels,
             accelerator=placed,
+            loop=loop,
         )
         folder.command(
             photo, output, look, focus=focus, focus_depth=focus_depth, focus_file=focus_file, suffix=suffix, ray=ray,
@@ -290,7 +288,7 @@ def refocus(
         )
     with opened, progress_bar("Refocusing") as progress:
         with watch.part("open"):
-            harness = Harness(opened, tile=tile or None)
+            harness = Harness(opened, tile=tile or None, loop=loop)
             needed = NETWORKS if disparity is None and chosen is None else ("lens_blur", "upsample")
             ran = {network: opened.open(network).ran for network in needed}
             notes += accelerator.notes(ran)

@@ -22,8 +22,8 @@ from starlette.staticfiles import StaticFiles
 from deeplens.commands.studio_guard import Guard, error
 from deeplens.commands.studio_photos import Photos, Record, Refused, Session
 from deeplens.commands.studio_wish import Wish
-from deeplens.commands.studio_work import Cancelled, Token, Work
-from deeplens.console.errors import DeepLensError, InputError
+from deeplens.commands.studio_work import Token, Work
+from deeplens.console.errors import Cancelled, DeepLensError, InputError
 from deeplens.console.inputs import parse_json
 from deeplens.console.package import VERSION
 from deeplens.console.progress import Stopwatch

@@ -14,6 +14,7 @@ from PIL import Image
 
 from deeplens.commands.studio_photos import Photos, Record, Refused
 from deeplens.commands.studio_wish import Wish
+from deeplens.console.errors import Cancelled
 from deeplens.console.progress import Stopwatch
 from deeplens.model.contract import NETWORKS
 from deeplens.runtimes import Runtime
@@ -27,10 +28,6 @@ WAIT = 0.02
 
 MAX_SIDE = 8192
 """Longest side of the picture that the page is shown before anything is refocused."""
-
-
-class Cancelled(Exception):  # noqa: N818  (no error: somebody asked for something newer)
-    """A newer request has taken the place of this one, or nobody waits for it any more."""
 
 
 class Token:
