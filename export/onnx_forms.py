@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.export.onnx_narrow import narrowed, widest
-from deeplens.export.onnx_rewrite import by_node, shuffle_by_convolution, softmax_by_convolution, sum_by_convolution
+from deeplens.export.onnx_rewrite import (
+    by_node,
+    shuffle_by_convolution,
+    softmax_by_convolution,
+    sum_by_convolution,
+    transposed_by_shuffle,
+)
 from deeplens.export.onnx_taps import weigh_slices
 from deeplens.runtimes.onnx_form import CPU
 
@@ -50,7 +56,11 @@ FORMS: dict[str, Form] = {
     ),
     "webgpu": Form(
         runs_on="ONNX Runtime's WebGPU provider, in browsers",
-        passes=(weigh_slices, partial(by_node, rules=_REDUCTIONS), partial(narrowed, most=8)),
+        passes=(
+            weigh_slices,
+            partial(by_node, rules={"ConvTranspose": transposed_by_shuffle, **_REDUCTIONS}),
+            partial(narrowed, most=8),
+        ),
         refused={"ConvTranspose": "a grouped one is computed wrongly"},
         widest=8,
     ),

@@ -168,6 +168,8 @@ class TestNames:
         )  # fmt: skip
         assert checked.status == 0, checked.err
         assert "passed" in checked.out
+        none = deeplens("golden", "--check", folder, "--depth-network", FAMILIES[1], "--artifacts", exported.out)
+        assert f"make them with `deeplens golden --depth-network {FAMILIES[1]} --out" in none.error
 
 
 class TestFile:
