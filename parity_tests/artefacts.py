@@ -91,6 +91,10 @@ def _graphs(
         if _fits(folder, partial(find, precision), sha256):
             continue
         request.report(f"{variant} {network}: ONNX {_size(shape)} in {precision}")
+        if variant not in VARIANTS and precision not in ("fp32", "fp16"):
+            said = f"deeplens export onnx --depth-network {variant} --precision {precision} --plan FILE"
+            request.report(f"{variant} {network}: no {precision} graph is made here, since it follows a plan: {said}")
+            continue
         module = network_module(variant, network, request.weights)
         try:
             if precision == "fp16":
