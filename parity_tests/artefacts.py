@@ -42,7 +42,8 @@ def make_missing(request: "Request") -> None:
             sha256 = _weights_sha256(request, variant, network)
             if sha256 is None:
                 continue
-            size = CONTRACTS[network].fixed_size or request.coverage_for(variant).fixed_size
+            coverage = request.coverage_for(variant)
+            size = coverage.contracts[network].fixed_size or coverage.fixed_size
             name = part_of(variant, network)
             for shape in (None,) if CONTRACTS[network].fixed_size else (None, size):
                 _graphs(request, folder, name, network, shape, sha256, onnx)
