@@ -100,7 +100,9 @@ def test_studio(common: Callable[..., tuple[object, ...]], artifacts: Path, came
     pytest.importorskip("starlette")
     environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "deeplens", "studio", camera, "--no-open", "--port", "0", *common(OTHER)]
-    with subprocess.Popen(map(str, command), env=environment, stdout=subprocess.PIPE, text=True) as program:
+    with subprocess.Popen(
+        [str(each) for each in command], env=environment, stdout=subprocess.PIPE, text=True
+    ) as program:
         assert program.stdout is not None
         address = program.stdout.readline().split()[0]
         port = int(address.split(":")[2].split("/")[0])
@@ -137,10 +139,8 @@ def test_evaluate(
     differ_by_name(found)
 
 
-def test_the_depth_table_and_the_focus_picks(
-    common: Callable[..., tuple[object, ...]], artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert common
+@pytest.mark.usefixtures("common")
+def test_the_depth_table_and_the_focus_picks(artifacts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "set").mkdir()
     Image.fromarray(textured(60, 90, seed=1)).save(tmp_path / "set" / "a.png")
     np.save(tmp_path / "set" / "a_disparity.npy", np.hypot(*np.mgrid[0:60, 0:90]).astype(np.float32))
