@@ -114,6 +114,22 @@ class TestVisionTransformers:
             modes = {each.s for node in model.graph.node for each in node.attribute if each.name == "mode"}
             assert b"cubic" not in modes
 
+    def test_operations_are_paired_with_pytorch_when_locating(self, exported: Exported, name: str) -> None:
+        """Names are those of what the exporter traced; a wrong pairing would be a departure of another shape."""
+        from deeplens.parity_tests.locate.program import judge_program
+        from deeplens.parity_tests.locate.reference import Reference
+        from deeplens.runtimes.coreml.program import load
+
+        other = foreign(name)
+        feed = random_inputs(other.contract, other.size, RNG())
+        reference = Reference.of(other.fixed, other.contract, feed, size=other.size, precision="fp16")
+        more = {"shapes": "fixed", "images": []}
+        entry = manifest.find(
+            exported.out, network="depth", variant=name, runtime="coreml", precision="fp16", more=more
+        )
+        verdict = judge_program(load(exported.out / entry.path), feed, reference, mode="fp16")
+        assert verdict.departure is None, str(verdict)
+
     def test_its_transposed_convolutions_have_a_form_for_webgpu(self, exported: Exported, name: str) -> None:
         import onnx
 
