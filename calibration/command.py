@@ -124,8 +124,9 @@ def calibrate(
 
 
 def _depth_network(name: str, chosen: "Sequence[Photo]", out: Path, plan: Path, json: Path | None) -> None:
-    """The FP16 exceptions of a depth network of others; its arithmetic is mostly products of matrices: no INT8."""
+    """What stays in FP32 in FP16, and what INT8 costs, of a depth network of others."""
     from deeplens.calibration.depth_network import measure
+    from deeplens.export.depth_plan import INT8_FLOOR
 
     plan.parent.mkdir(parents=True, exist_ok=True)
     with progress_bar(f"Running the photos through {name}") as progress:
@@ -144,7 +145,19 @@ def _depth_network(name: str, chosen: "Sequence[Photo]", out: Path, plan: Path, 
         f"FP16 with nothing kept: {plain}; "
         f"with {len(found.plan.kept)} tensors in FP32: {found.plan.agreement_db:.1f} dB"
     )
-    console.print(f"the plan is in {plan}: deeplens export onnx --depth-network {name} --precision fp16 --plan {plan}")
+    good = next((each for each in found.plan.int8 if each.good), None)
+    tried = [
+        (", ".join(each.operations), "not finite" if each.agreement_db is None else f"{each.agreement_db:.1f} dB",
+         "in the plan" if each is good else "")
+        for each in found.plan.int8
+    ]  # fmt: skip
+    console.print(
+        table(f"{name} in INT8, judged on photos that its scales are not for", ("on integers", "", ""), tried)
+    )
+    if good is None:
+        console.print(f"no INT8: each photo needs {INT8_FLOOR:g} dB; FP16 is the precision for this network")
+    command = f"deeplens export onnx --depth-network {name} --precision {'fp16' if good is None else 'int8'}"
+    console.print(f"the plan is in {plan}: {command} --plan {plan}", soft_wrap=True, markup=False)
     write_json(json, {**asdict(found.plan), "plain_db": found.plain_db, "plan": str(plan)})
 
 

@@ -1,6 +1,6 @@
-"""What photos do to the activations of a depth network of others, and which of them FP16 can't hold."""
+"""What photos do to the activations of a depth network of others: what FP16 can't hold, and what INT8 costs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,8 +9,8 @@ import numpy as np
 
 from deeplens.calibration.photos import Photo, set_sha256
 from deeplens.console.errors import MismatchError
-from deeplens.export import fp16
-from deeplens.export.depth_plan import DepthPlan
+from deeplens.export import depth_int8, fp16
+from deeplens.export.depth_plan import DepthPlan, Int8
 from deeplens.export.fp16_check import LARGEST, Meter, Range, rounded, session
 from deeplens.export.golden import agreement
 from deeplens.export.trt_graph import fp32
@@ -44,7 +44,9 @@ class Measured:
 
 
 def measure(name: str, photos: Sequence[Photo], *, artifacts: Path, progress: Callable[[float], None]) -> Measured:
-    """Run photos through the FP32 graph, which is exported where it is missing, and through FP16 ones.
+    """Run photos through the FP32 graph, which is exported where it is missing, and through FP16 and INT8 ones.
+
+    The scales of INT8 are for every other photo, and it is judged on the photos between them.
 
     Args:
         progress: called with the share done, up to 1.0.
@@ -60,21 +62,40 @@ def measure(name: str, photos: Sequence[Photo], *, artifacts: Path, progress: Ca
     fit = Fit.from_json(entry.more[FIT])
     meter = Meter(model)
     feeds = [{"picture": fit.placed(each.pixels(LONGEST)).picture} for each in photos]
-    due = []
-    for count, feed in enumerate(feeds, 1):
-        due.append(meter.run(feed))
-        progress(count / (3 * len(feeds)))
+    order = [*range(0, len(feeds), 2), *range(1, len(feeds), 2)]
+    outputs: dict[int, np.ndarray] = {}
+    scales: dict[str, float] = {}
+    for count, index in enumerate(order, 1):
+        outputs[index] = meter.run(feeds[index])
+        if count == (len(feeds) + 1) // 2:
+            scales = {"picture": 1.0, **{each.tensor: each.largest for each in meter.ranges}}
+        progress(count / (4 * len(feeds)))
+    due = [outputs[index] for index in range(len(feeds))]
     loud = {each.tensor for each in meter.ranges if not each.largest * HEADROOM <= LARGEST}
     # What reads such a tensor takes it in FP32 too: a cast would overflow.
     readers = {name for node in model.graph.node if loud.intersection(node.input) for name in node.output}
     kept = tuple(each.tensor for each in meter.ranges if each.tensor in loud | readers)
     plain = _least(model, (), feeds, due)
-    progress(2 / 3)
+    progress(1 / 2)
     least = _least(model, kept, feeds, due) if kept else plain
-    progress(1.0)
+    progress(3 / 4)
     if least is None:
         raise MismatchError(f"{name} gives values that are not finite in FP16 with {len(kept)} tensors kept: use fp32")
-    plan = DepthPlan(name, entry.weights_sha256, set_sha256(photos), len(photos), kept, round(least, 2))
+    judges = slice(1, None, 2) if len(feeds) > 1 else slice(None)
+    tried = _int8(model, scales, feeds[judges], due[judges])
+    progress(1.0)
+    good = next((each for each in tried if each.good), None)
+    needed = depth_int8.tensors_of(model, good.operations) if good is not None else set()
+    plan = DepthPlan(
+        name,
+        entry.weights_sha256,
+        set_sha256(photos),
+        len(photos),
+        kept,
+        round(least, 2),
+        tried,
+        {tensor: round(scales[tensor], 6) for tensor in sorted(needed)},
+    )
     ranges = tuple(sorted(meter.ranges, key=lambda each: each.largest, reverse=True))
     return Measured(plan, ranges, None if plain is None else round(plain, 2))
 
@@ -91,3 +112,22 @@ def _least(
         return min(agreement(run.run(None, feed)[0], one) for feed, one in zip(feeds, due, strict=True))
     except MismatchError:
         return None
+
+
+def _int8(
+    model: "onnx.ModelProto",
+    scales: Mapping[str, float],
+    feeds: Sequence[dict[str, np.ndarray]],
+    due: Sequence[np.ndarray],
+) -> tuple[Int8, ...]:
+    """What each way of having operations on integers costs."""
+    found = []
+    for way in depth_int8.ways(model):
+        try:
+            run = session(depth_int8.quantised(model, way, scales))
+            least = min(agreement(run.run(None, feed)[0], one) for feed, one in zip(feeds, due, strict=True))
+        except MismatchError:
+            found.append(Int8(way, None))
+        else:
+            found.append(Int8(way, round(least, 2)))
+    return tuple(found)

@@ -1,7 +1,8 @@
-"""Which tensors of a depth network of others stay in FP32 in its FP16 graph: what `deeplens calibrate` found."""
+"""What `deeplens calibrate` found of a depth network of others: what stays in FP32 in FP16, and what may be INT8."""
 
 import json
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,28 @@ from deeplens.console.errors import InputError, MismatchError
 from deeplens.console.files import replacing
 from deeplens.console.inputs import read_json
 
-FORMAT = 1
+FORMAT = 2
+
+INT8_FLOOR = 40.0
+"""Agreement with FP32 in dB that INT8 needs on each photo: below it Apple says of a port, investigate."""
+
+
+@dataclass(frozen=True)
+class Int8:
+    """Some operations on integers, measured.
+
+    Attributes:
+        operations: their kinds in ONNX; all of these kinds are on integers.
+        agreement_db: the smallest agreement with FP32 on a photo; None: a value was not finite.
+    """
+
+    operations: tuple[str, ...]
+    agreement_db: float | None
+
+    @property
+    def good(self) -> bool:
+        """Whether it may be exported."""
+        return self.agreement_db is not None and self.agreement_db >= INT8_FLOOR
 
 
 @dataclass(frozen=True)
@@ -22,6 +44,8 @@ class DepthPlan:
         photos: how many.
         kept: tensors of the FP32 graph that stay in FP32.
         agreement_db: the smallest agreement of FP16 with FP32 on a photo, with these kept.
+        int8: what was tried on integers, the most arithmetic first.
+        largest: tensor of the FP32 graph → largest |value| on the photos that the scales of INT8 are for.
     """
 
     network: str
@@ -30,6 +54,23 @@ class DepthPlan:
     photos: int
     kept: tuple[str, ...]
     agreement_db: float
+    int8: tuple[Int8, ...] = ()
+    largest: Mapping[str, float] = field(default_factory=dict)
+
+    def chosen_int8(self) -> Int8:
+        """What is exported in INT8: the first that is good enough.
+
+        Raises:
+            MismatchError: none is; the message says how good each was.
+        """
+        for each in self.int8:
+            if each.good:
+                return each
+        tried = "; ".join(f"{', '.join(each.operations)}: {_decibels(each.agreement_db)}" for each in self.int8)
+        raise MismatchError(
+            f"{self.network} is not good enough in INT8, which needs {INT8_FLOOR:g} dB on each photo "
+            f"({tried or 'nothing was tried'}): use fp16"
+        )
 
     def write(self, path: Path) -> None:
         """As JSON; InputError where it can't be written."""
@@ -55,10 +96,15 @@ def read(path: Path) -> DepthPlan:
         item: dict[str, Any] = read_json(path)
         if item.pop("format") != FORMAT:
             raise ValueError("another format")
-        return DepthPlan(**{**item, "kept": tuple(map(str, item["kept"]))})
+        tried = tuple(Int8(tuple(map(str, each["operations"])), each["agreement_db"]) for each in item["int8"])
+        return DepthPlan(**{**item, "kept": tuple(map(str, item["kept"])), "int8": tried})
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         again = "make one with `deeplens calibrate`"
         raise InputError(f"{path} is no plan of a depth network ({error}): {again}") from error
+
+
+def _decibels(value: float | None) -> str:
+    return "not finite" if value is None else f"{value:.1f} dB"
 
 
 def kept(path: Path | None, network: str, weights_sha256: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from deeplens.export.onnx_rewrite import (
     softmax_by_convolution,
     sum_by_convolution,
     thin_by_taps,
+    transposed_by_shuffle,
     used_channels,
 )
 from deeplens.export.onnx_taps import weigh_slices
@@ -61,7 +62,12 @@ FORMS: dict[str, Form] = {
     ),
     "webgpu": Form(
         runs_on="ONNX Runtime's WebGPU provider, in browsers",
-        passes=(used_channels, weigh_slices, partial(by_node, rules=_REDUCTIONS), partial(narrowed, most=8)),
+        passes=(
+            used_channels,
+            weigh_slices,
+            partial(by_node, rules={"ConvTranspose": transposed_by_shuffle, **_REDUCTIONS}),
+            partial(narrowed, most=8),
+        ),
         refused={"ConvTranspose": "a grouped one is computed wrongly"},
         widest=8,
     ),

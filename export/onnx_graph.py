@@ -22,7 +22,7 @@ from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
 from deeplens.export.chosen import check_alone, check_choice, checked_shape, chosen_networks, chosen_variants
-from deeplens.export.foreign_depth import MARGIN, foreign, foreign_module
+from deeplens.export.foreign_depth import MARGIN, foreign
 from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
 from deeplens.export.onnx_forms import FORMS, checked_form, in_form
 from deeplens.export.onnx_trace import OPSET, TOOLS, describe, simplified, traced
@@ -329,19 +329,17 @@ def command(
 
 
 def _export_named(name: str, out: Path, precision: str, plan: Path | None, forms: Sequence[str]) -> None:
-    if precision not in ("fp32", "fp16"):
-        raise InputError(f"a depth network of others is exported in fp32 or fp16, not in {precision}")
+    from deeplens.export import depth_precision
+
+    depth_precision.check(name, precision, plan)
     for form in forms:
         with progress_bar(f"Exporting {name}"):
             entry = export_named(name, out=out, form=form)
         typer.echo(f"{out / entry.path}  fp32  sha256 {entry.sha256[:12]}…  weights {entry.weights_sha256[:12]}…")
-    if precision == "fp16":
-        from deeplens.export import depth_plan, fp16
-
-        kept = depth_plan.kept(plan, name, entry.weights_sha256)
-        with progress_bar(f"Exporting {name} in FP16"):
-            made = fp16.export(entry, out=out, module=foreign_module(name), keep=kept)
-        typer.echo(f"{out / made.path}  fp16  sha256 {made.sha256[:12]}…")
+    if precision != "fp32":
+        with progress_bar(f"Exporting {name} in {precision.upper()}"):
+            made = depth_precision.export(entry, precision, plan, out=out)
+        typer.echo(f"{out / made.path}  {precision}  sha256 {made.sha256[:12]}…")
 
 
 if __name__ == "__main__":

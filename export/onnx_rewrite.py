@@ -96,6 +96,46 @@ def shuffle_by_convolution(
     ]
 
 
+def transposed_by_shuffle(
+    node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
+) -> "list[onnx.NodeProto] | None":
+    """ConvTranspose whose steps are as long as its square kernel: each pixel gives a cell of its own.
+
+    A 1×1 convolution makes the k·k values of each cell, channel k²c + ki + j for row i, column j of output channel c,
+    and DepthToSpace lays them out.
+    """
+    from onnx import helper, numpy_helper
+
+    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    if len(node.input) < 2 or node.input[1] not in constants:
+        return None
+    kernel = numpy_helper.to_array(constants[node.input[1]])
+    side = kernel.shape[-1]
+    plain = {
+        "strides": [side, side], "kernel_shape": [side, side], "dilations": [1, 1], "pads": [0] * 4,
+        "output_padding": [0, 0], "auto_pad": b"NOTSET", "group": options.get("group", 1),
+    }  # fmt: skip
+    if kernel.ndim != 4 or kernel.shape[2] != side or side < 2 or options.get("strides") != plain["strides"]:
+        return None
+    if any(plain.get(name) != value for name, value in options.items()):
+        return None
+    groups = int(options.get("group", 1))
+    # (inputs, outputs of a group, k, k) → (outputs · k², inputs of a group, 1, 1)
+    parted = kernel.reshape(groups, channels // groups, -1, side, side).transpose(0, 2, 3, 4, 1)
+    weights = parted.reshape(-1, channels // groups, 1, 1)
+    inputs = [node.input[0], _constant(constants, f"cells_of_{node.input[1]}", np.ascontiguousarray(weights))]
+    if len(node.input) > 2 and node.input[2]:
+        if node.input[2] not in constants:
+            return None
+        added = numpy_helper.to_array(constants[node.input[2]]).repeat(side * side)
+        inputs.append(_constant(constants, f"cells_of_{node.input[2]}", added))
+    (target,) = node.output
+    return [
+        helper.make_node("Conv", inputs, [f"{target}_cells"], name=f"{target}_cells", group=groups),
+        helper.make_node("DepthToSpace", [f"{target}_cells"], [target], name=node.name, blocksize=side, mode="CRD"),
+    ]
+
+
 def softmax_by_convolution(
     node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
 ) -> "list[onnx.NodeProto] | None":

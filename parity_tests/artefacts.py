@@ -42,7 +42,8 @@ def make_missing(request: "Request") -> None:
             sha256 = _weights_sha256(request, variant, network)
             if sha256 is None:
                 continue
-            size = CONTRACTS[network].fixed_size or request.coverage_for(variant).fixed_size
+            coverage = request.coverage_for(variant)
+            size = coverage.contracts[network].fixed_size or coverage.fixed_size
             name = part_of(variant, network)
             for shape in (None,) if CONTRACTS[network].fixed_size else (None, size):
                 _graphs(request, folder, name, network, shape, sha256, onnx)
@@ -91,6 +92,10 @@ def _graphs(
         if _fits(folder, partial(find, precision), sha256):
             continue
         request.report(f"{variant} {network}: ONNX {_size(shape)} in {precision}")
+        if variant not in VARIANTS and precision not in ("fp32", "fp16"):
+            said = f"deeplens export onnx --depth-network {variant} --precision {precision} --plan FILE"
+            request.report(f"{variant} {network}: no {precision} graph is made here, since it follows a plan: {said}")
+            continue
         module = network_module(variant, network, request.weights)
         try:
             if precision == "fp16":

@@ -138,7 +138,7 @@ def check(
     if variants is not None:
         paths = [path for path in paths if golden.variant_of(path) in variants]
     if not paths:
-        asked = "".join(f"--variant {each} " for each in variants or ())
+        asked = "".join(f"--{'variant' if each in VARIANTS else 'depth-network'} {each} " for each in variants or ())
         kind = f" of {' and '.join(variants)}" if variants else ""
         raise MissingError(
             f"there are no golden vectors{kind} in {folder}: make them with `deeplens golden {asked}--out {folder}`"

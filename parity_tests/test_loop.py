@@ -1,5 +1,7 @@
 """The whole way: depth map, each level of the loop, and the 8-bit picture, on real photos."""
 
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -7,12 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from deeplens.export.onnx_graph import export_named
 from deeplens.parity_tests.compare import FACTORS, LEVEL, PICTURE
-from deeplens.parity_tests.conftest import COVERAGE, PHOTO, Artifacts
+from deeplens.parity_tests.conftest import COVERAGE, PHOTO, SMALL, Artifacts
 from deeplens.parity_tests.report import Report
+from deeplens.parity_tests.request import Request
+from deeplens.parity_tests.run import run
+from deeplens.runtimes import depth_store
+from deeplens.runtimes.depth_add import add
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.ort import OnnxRuntime
 from deeplens.runtimes.pytorch import TorchRuntime
+from tests.support.tiny_depth import depth_anything
 
 pytestmark = pytest.mark.slow
 
@@ -76,3 +84,29 @@ def test_a_loop_that_begins_at_level_1(weights: Path, artifacts: Artifacts, grap
     assert difference.max() <= 1
     assert (difference == 0).mean() > 0.99
     assert np.abs(expected.astype(int) - pixels).max() > 50
+
+
+def test_a_depth_network_of_others_in_front(
+    weights: Path, artifacts: Artifacts, strip: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The whole table of a photo by name: a vision transformer's own rounding goes through all levels."""
+    pytest.importorskip("transformers")
+    monkeypatch.setenv(depth_store.ENVIRONMENT, str(tmp_path / "store"))
+    add("vit", source=depth_anything(tmp_path / "net"), told={}, accepts=lambda _: True)
+    folder = shutil.copytree(artifacts("edge"), tmp_path / "artifacts")
+    export_named("vit", out=folder)
+    coverage = replace(SMALL, fixed_size=(32, 48), loops=(("dynamic", 330),))  # the folder has no such fixed graphs
+    request = Request(
+        variants=["edge+vit"], runtimes=["onnx"], precisions=["fp32"], artifacts=folder, weights=weights, photo=strip,
+        coverage=coverage,
+    )  # fmt: skip
+    report = run(request)
+    report.check()
+    rows = [row for row in report.rows if row.what == "depth" or row.graph == "dynamic"]
+    assert {row.status for row in rows} == {"passed"}
+    assert {row.what for row in rows} == {
+        "depth", "lens_blur", "upsample", "depth map", "level 0", "level 1", "8-bit picture"
+    }  # fmt: skip
+    (depth,) = (row for row in rows if (row.what, row.input) == ("depth", "photo"))
+    assert depth.measured is not None
+    assert 0 < depth.measured.own < depth.gate.absolute

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplens.console.errors import DeepLensError, MismatchError
-from deeplens.model.contract import CONTRACTS, NETWORKS, part_of
+from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS, part_of
 from deeplens.parity_tests.candidates import FORM_ROWS, REFERENCE, Candidate
 from deeplens.parity_tests.cases import LoopCase, made_depth, plausible_inputs, whole_photos
 from deeplens.parity_tests.compare import stale
@@ -131,7 +131,7 @@ def _verdict(
     network: str,
     references: dict[tuple[str, str, tuple[int, int] | None, str], Reference],
 ) -> Verdict:
-    from deeplens.export.foreign_depth import network_module
+    from deeplens.export.foreign_depth import foreign, network_module
     from deeplens.model import build
 
     coverage = request.coverage_for(variant)
@@ -151,7 +151,10 @@ def _verdict(
     module = network_module(variant, network, request.weights)
     due = {network: build.weights_sha256(module)}
     if key not in references:  # it leaves the module in float64
-        references[key] = Reference.of(module, contract, inputs, size=traced, precision=precision)
+        own = part_of(variant, network)
+        # Names in an artefact are those of what its exporter traced.
+        exported = module if own in VARIANTS else foreign(own).fixed
+        references[key] = Reference.of(exported, contract, inputs, size=traced, precision=precision)
     reference = references[key]
     if candidate.runtime == REFERENCE:
         from deeplens.parity_tests.locate.capture import judge_module

@@ -1,9 +1,11 @@
-"""What photos do to a depth network of others: tensors that FP16 can't hold stay in FP32, and the plan is followed."""
+"""What photos do to a depth network of others: what FP16 can't hold stays in FP32, what INT8 can hold may be INT8."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
@@ -57,6 +59,86 @@ def test_what_overflows_stays_in_fp32(deeplens: Command, tmp_path: Path) -> None
     assert deeplens(*export, "--plan", plan).status == 0
     entry = manifest.find(out, network="depth", variant="loud", runtime="onnx", precision="fp16")
     assert entry.more["kept"] == sorted(found.kept)
+
+
+def convolved(path: Path) -> Path:
+    """A convolution, and a product of matrices whose few large values take the scale from all others."""
+    numbers = np.random.default_rng(0)
+    kernel = numbers.normal(size=(8, 3, 3, 3)).astype(np.float32)
+    mixing = np.diag(np.array([1.0, 3e3] * 4)).astype(np.float32)
+    last = (numbers.normal(size=(1, 8, 1, 1)) / np.array([1.0, 3e3] * 4)[:, None, None]).astype(np.float32)
+    nodes = [
+        helper.make_node("Conv", ["x", "kernel"], ["features"], name="conv", pads=[1] * 4),
+        helper.make_node("Transpose", ["features"], ["rows"], name="turn", perm=[0, 2, 3, 1]),
+        helper.make_node("MatMul", ["rows", "mixing"], ["mixed"], name="product"),
+        helper.make_node("Transpose", ["mixed"], ["planes"], name="back", perm=[0, 3, 1, 2]),
+        helper.make_node("Mul", ["planes", "last"], ["scaled"], name="scale"),
+        helper.make_node("ReduceSum", ["scaled", "axes"], ["y"], name="sum", keepdims=1),
+    ]
+    constants = {"kernel": kernel, "mixing": mixing, "last": last, "axes": np.array([1])}
+    graph = helper.make_graph(
+        nodes,
+        "convolved",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 32, 48])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 32, 48])],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return path
+
+
+@pytest.mark.slow
+def test_int8_takes_what_is_good_enough(deeplens: Command, tmp_path: Path) -> None:
+    """The product is too coarse in INT8, the convolution is not: the graph has the latter on integers alone."""
+    (tmp_path / "photos").mkdir()
+    for seed in range(4):
+        Image.fromarray(textured(64, 96, seed=seed)).save(tmp_path / "photos" / f"{seed}.png")
+    told = ("--output", "disparity", "--size", "48x32", "--aspect", "stretch")
+    assert deeplens("depth", "add", "mine", "--from", convolved(tmp_path / "m.onnx"), *told).status == 0
+    out, plan = tmp_path / "out", tmp_path / "plan.json"
+    result = deeplens(
+        "calibrate", "--depth-network", "mine", "--photos", tmp_path / "photos", "--out", out, "--plan", plan
+    )
+    assert result.status == 0, result.err
+    assert f"--precision int8 --plan {plan}" in result.out
+    found = depth_plan.read(plan)
+    good = {each.operations: each.good for each in found.int8}
+    assert good == {("Conv", "MatMul"): False, ("MatMul",): False, ("Conv",): True}
+    export = ("export", "onnx", "--depth-network", "mine", "--out", out, "--precision", "int8")
+    assert "run `deeplens calibrate --depth-network mine`" in deeplens(*export).error
+    assert deeplens(*export, "--plan", plan).status == 0
+    entry = manifest.find(out, network="depth", variant="mine", runtime="onnx", precision="int8")
+    model = onnx.load(out / entry.path)
+    exact = onnx.load(out / manifest.find(out, network="depth", variant="mine", runtime="onnx").path)
+    made_by = {name: node.op_type for node in model.graph.node for name in node.output}
+    reads = {node.op_type: {made_by.get(name) for name in node.input} for node in model.graph.node}
+    assert reads["Conv"] == {"DequantizeLinear"}
+    assert "DequantizeLinear" not in reads["MatMul"]
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+    picture = np.random.default_rng(1).random((1, 3, 32, 48), np.float32)
+    (due,), (got,) = (
+        onnxruntime.InferenceSession(each.SerializeToString(), providers=["CPUExecutionProvider"]).run(
+            None, {"picture": picture}
+        )
+        for each in (exact, model)
+    )
+    error = np.sqrt(np.square(got - due).mean()) / np.ptp(due)
+    assert 1e-5 < error < 1e-2  # rounded to eight bits, and no more
+    wrong = replace(found, largest={name: value / 30 for name, value in found.largest.items()})
+    wrong.write(plan)
+    elsewhere = tmp_path / "elsewhere"
+    assert "in INT8 agrees with FP32 by" in deeplens(*export, "--out", elsewhere, "--plan", plan).error
+    assert [each.precision for each in manifest.read(elsewhere)] == ["fp32"]
+    assert not (elsewhere / entry.path).exists()
+
+
+def test_a_plan_without_good_int8() -> None:
+    tried = (depth_plan.Int8(("Conv", "MatMul"), 31.24), depth_plan.Int8(("MatMul",), None))
+    plan = depth_plan.DepthPlan("a", "0" * 64, "1" * 64, 3, (), 55.0, tried)
+    with pytest.raises(MismatchError, match=r"Conv, MatMul: 31.2 dB; MatMul: not finite\): use fp16"):
+        plan.chosen_int8()
+    better = replace(plan, int8=(*tried, depth_plan.Int8(("Conv",), 40.0)))
+    assert better.chosen_int8().operations == ("Conv",)
 
 
 def test_plans_that_can_not_be(tmp_path: Path) -> None:

@@ -114,6 +114,38 @@ class TestVisionTransformers:
             modes = {each.s for node in model.graph.node for each in node.attribute if each.name == "mode"}
             assert b"cubic" not in modes
 
+    def test_operations_are_paired_with_pytorch_when_locating(self, exported: Exported, name: str) -> None:
+        """Names are those of what the exporter traced; a wrong pairing would be a departure of another shape."""
+        from deeplens.parity_tests.locate.program import judge_program
+        from deeplens.parity_tests.locate.reference import Reference
+        from deeplens.runtimes.coreml.program import load
+
+        other = foreign(name)
+        feed = random_inputs(other.contract, other.size, RNG())
+        reference = Reference.of(other.fixed, other.contract, feed, size=other.size, precision="fp16")
+        more = {"shapes": "fixed", "images": []}
+        entry = manifest.find(
+            exported.out, network="depth", variant=name, runtime="coreml", precision="fp16", more=more
+        )
+        verdict = judge_program(load(exported.out / entry.path), feed, reference, mode="fp16")
+        assert verdict.departure is None, str(verdict)
+
+    def test_its_transposed_convolutions_have_a_form_for_webgpu(self, exported: Exported, name: str) -> None:
+        import onnx
+
+        from deeplens.export.fp16_check import session
+        from deeplens.export.onnx_forms import in_form
+
+        entry = manifest.find(exported.out, network="depth", variant=name, runtime="onnx")
+        model = onnx.load(exported.out / entry.path)
+        assert "ConvTranspose" in {node.op_type for node in model.graph.node}
+        made = in_form(model, "webgpu")
+        assert "ConvTranspose" not in {node.op_type for node in made.graph.node}
+        other = foreign(name)
+        feed = random_inputs(other.contract, other.size, RNG())
+        (due,), (found,) = (session(each).run(None, feed) for each in (model, made))
+        np.testing.assert_allclose(found, due, rtol=0, atol=1e-5 * np.ptp(due))
+
     def test_gates_and_entries(self, exported: Exported, name: str) -> None:
         found = [each for each in manifest.read(exported.out) if each.variant == name]
         kinds = {(each.runtime, each.precision) for each in found}
@@ -168,6 +200,8 @@ class TestNames:
         )  # fmt: skip
         assert checked.status == 0, checked.err
         assert "passed" in checked.out
+        none = deeplens("golden", "--check", folder, "--depth-network", FAMILIES[1], "--artifacts", exported.out)
+        assert f"make them with `deeplens golden --depth-network {FAMILIES[1]} --out" in none.error
 
 
 class TestFile:

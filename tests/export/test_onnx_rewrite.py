@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from deeplens.console.errors import MismatchError
 from deeplens.export.onnx_forms import in_form
 
 
@@ -56,6 +57,51 @@ def test_a_kernel_in_another_order_would_be_seen(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("numpy.eye", lambda *_, **__: eye[[0, 2, 1, 3]])
     x = np.random.default_rng(0).normal(size=(1, 8, 5, 6)).astype(np.float32)
     assert np.abs(run(in_form(graph(8, SHUFFLE)), x) - run(graph(8, SHUFFLE), x)).max() > 0.1
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    st.integers(1, 3), st.integers(1, 3), st.integers(1, 4), st.integers(2, 4), st.booleans(), st.integers(0, 99)
+)  # fmt: skip
+def test_a_transposed_convolution_without_overlap_by_float64(
+    groups: int, inside: int, outside: int, side: int, biased: bool, seed: int
+) -> None:
+    """The form for WebGPU has none: each pixel times the kernel is a cell of the output."""
+    numbers = np.random.default_rng(seed)
+    kernel = numbers.normal(size=(groups * inside, outside, side, side)).astype(np.float32)
+    bias = numbers.normal(size=groups * outside).astype(np.float32) * biased
+    node = helper.make_node(
+        "ConvTranspose", ["x", "w", "b"][: 2 + biased], ["y"], strides=[side, side], kernel_shape=[side, side],
+        group=groups, pads=[0] * 4, dilations=[1, 1],
+    )  # fmt: skip
+    model = graph(groups * inside, node, constants={"w": kernel, **({"b": bias} if biased else {})})
+    x = numbers.normal(size=(1, groups * inside, 3, 5)).astype(np.float32)
+    expected = np.einsum(
+        "gihw,gioab->gohawb", x[0].reshape(groups, inside, 3, 5).astype(np.float64),
+        kernel.reshape(groups, inside, outside, side, side),
+    ).reshape(groups * outside, 3 * side, 5 * side)  # fmt: skip
+    made = in_form(model, "webgpu")
+    assert kinds(made) == {"Conv": 1, "DepthToSpace": 1}
+    np.testing.assert_allclose(run(made, x)[0], expected + bias[:, None, None], rtol=0, atol=2e-5)
+    np.testing.assert_allclose(run(made, x), run(model, x), rtol=0, atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"strides": [1, 1]},
+        {"strides": [2, 2], "pads": [1, 1, 1, 1]},
+        {"strides": [2, 2], "output_padding": [1, 1]},
+        {"strides": [2, 2], "dilations": [2, 2]},
+        {"strides": [2, 2], "auto_pad": "SAME_UPPER"},
+        {"strides": [2, 1]},
+    ],
+)
+def test_other_transposed_convolutions_are_refused_for_webgpu(options: dict[str, Any]) -> None:
+    node = helper.make_node("ConvTranspose", ["x", "w"], ["y"], name="up", **options)
+    model = graph(2, node, constants={"w": np.ones((2, 3, 2, 2), np.float32)})
+    with pytest.raises(MismatchError, match="up is a ConvTranspose, which the form webgpu refuses"):
+        in_form(model, "webgpu")
 
 
 @pytest.mark.parametrize("size", [1.0, 100.0])

@@ -1,6 +1,7 @@
 """Depth networks of others by name: framed and native, in PyTorch and from an ONNX file, on equal terms with ours."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,37 @@ class TestFrame:
         assert deeplens("depth", "add", "vit", "--from", folder, *wide).status == 0
         framed, native = raw_maps("vit", textured(140, 196, seed=1))
         np.testing.assert_allclose(framed, native, atol=2e-6 * np.ptp(native))
+
+    @pytest.mark.slow
+    def test_from_the_command_to_the_picture(self, deeplens: Command, artifacts: Path, tmp_path: Path) -> None:
+        """A photo of 5:3 in an artefact's square frame on ONNX Runtime, and at its own aspect ratio in PyTorch."""
+        Image.fromarray(textured(96, 160, seed=1)).save(tmp_path / "photo.png")
+        out = tmp_path / "out"
+        shutil.copytree(artifacts, out)
+        written: dict[str, list[np.ndarray]] = {"png": [], "npy": []}
+        for name, size in (("framed", "64x64"), ("native", "64x40")):  # 40 rows are the photo's in the frame
+            add_module(OneConvolution, name, deeplens, tmp_path, "--multiple", "8", "--size", size)
+            exported = deeplens("export", "onnx", "--depth-network", name, "--out", out)
+            assert exported.status == 0, exported.err
+        for name, runtime in (("framed", "onnx"), ("native", "torch")):
+            with open_runtime(
+                runtime, variant=composed("edge", name), artifacts=out if runtime == "onnx" else None
+            ) as opened:
+                fit = opened.open("depth").fit
+                height, width = fit.placed(textured(96, 160, seed=1)).picture.shape[2:]
+                assert (fit.native, height, width) == ((True, 40, 64) if name == "native" else (False, 64, 64))
+                found = Harness(opened).disparity(textured(96, 160, seed=1))
+                written["npy"].append(found)
+        np.testing.assert_allclose(written["npy"][0], written["npy"][1], rtol=0, atol=1e-5)
+        for name in ("framed", "native"):
+            target = tmp_path / f"{name}.png"
+            result = deeplens(
+                "refocus", tmp_path / "photo.png", "--focus", "0.4,0.6", "--runtime", "onnx", "--artifacts", out,
+                "--depth-network", name, "-o", target,
+            )  # fmt: skip
+            assert result.status == 0, result.err
+            written["png"].append(np.asarray(Image.open(target)).astype(int))
+        assert np.abs(written["png"][0] - written["png"][1]).max() <= 1
 
 
 class TestTorch:

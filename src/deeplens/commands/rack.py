@@ -13,8 +13,9 @@ from deeplens.console.options import JsonTarget, Threads
 from deeplens.console.parsing import parse_point
 from deeplens.console.progress import Stopwatch, progress_bar
 from deeplens.console.report import console_for, write_json
+from deeplens.model.contract import composed
 from deeplens.runtimes import AUTO, open_runtime, resolved
-from deeplens.runtimes.options import Artifacts, Precision, Runtime, Trust, Variant, Weights, weights_from
+from deeplens.runtimes.options import Artifacts, DepthNetwork, Precision, Runtime, Trust, Variant, Weights, weights_from
 
 MOST_BYTES = 4 << 30
 """Of all pictures of an animation together, which are held until they are written."""
@@ -84,6 +85,7 @@ def rack(
             show_default="what the file says, else disparity",
         ),
     ] = None,
+    depth_network: DepthNetwork = None,
     runtime: Runtime = AUTO,
     precision: Precision = None,
     variant: Variant = "edge",
@@ -104,6 +106,8 @@ def rack(
     """Write an animation in which the focus of a photo moves from one point to another, and back."""
     if depth_kind is not None and depth is None:
         raise typer.BadParameter("it describes the map of --depth: give --depth too", param_hint="--depth-kind")
+    if depth is not None and depth_network is not None:
+        raise typer.BadParameter("give only one of these options", param_hint=["--depth", "--depth-network"])
 
     from deeplens.runtimes import photo as photos
     from deeplens.runtimes.animation import SUFFIXES, Frame, check_writable, write_animation
@@ -119,8 +123,9 @@ def rack(
     if lossless and output.suffix.lower() in (".gif", ".mp4"):
         raise InputError(f"{output.suffix} can't keep each pixel as it is: leave out --lossless, or write .webp")
     chosen_weights = weights_from(weights)
+    networks = composed(variant, depth_network)
     runtime, precision = resolved(
-        runtime, variant=variant, artifacts=artifacts, weights=chosen_weights, precision=precision
+        runtime, variant=networks, artifacts=artifacts, weights=chosen_weights, precision=precision
     )
     depth_file = None if depth is None or depth == EMBEDDED else Path(depth)
     check_outputs((output, SUFFIXES), (json, None), inputs=(photo, depth_file))
@@ -146,7 +151,7 @@ def rack(
     with watch.part("open"):
         opened = open_runtime(
             runtime,
-            variant=variant,
+            variant=networks,
             artifacts=artifacts,
             weights=chosen_weights,
             threads=threads,
@@ -176,6 +181,7 @@ def rack(
         "runtime": runtime,
         "variant": variant,
         "depth": depth,
+        "depth_network": depth_network,
         "f_number": f_number,
         "focus_range": focus_range,
         "focal_disparities": [each.disparity for each in path],

@@ -13,8 +13,9 @@ import typer
 from deeplens.console.errors import InputError, MissingError, one_line
 from deeplens.console.options import Threads
 from deeplens.console.package import pip_install
+from deeplens.model.contract import composed
 from deeplens.runtimes import AUTO, RUNTIMES, folders, open_runtime, resolved
-from deeplens.runtimes.options import Artifacts, Precision, Runtime, Trust, Variant, Weights, weights_from
+from deeplens.runtimes.options import Artifacts, DepthNetwork, Precision, Runtime, Trust, Variant, Weights, weights_from
 
 if TYPE_CHECKING:
     from deeplens.commands.studio_photos import Photos
@@ -43,6 +44,7 @@ def studio(
     runtime: Runtime = AUTO,
     precision: Precision = None,
     variant: Variant = "edge",
+    depth_network: DepthNetwork = None,
     artifacts: Artifacts = None,
     _trust: Trust = None,
     weights: Weights = "shipped",
@@ -92,8 +94,9 @@ def studio(
     from deeplens.runtimes.web_page import PAGE_FOLDER
 
     chosen_weights = weights_from(weights)
+    networks = composed(variant, depth_network)
     name, precision = resolved(
-        runtime, variant=variant, artifacts=artifacts, weights=chosen_weights, precision=precision
+        runtime, variant=networks, artifacts=artifacts, weights=chosen_weights, precision=precision
     )
     limits = Limits(
         bytes=round(max_megabytes * 1e6), pixels=None if max_megapixels is None else round(max_megapixels * 1e6)
@@ -106,14 +109,14 @@ def studio(
             photos,
             lambda named: open_runtime(
                 named,
-                variant=variant,
+                variant=networks,
                 artifacts=artifacts,
                 weights=chosen_weights,
                 threads=threads,
                 precision=precision if named == name else None,
             ),
             runtime=name,
-            runtimes=(name, *_others(name, variant, artifacts, chosen_weights)),
+            runtimes=(name, *_others(name, networks, artifacts, chosen_weights)),
             tile=tile or None,
             memory=memory * 1_000_000,
         )
