@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.export.onnx_narrow import narrowed, widest
+from deeplens.export.onnx_repeat import repeat_by_convolution
 from deeplens.export.onnx_rewrite import by_node, shuffle_by_convolution, softmax_by_convolution, sum_by_convolution
 from deeplens.export.onnx_taps import weigh_slices
 from deeplens.runtimes.onnx_form import CPU
+from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
     import onnx
@@ -33,26 +35,35 @@ class Form:
         refused: operation → why no graph of this form may have it. A pass that is missing is then an error, and not a
             wrong picture.
         widest: the most tensors that an operation may join or part; None: any number.
+        precisions: that its graphs are written in.
     """
 
     runs_on: str
     passes: tuple[Pass, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     widest: int | None = None
+    precisions: tuple[str, ...] = ("fp32",)
 
 
 _REDUCTIONS = {"Softmax": softmax_by_convolution, "ReduceSum": sum_by_convolution}
 
 FORMS: dict[str, Form] = {
     CPU: Form(
-        runs_on="ONNX Runtime on a CPU; WebAssembly, OpenVINO and TensorRT compute it right too",
+        runs_on="ONNX Runtime on a CPU; WebAssembly and TensorRT compute it right too",
         passes=(weigh_slices, partial(by_node, rules={"DepthToSpace": shuffle_by_convolution, **_REDUCTIONS})),
+        precisions=RUNTIMES["onnx"].precisions,
     ),
     "webgpu": Form(
         runs_on="ONNX Runtime's WebGPU provider, in browsers",
         passes=(weigh_slices, partial(by_node, rules=_REDUCTIONS), partial(narrowed, most=8)),
         refused={"ConvTranspose": "a grouped one is computed wrongly"},
         widest=8,
+    ),
+    "openvino": Form(
+        runs_on="OpenVINO on a CPU",
+        passes=(weigh_slices, partial(by_node, rules=_REDUCTIONS), repeat_by_convolution),
+        refused={"ConvTranspose": "a pixel shuffle as DepthToSpace takes half of the time"},
+        precisions=("fp32", "int8"),
     ),
 }
 """Name → form. `cpu` is what all runtimes read that have no form of their own."""

@@ -274,10 +274,15 @@ def command(
     forms = form or [CPU]
     for each in forms:
         checked_form(each)
-        if each != CPU and (precision != "fp32" or whole):
-            what = "--whole" if whole else f"--precision {precision}"
-            raise InputError(f"{what} is written in the form {CPU} only: leave out --form {each}")
     check_choice("precision", precision, PRECISIONS)
+    for each in forms:
+        if each != CPU and whole:
+            raise InputError(f"--whole is written in the form {CPU} only: leave out --form {each}")
+        if precision not in FORMS[each].precisions:
+            able = [name for name, form in FORMS.items() if precision in form.precisions]
+            raise InputError(
+                f"--precision {precision} is written in the form {' or '.join(able)} only: leave out --form {each}"
+            )
     if depth_network is not None:
         check_alone(
             {"--variant": variant, "--network": network, "--size": size, "--whole": whole, "--with-depth": with_depth}

@@ -6,7 +6,7 @@ them to the last axis and back, takes a quarter as maximum, exponential and a co
 taps: see `export.onnx_taps`. Which graph gets which of these: see `export.onnx_forms`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,18 +32,25 @@ def by_node(model: "onnx.ModelProto", rules: Mapping[str, NodeRule]) -> "onnx.Mo
     Args:
         rules: operation → what is written in its place.
     """
-    import onnx
-
-    shapes = _channels(onnx.shape_inference.infer_shapes(model))
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    constants = {each.name: each for each in result.graph.initializer}
+    shapes = channels_of(model)
+    constants = {each.name: each for each in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         channels = shapes.get(node.input[0]) if node.input else None
         rule = rules.get(node.op_type)
         made = rule(node, channels, constants) if rule is not None and channels is not None else None
         nodes += [node] if made is None else made
+    return with_nodes(model, nodes, constants)
+
+
+def with_nodes(
+    model: "onnx.ModelProto", nodes: "Sequence[onnx.NodeProto]", constants: "Mapping[str, onnx.TensorProto]"
+) -> "onnx.ModelProto":
+    """The graph with other nodes, and those of the constants that they use; `model` stays as it is."""
+    import onnx
+
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
     del result.graph.node[:]
     result.graph.node.extend(nodes)
     used = {name for node in nodes for name in node.input}
@@ -52,10 +59,13 @@ def by_node(model: "onnx.ModelProto", rules: Mapping[str, NodeRule]) -> "onnx.Mo
     return result
 
 
-def _channels(model: "onnx.ModelProto") -> dict[str, int]:
+def channels_of(model: "onnx.ModelProto") -> dict[str, int]:
     """The second size of every tensor of rank 4 that has a known one."""
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(model).graph
     found = {}
-    for value in (*model.graph.input, *model.graph.value_info):
+    for value in (*graph.input, *graph.value_info):
         sizes = value.type.tensor_type.shape.dim
         if len(sizes) == 4 and sizes[1].dim_value:
             found[value.name] = sizes[1].dim_value
@@ -72,7 +82,7 @@ def shuffle_by_convolution(
     if options.get("blocksize") != 2 or options.get("mode", b"DCR") != b"CRD":
         return None
     kernel = np.tile(np.eye(4, dtype=np.float32).reshape(4, 1, 2, 2), (channels // 4, 1, 1, 1))
-    name = _constant(constants, f"shuffle_{channels}", kernel)
+    name = constant(constants, f"shuffle_{channels}", kernel)
     return [
         helper.make_node(
             "ConvTranspose",
@@ -95,7 +105,7 @@ def softmax_by_convolution(
         return None
     (source,), (target,) = node.input, node.output
     largest, lowered, powers, total = (f"{target}_{each}" for each in ("max", "lowered", "exp", "sum"))
-    axis = _constant(constants, "channel_axis", np.array([1], np.int64))
+    axis = constant(constants, "channel_axis", np.array([1], np.int64))
     return [
         helper.make_node("ReduceMax", [source, axis], [largest], name=largest, keepdims=1),
         helper.make_node("Sub", [source, largest], [lowered], name=lowered),
@@ -123,11 +133,11 @@ def sum_by_convolution(
 def _sum_of(source: str, target: str, channels: int, constants: "dict[str, onnx.TensorProto]") -> "onnx.NodeProto":
     from onnx import helper
 
-    ones = _constant(constants, f"ones_{channels}", np.ones((1, channels, 1, 1), np.float32))
+    ones = constant(constants, f"ones_{channels}", np.ones((1, channels, 1, 1), np.float32))
     return helper.make_node("Conv", [source, ones], [target], name=f"{target}_of_channels")
 
 
-def _constant(constants: "dict[str, onnx.TensorProto]", name: str, values: np.ndarray) -> str:
+def constant(constants: "dict[str, onnx.TensorProto]", name: str, values: np.ndarray) -> str:
     """The name of a constant, added if it is not there."""
     from onnx import numpy_helper
 

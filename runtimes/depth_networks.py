@@ -73,10 +73,11 @@ def can_run(variant: str, runtime: str, *, precision: str, artifacts: Path | Non
 def has_artefact(variant: str, runtime: str, *, precision: str, artifacts: Path | None) -> bool:
     """Whether the depth network of a composed variant was exported for a runtime."""
     name = part_of(variant, "depth")
+    kind, stored = RUNTIMES[runtime].stored_as, RUNTIMES[runtime].stored_precision(precision)
     folder = folders.opened_folder(
-        runtime, variant=part_of(variant, "lens_blur"), precision=precision, artifacts=artifacts
+        kind, variant=part_of(variant, "lens_blur"), precision=stored, artifacts=artifacts
     )
-    wanted = ("depth", name, runtime, precision)
+    wanted = ("depth", name, kind, stored)
     return any((each.network, each.variant, each.runtime, each.precision) == wanted for each in manifest.read(folder))
 
 
