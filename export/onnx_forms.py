@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.export.onnx_narrow import narrowed, widest
-from deeplens.export.onnx_repeat import repeat_by_convolution
+from deeplens.export.onnx_openvino import quantise_apart, repeat_by_convolution
 from deeplens.export.onnx_rewrite import by_node, shuffle_by_convolution, softmax_by_convolution, sum_by_convolution
 from deeplens.export.onnx_taps import weigh_slices
 from deeplens.runtimes.onnx_form import CPU
@@ -36,6 +36,7 @@ class Form:
             wrong picture.
         widest: the most tensors that an operation may join or part; None: any number.
         precisions: that its graphs are written in.
+        quantised: what is done to a graph after it got Q/DQ nodes.
     """
 
     runs_on: str
@@ -43,6 +44,7 @@ class Form:
     refused: Mapping[str, str] = field(default_factory=dict)
     widest: int | None = None
     precisions: tuple[str, ...] = ("fp32",)
+    quantised: tuple[Pass, ...] = ()
 
 
 _REDUCTIONS = {"Softmax": softmax_by_convolution, "ReduceSum": sum_by_convolution}
@@ -64,6 +66,7 @@ FORMS: dict[str, Form] = {
         passes=(weigh_slices, partial(by_node, rules=_REDUCTIONS), repeat_by_convolution),
         refused={"ConvTranspose": "a pixel shuffle as DepthToSpace takes half of the time"},
         precisions=("fp32", "int8"),
+        quantised=(quantise_apart,),
     ),
 }
 """Name → form. `cpu` is what all runtimes read that have no form of their own."""

@@ -93,6 +93,9 @@ Its error is then at most 2.5 steps of 8 bits in the root mean square, so that t
 than one step says nothing of INT8.
 """
 
+BF16 = 45.0
+"""dB of BF16 where sums and what needs more digits stay in float32, as OpenVINO computes it."""
+
 GATES = {
     "fp32": (NETWORK, LEVEL, PICTURE),
     "fp16": (
@@ -106,7 +109,9 @@ GATES = {
         Gate(math.inf, math.inf, more=SUMS_MORE),
     ),
     "bf16": 3 * (Gate(math.inf, math.inf, decibels=INVESTIGATE),),
+    "bf16 products": 3 * (Gate(math.inf, math.inf, decibels=BF16),),
     "int8": 3 * (Gate(math.inf, math.inf, decibels=INVESTIGATE),),
+    "mixed": 3 * (Gate(math.inf, math.inf, decibels=INVESTIGATE),),
 }
 """Way of rounding → the ceilings of a network alone, of a level of the loop, of the 8-bit picture.
 
@@ -119,6 +124,8 @@ FACTORS = {
     "fp16": Factors(4, 2),
     "fp16 sums": Factors(8, 6),
     "bf16": Factors(32, 16),
+    "bf16 products": Factors(32, 16),
+    "mixed": Factors(64, 32),
     "int8": Factors(64, 32),
 }
 """Way of rounding → factors. Another order of sums gives up to 5 times PyTorch's own rounding in FP32, and so does one

@@ -74,9 +74,7 @@ def has_artefact(variant: str, runtime: str, *, precision: str, artifacts: Path 
     """Whether the depth network of a composed variant was exported for a runtime."""
     name = part_of(variant, "depth")
     kind, stored = RUNTIMES[runtime].stored_as, RUNTIMES[runtime].stored_precision(precision)
-    folder = folders.opened_folder(
-        kind, variant=part_of(variant, "lens_blur"), precision=stored, artifacts=artifacts
-    )
+    folder = folders.opened_folder(kind, variant=part_of(variant, "lens_blur"), precision=stored, artifacts=artifacts)
     wanted = ("depth", name, kind, stored)
     return any((each.network, each.variant, each.runtime, each.precision) == wanted for each in manifest.read(folder))
 

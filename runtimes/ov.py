@@ -30,8 +30,11 @@ from deeplens.runtimes.spec import RUNTIMES
 SIZES = 8
 """As many sizes of a network stay compiled: a photo of 48 megapixels needs five of the step."""
 
-HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32", "mixed": "bf16"}
-"""Precision → what OpenVINO computes in where the graph does not say INT8."""
+HALF = ("bf16", "mixed")
+"""Precisions in which OpenVINO computes in BF16 where the graph does not say INT8."""
+
+SINGLE = ("depth",)
+"""Networks that are computed in FP32 there too, as in PyTorch: in BF16 depth has 20 dB less than the others."""
 
 NEEDS = {
     "BF16": "instructions for BF16 (AVX512-BF16 or AMX on x86-64)",
@@ -175,7 +178,7 @@ class OpenVinoRuntime(OpensOnce[OpenVinoSession]):
             self._artefacts, variant=variant, precision=self._precision, artifacts=artifacts
         )
         self._threads = threads or core_count()
-        self._hint = HINTS[precision]
+        self._half = precision in HALF
         self._shape = None if shapes == "dynamic" else shapes
 
     def _load(self, network: str) -> OpenVinoSession:
@@ -190,7 +193,7 @@ class OpenVinoRuntime(OpensOnce[OpenVinoSession]):
         settings = {
             "INFERENCE_NUM_THREADS": self._threads,
             "NUM_STREAMS": lanes,
-            "INFERENCE_PRECISION_HINT": self._hint,
+            "INFERENCE_PRECISION_HINT": "bf16" if self._half and network not in SINGLE else "f32",
             # Threads that may not leave their core stand in each other's way, in one process and in several.
             "ENABLE_CPU_PINNING": False,
         }

@@ -1,14 +1,18 @@
-"""Channels that are repeated, written without the copies.
+"""What OpenVINO computes slowly or wrongly, written otherwise.
 
-OpenVINO keeps pictures with their channels last, where joining many parts of one or two channels costs more than the
+Slowly: it keeps pictures with their channels last, where joining many parts of one or two channels costs more than the
 arithmetic around it. Measured with OpenVINO 2026.4, one thread: the parts of the lens blur that repeat each weight for
 four channels took a seventh of the network's time as `Concat`, and a thirtieth as a convolution that copies.
+
+Wrongly: a quantiser that takes negative numbers too, right behind a `Concat`, in front of a convolution in INT8.
+OpenVINO 2026.4 moves it in front of the `Concat` and then takes its numbers as unsigned: half of the result is lost.
 """
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deeplens.console.errors import MismatchError
 from deeplens.export.onnx_rewrite import channels_of, constant, with_nodes
 
 if TYPE_CHECKING:
@@ -47,6 +51,40 @@ def repeat_by_convolution(model: "onnx.ModelProto") -> "onnx.ModelProto":
             plain[target] = parts[0]
         else:
             nodes += _copied(node, sizes, constants)
+    return with_nodes(model, nodes, constants)
+
+
+def quantise_apart(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """A graph of the same inputs, outputs and numbers in which no quantiser takes what a `Concat` gives.
+
+    A convolution of 1×1 pixels that copies its channels stands between the two.
+
+    Raises:
+        MismatchError: how many channels are joined can't be told.
+    """
+    import onnx
+    from onnx import helper
+
+    channels = channels_of(model)
+    constants = {each.name: each for each in model.graph.initializer}
+    joins = {node.output[0] for node in model.graph.node if node.op_type == "Concat"}
+    copies: dict[str, str] = {}
+    nodes: list[onnx.NodeProto] = []
+    for original in model.graph.node:
+        node = onnx.NodeProto()
+        node.CopyFrom(original)
+        name = node.input[0] if node.input else ""
+        if node.op_type == "QuantizeLinear" and name in joins:
+            if name not in copies:
+                if name not in channels:
+                    raise MismatchError(f"{node.name} quantises {name}, which joins an unknown number of channels")
+                copies[name] = f"{name}_copied"
+                kernel = constant(
+                    constants, f"same_{channels[name]}", np.eye(channels[name], dtype=np.float32)[..., None, None]
+                )
+                nodes.append(helper.make_node("Conv", [name, kernel], [copies[name]], name=copies[name]))
+            node.input[0] = copies[name]
+        nodes.append(node)
     return with_nodes(model, nodes, constants)
 
 
