@@ -1,7 +1,7 @@
 """Layers from back to front with OpenCV's compiled filters, as a classical full-resolution renderer is written today.
 
-The same picture as `layered` gives, up to the border of what a bin shows: bins of disparity, each blurred by its disc and
-laid over what is behind it. Needs the `peers` extra.
+The picture is that of `layered`: bins of disparity, each blurred by its disc and laid over what is behind it.
+Needs the `peers` extra.
 """
 
 import numpy as np
@@ -40,8 +40,8 @@ def blur(
         return photo.copy()
     low, high = float(signed.min()), float(signed.max())
     bins = np.minimum(((signed - low) * np.float32(BINS / max(high - low, 1e-6))).astype(np.uint8), BINS - 1)
-    pixels = np.dstack((cv2.LUT(photo, LIGHT), np.ones(signed.shape, np.float32)))
-    found = np.zeros_like(pixels)
+    pixels = np.dstack((LIGHT[photo], np.ones(signed.shape, np.float32)))
+    found = np.zeros(pixels.shape, np.float32)
     for index in np.flatnonzero(np.bincount(bins.ravel(), minlength=BINS)).tolist():
         own = (bins == index).astype(np.uint8)
         spread = abs(cv2.mean(signed, own)[0])
@@ -51,10 +51,17 @@ def blur(
         layer = pixels[part] * own[part][..., None]
         if spread >= 0.5:  # below, the disc is a single pixel
             layer = cv2.filter2D(layer, cv2.CV_32F, disc(spread), borderType=cv2.BORDER_REFLECT)
-        below = found[part]
-        below *= 1 - layer[..., 3:]
-        below += layer
+        below: Array = layer + found[part] * (1 - layer[..., 3:])
         share = below[..., 3:]
-        below *= np.where(share > LEAST, 1 / np.maximum(share, LEAST), np.float32(0))
+        found[part] = below * np.where(share > LEAST, 1 / np.maximum(share, LEAST), np.float32(0))
     steps = np.clip(found[..., :3] * np.float32(FINE) + np.float32(0.5), 0, FINE).astype(np.uint16)
     return np.take(ENCODED, steps)
+
+
+def use_threads(count: int) -> None:
+    """Let OpenCV use so many threads; does nothing where it is not installed, which `blur` says."""
+    try:
+        import cv2
+    except ImportError:
+        return
+    cv2.setNumThreads(count)
