@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from deeplens.commands.peers_work import PEERS, Setting, peer_named
+from deeplens.commands.peers_work import DEPTHS, PEERS, Setting, peer_named
 from deeplens.console.errors import InputError, MissingError
 from deeplens.console.files import check_outputs, replacing
 from deeplens.console.machine import core_count
@@ -218,9 +218,8 @@ def draw(report: dict[str, Any], path: Path) -> None:
     for axis, depth in zip(axes, DEPTHS, strict=True):
         for row in rows:
             point = (1e3 * row["p50"], row["quality"][depth]["psnr"])
-            axis.plot(
-                *point, "o" if row["kind"] == "networks" else "s", color="C0" if row["kind"] == "networks" else "C1"
-            )
+            marker, colour = looks[row["kind"]]
+            axis.plot(*point, marker, color=colour)
             axis.annotate(row["name"], point, xytext=(5, 3), textcoords="offset points", fontsize="small")
         axis.axhline(report["unblurred"], color="0.6", linestyle="--", linewidth=0.8)
         axis.set(title=f"{depth} depth", xlabel="p50, ms", xscale="log")

@@ -16,14 +16,11 @@ from numpy.typing import NDArray
 from deeplens.benchmarks.measure import PAUSE
 from deeplens.benchmarks.statistics import Summary, paired_ratio
 from deeplens.commands import peers_work
-from deeplens.commands.peers_work import Peer, Setting
+from deeplens.commands.peers_work import DEPTHS, Peer, Setting
 from deeplens.console.errors import DeepLensError, MissingError
 from deeplens.evaluation.metrics import depth_edge_band, scores
 from deeplens.evaluation.sets import blur_radius
 from deeplens.scenes.planes import Scene
-
-DEPTHS = ("true", "corrupted")
-"""Depth maps that a peer is given: the true one, and one whose foregrounds are grown or shrunk by a few pixels."""
 
 Scores = dict[str, float | None]
 

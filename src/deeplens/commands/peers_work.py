@@ -15,6 +15,9 @@ from deeplens.benchmarks.worker import peak_bytes
 from deeplens.console.errors import InputError
 from deeplens.console.machine import version
 
+DEPTHS = ("true", "corrupted")
+"""Depth maps that a peer is given: the true one, and one whose foregrounds are grown or shrunk by a few pixels."""
+
 Kind = Literal["classical", "networks"]
 
 
