@@ -138,7 +138,7 @@ def test_the_way_on_depends_on_what_is_here(machine: Machine, artifacts: Path, t
         (
             "gpu",
             {"variant": "edge"},
-            "unknown runtime 'gpu': choose auto or torch or onnx or openvino or trt or coreml",
+            "unknown runtime 'gpu': choose auto or torch or onnx or openvino or trt",
         ),
         ("auto", {"variant": "small"}, "unknown variant 'small'"),
     ],
