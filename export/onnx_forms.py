@@ -5,7 +5,7 @@ graph is written in a form for each. A new form is one entry in `FORMS`: its row
 `deeplens export onnx --form` and its place in the manifest (`runtimes.onnx_form`) follow.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
@@ -64,7 +64,6 @@ FORMS: dict[str, Form] = {
     "openvino": Form(
         runs_on="OpenVINO on a CPU",
         passes=(weigh_slices, partial(by_node, rules=_REDUCTIONS), repeat_by_convolution),
-        refused={"ConvTranspose": "a pixel shuffle as DepthToSpace takes half of the time"},
         precisions=("fp32", "int8"),
         quantised=(quantise_apart,),
     ),
@@ -77,6 +76,24 @@ def checked_form(name: str) -> Form:
     if name not in FORMS:
         raise InputError(f"unknown form '{name}': choose {' or '.join(FORMS)}")
     return FORMS[name]
+
+
+def check_written(forms: Sequence[str], *, precision: str, whole: bool) -> None:
+    """Raise InputError unless graphs are written in these forms.
+
+    Args:
+        precision: of the artefacts.
+        whole: of the whole effect.
+    """
+    for each in forms:
+        form = checked_form(each)
+        if each != CPU and whole:
+            raise InputError(f"--whole is written in the form {CPU} only: leave out --form {each}")
+        if precision not in form.precisions:
+            able = [name for name, other in FORMS.items() if precision in other.precisions]
+            raise InputError(
+                f"--precision {precision} is written in the form {' or '.join(able)} only: leave out --form {each}"
+            )
 
 
 def in_form(model: "onnx.ModelProto", form: str = CPU) -> "onnx.ModelProto":

@@ -24,7 +24,7 @@ from deeplens.console.script import run_script
 from deeplens.export.chosen import check_alone, check_choice, checked_shape, chosen_networks, chosen_variants
 from deeplens.export.foreign_depth import MARGIN, foreign, foreign_module
 from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
-from deeplens.export.onnx_forms import FORMS, checked_form, in_form
+from deeplens.export.onnx_forms import FORMS, check_written, checked_form, in_form
 from deeplens.export.onnx_trace import OPSET, TOOLS, describe, simplified, traced
 from deeplens.export.precision_plan import plans_for
 from deeplens.export.whole_sizes import wanted, whole_sizes
@@ -272,17 +272,8 @@ def command(
     of it.
     """
     forms = form or [CPU]
-    for each in forms:
-        checked_form(each)
     check_choice("precision", precision, PRECISIONS)
-    for each in forms:
-        if each != CPU and whole:
-            raise InputError(f"--whole is written in the form {CPU} only: leave out --form {each}")
-        if precision not in FORMS[each].precisions:
-            able = [name for name, form in FORMS.items() if precision in form.precisions]
-            raise InputError(
-                f"--precision {precision} is written in the form {' or '.join(able)} only: leave out --form {each}"
-            )
+    check_written(forms, precision=precision, whole=bool(whole))
     if depth_network is not None:
         check_alone(
             {"--variant": variant, "--network": network, "--size": size, "--whole": whole, "--with-depth": with_depth}

@@ -113,9 +113,8 @@ GATES = {
 """Way of rounding → the ceilings of a network alone, of a level of the loop, of the 8-bit picture.
 
 "fp16": weights and the results of operations; sums in float32. "fp16 sums": partial sums in FP16 too, as the executor
-can and hardware may. "bf16": every result in BF16, as PyTorch does. "bf16 products": as OpenVINO does, with sums in
-float32, and in float32 too what comes before the first and after the last convolution of a network.
-"""
+can and hardware may. "bf16": every result rounded. "bf16 products": as OpenVINO, with sums in float32, and in float32
+too what lies before the first and behind the last convolution of a network."""
 
 FACTORS = {
     "fp32": Factors(8, 6),
