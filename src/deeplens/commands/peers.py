@@ -27,6 +27,9 @@ FORMAT = 1
 SIZE = 1280
 """Side of the synthetic scenes unless told otherwise: the size of the set `large`."""
 
+OPEN = 0.5
+"""Smallest aperture of a scene: with hardly any blur all peers are close to the truth, and some skip their work."""
+
 COLUMNS = (
     "peer", "p50, ms", "times as fast as the first", "spread", "runs", "peak memory, MB", "PSNR, dB, true depth",
     "at depth edges", "PSNR, dB, corrupted depth", "at depth edges", "library",
@@ -45,7 +48,9 @@ def peers(
         int | None,
         typer.Option(metavar="N", min=64, help="Side of the synthetic scenes in pixels.", show_default=f"{SIZE}"),
     ] = None,
-    scenes: Annotated[int, typer.Option(metavar="N", min=1, help="How many scenes to use, the first ones.")] = 4,
+    scenes: Annotated[
+        int, typer.Option(metavar="N", min=1, help="How many scenes to use, the first with much blur.")
+    ] = 4,
     rounds: Annotated[
         int, typer.Option(metavar="N", min=1, help="How often each peer is timed; the scenes take turns.")
     ] = 20,
@@ -132,11 +137,11 @@ def _scenes(on: str, size: int | None, count: int, data: Path) -> "tuple[str, li
 
     Raises:
         InputError: an unknown set, or a size that it has not.
-        MissingError: the set is not in `data`.
+        MissingError: the set is not in `data`, or has no such scene.
     """
     from deeplens.evaluation.sets import SETS, open_set, synthetic
     from deeplens.runtimes.pyramid import geometry
-    from deeplens.scenes.planes import PhotoConfig
+    from deeplens.scenes.planes import TEST_SCENES, PhotoConfig
     from deeplens.scenes.sources import shipped
 
     if on not in SETS:
@@ -150,14 +155,16 @@ def _scenes(on: str, size: int | None, count: int, data: Path) -> "tuple[str, li
         if side % (8 << steps):
             raise InputError(f"--size {side} is no multiple of {8 << steps}, as {steps} ×2 steps need it")
         config = PhotoConfig(size=side, steps=steps, cutout_only=True)
-        found = synthetic(shipped("test", data), count=count, config=config)
+        found = synthetic(shipped("test", data), count=TEST_SCENES, config=config)
     else:
         found = open_set(on, data=data, count=count)
     scenes = []
     for _, scene in found.read(0, 1):
-        scenes.append(scene)
+        scenes += [scene] if scene.aperture >= OPEN else []
         if len(scenes) == count:
             break
+    if not scenes:
+        raise MissingError(f"the set {on} in {data} has no picture with an aperture of {OPEN:g} or more")
     return found.title.split(":")[0], scenes
 
 
