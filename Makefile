@@ -12,7 +12,7 @@ GPU_FLAGS ?=
 # LOCKED=1 installs packages by their hash, from requirements/ci.txt; PyTorch alone by its version.
 LOCKED ?=
 comma := ,
-EXTRAS := coreml,depth-networks,dev,export,heic,interop,onnx,rgbd,rtx,studio,torch,train,trust,video,web
+EXTRAS := coreml,depth-networks,dev,export,heic,interop,openvino,onnx,rgbd,rtx,studio,torch,train,trust,video,web
 
 # What the demo refocuses: two focal planes, X,Y in 0..1 from the top left.
 DEMO_PHOTO := samples/drum.jpg

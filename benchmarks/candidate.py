@@ -10,7 +10,6 @@ from deeplens.model.shipped import WEIGHTS, Weights
 from deeplens.runtimes import RUNTIMES, open_runtime
 from deeplens.runtimes.accelerator import DEFAULT, Accelerator
 from deeplens.runtimes.contract import Runtime
-from deeplens.runtimes.ov import OpenVinoRuntime
 from deeplens.runtimes.pytorch import TorchRuntime
 from deeplens.runtimes.tiling import TILE
 from deeplens.runtimes.whole import whole_runtime
@@ -18,8 +17,8 @@ from deeplens.runtimes.whole import whole_runtime
 WHOLE = "-whole"
 """Ends the name of a peer that runs each level at once, as the networks are called without the harness's tiles."""
 
-PEERS = ("torch-compiled", f"torch{WHOLE}", f"torch-compiled{WHOLE}", "openvino")
-"""Not runtimes of the project: PyTorch through torch.compile or without tiles, and OpenVINO on the ONNX artefacts."""
+PEERS = ("torch-compiled", f"torch{WHOLE}", f"torch-compiled{WHOLE}")
+"""Not runtimes of the project: PyTorch through torch.compile or without tiles."""
 
 KNOWN = (*RUNTIMES, *PEERS)
 
@@ -74,8 +73,6 @@ class Candidate:
                 precision=self.precision,
                 accelerator=replace(self.accelerator, compiled=True),
             )
-        if runtime == "openvino":
-            return OpenVinoRuntime(variant=self.variant, artifacts=self.artifacts, threads=self.threads)
         return open_runtime(
             runtime,
             variant=self.variant,

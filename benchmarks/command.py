@@ -61,7 +61,7 @@ Runtimes = Annotated[
         "--runtime",
         metavar="RUNTIME",
         show_default="onnx",
-        help="Runtime to measure. Also torch-compiled, openvino, and without tiles torch-whole and "
+        help=f"Runtime to measure: {', '.join(RUNTIMES)}. Also torch-compiled, and without tiles torch-whole and "
         "torch-compiled-whole. May be repeated: the others are compared with the first.",
     ),
 ]
@@ -209,7 +209,7 @@ def candidates_of(
     found = []
     for variant, runtime, own in chosen:
         engine = "torch" if runtime.startswith("torch") else runtime
-        only = ["fp32"] if runtime == "openvino" else [own] if own else None
+        only = [own] if own else None
         usual = [RUNTIMES[engine].default_precision if engine in RUNTIMES else "fp32"]
         asked = only or precisions or usual
         if engine == "torch":

@@ -5,13 +5,14 @@ graph is written in a form for each. A new form is one entry in `FORMS`: its row
 `deeplens export onnx --form` and its place in the manifest (`runtimes.onnx_form`) follow.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.export.onnx_narrow import narrowed, widest
+from deeplens.export.onnx_openvino import quantise_apart, repeat_by_convolution
 from deeplens.export.onnx_rewrite import (
     by_node,
     shuffle_by_convolution,
@@ -23,6 +24,7 @@ from deeplens.export.onnx_rewrite import (
 )
 from deeplens.export.onnx_taps import weigh_slices
 from deeplens.runtimes.onnx_form import CPU
+from deeplens.runtimes.spec import RUNTIMES
 
 if TYPE_CHECKING:
     import onnx
@@ -41,24 +43,29 @@ class Form:
         refused: operation → why no graph of this form may have it. A pass that is missing is then an error, and not a
             wrong picture.
         widest: the most tensors that an operation may join or part; None: any number.
+        precisions: that its graphs are written in.
+        quantised: what is done to a graph after it got Q/DQ nodes.
     """
 
     runs_on: str
     passes: tuple[Pass, ...]
     refused: Mapping[str, str] = field(default_factory=dict)
     widest: int | None = None
+    precisions: tuple[str, ...] = ("fp32",)
+    quantised: tuple[Pass, ...] = ()
 
 
 _REDUCTIONS = {"Softmax": softmax_by_convolution, "ReduceSum": sum_by_convolution}
 
 FORMS: dict[str, Form] = {
     CPU: Form(
-        runs_on="ONNX Runtime on a CPU; WebAssembly, OpenVINO and TensorRT compute it right too",
+        runs_on="ONNX Runtime on a CPU; WebAssembly and TensorRT compute it right too",
         passes=(
             used_channels,
             weigh_slices,
             partial(by_node, rules={"DepthToSpace": shuffle_by_convolution, "Conv": thin_by_taps, **_REDUCTIONS}),
         ),
+        precisions=RUNTIMES["onnx"].precisions,
     ),
     "webgpu": Form(
         runs_on="ONNX Runtime's WebGPU provider, in browsers",
@@ -71,6 +78,12 @@ FORMS: dict[str, Form] = {
         refused={"ConvTranspose": "a grouped one is computed wrongly"},
         widest=8,
     ),
+    "openvino": Form(
+        runs_on="OpenVINO on a CPU",
+        passes=(used_channels, weigh_slices, partial(by_node, rules=_REDUCTIONS), repeat_by_convolution),
+        precisions=("fp32", "int8"),
+        quantised=(quantise_apart,),
+    ),
 }
 """Name → form. `cpu` is what all runtimes read that have no form of their own."""
 
@@ -80,6 +93,24 @@ def checked_form(name: str) -> Form:
     if name not in FORMS:
         raise InputError(f"unknown form '{name}': choose {' or '.join(FORMS)}")
     return FORMS[name]
+
+
+def check_written(forms: Sequence[str], *, precision: str, whole: bool) -> None:
+    """Raise InputError unless graphs are written in these forms.
+
+    Args:
+        precision: of the artefacts.
+        whole: of the whole effect.
+    """
+    for each in forms:
+        form = checked_form(each)
+        if each != CPU and whole:
+            raise InputError(f"--whole is written in the form {CPU} only: leave out --form {each}")
+        if precision not in form.precisions:
+            able = [name for name, other in FORMS.items() if precision in other.precisions]
+            raise InputError(
+                f"--precision {precision} is written in the form {' or '.join(able)} only: leave out --form {each}"
+            )
 
 
 def in_form(model: "onnx.ModelProto", form: str = CPU) -> "onnx.ModelProto":

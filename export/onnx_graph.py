@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from deeplens.console.errors import InputError, MissingError
+from deeplens.console.errors import MissingError
 from deeplens.console.package import pip_install
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
@@ -24,7 +24,7 @@ from deeplens.console.script import run_script
 from deeplens.export.chosen import check_alone, check_choice, checked_shape, chosen_networks, chosen_variants
 from deeplens.export.foreign_depth import MARGIN, foreign
 from deeplens.export.onnx_check import CHECK_SIZES, check_structure, compare, tensor_entries
-from deeplens.export.onnx_forms import FORMS, checked_form, in_form
+from deeplens.export.onnx_forms import FORMS, check_written, checked_form, in_form
 from deeplens.export.onnx_trace import OPSET, TOOLS, describe, simplified, traced
 from deeplens.export.precision_plan import plans_for
 from deeplens.export.whole_sizes import wanted, whole_sizes
@@ -272,12 +272,8 @@ def command(
     of it.
     """
     forms = form or [CPU]
-    for each in forms:
-        checked_form(each)
-        if each != CPU and (precision != "fp32" or whole):
-            what = "--whole" if whole else f"--precision {precision}"
-            raise InputError(f"{what} is written in the form {CPU} only: leave out --form {each}")
     check_choice("precision", precision, PRECISIONS)
+    check_written(forms, precision=precision, whole=bool(whole))
     if depth_network is not None:
         check_alone(
             {"--variant": variant, "--network": network, "--size": size, "--whole": whole, "--with-depth": with_depth}

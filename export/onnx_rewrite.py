@@ -9,7 +9,7 @@ Weighted sums of taps: see `export.onnx_taps`. Which graph gets which of these: 
 """
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -38,35 +38,40 @@ def by_node(model: "onnx.ModelProto", rules: Mapping[str, NodeRule]) -> "onnx.Mo
     Args:
         rules: operation → what is written in its place.
     """
-    import onnx
-
-    shapes = _channels(onnx.shape_inference.infer_shapes(model))
-    result = onnx.ModelProto()
-    result.CopyFrom(model)
-    constants = {each.name: each for each in result.graph.initializer}
+    shapes = channels_of(model)
+    constants = {each.name: each for each in model.graph.initializer}
     nodes: list[onnx.NodeProto] = []
     for node in model.graph.node:
         channels = shapes.get(node.input[0]) if node.input else None
         rule = rules.get(node.op_type)
         made = rule(node, channels, constants) if rule is not None and channels is not None else None
         nodes += [node] if made is None else made
+    return with_nodes(model, nodes, constants)
+
+
+def with_nodes(
+    model: "onnx.ModelProto", nodes: "Sequence[onnx.NodeProto]", constants: "Mapping[str, onnx.TensorProto]"
+) -> "onnx.ModelProto":
+    """The graph with other nodes, and those of the constants that they use; `model` stays as it is."""
+    import onnx
+
+    result = onnx.ModelProto()
+    result.CopyFrom(model)
     del result.graph.node[:]
     result.graph.node.extend(nodes)
-    return _with_constants(result, constants)
+    used = {name for node in nodes for name in node.input}
+    del result.graph.initializer[:]
+    result.graph.initializer.extend(each for name, each in constants.items() if name in used)
+    return result
 
 
-def _with_constants(model: "onnx.ModelProto", constants: "dict[str, onnx.TensorProto]") -> "onnx.ModelProto":
-    """The model with those of the constants that its nodes read."""
-    used = {name for node in model.graph.node for name in node.input}
-    del model.graph.initializer[:]
-    model.graph.initializer.extend(each for name, each in constants.items() if name in used)
-    return model
-
-
-def _channels(model: "onnx.ModelProto") -> dict[str, int]:
+def channels_of(model: "onnx.ModelProto") -> dict[str, int]:
     """The second size of every tensor of rank 4 that has a known one."""
+    import onnx
+
+    graph = onnx.shape_inference.infer_shapes(model).graph
     found = {}
-    for value in (*model.graph.input, *model.graph.value_info):
+    for value in (*graph.input, *graph.value_info):
         sizes = value.type.tensor_type.shape.dim
         if len(sizes) == 4 and sizes[1].dim_value:
             found[value.name] = sizes[1].dim_value
@@ -83,7 +88,7 @@ def shuffle_by_convolution(
     if options.get("blocksize") != 2 or options.get("mode", b"DCR") != b"CRD":
         return None
     kernel = np.tile(np.eye(4, dtype=np.float32).reshape(4, 1, 2, 2), (channels // 4, 1, 1, 1))
-    name = _constant(constants, f"shuffle_{channels}", kernel)
+    name = constant(constants, f"shuffle_{channels}", kernel)
     return [
         helper.make_node(
             "ConvTranspose",
@@ -123,12 +128,12 @@ def transposed_by_shuffle(
     # (inputs, outputs of a group, k, k) → (outputs · k², inputs of a group, 1, 1)
     parted = kernel.reshape(groups, channels // groups, -1, side, side).transpose(0, 2, 3, 4, 1)
     weights = parted.reshape(-1, channels // groups, 1, 1)
-    inputs = [node.input[0], _constant(constants, f"cells_of_{node.input[1]}", np.ascontiguousarray(weights))]
+    inputs = [node.input[0], constant(constants, f"cells_of_{node.input[1]}", np.ascontiguousarray(weights))]
     if len(node.input) > 2 and node.input[2]:
         if node.input[2] not in constants:
             return None
         added = numpy_helper.to_array(constants[node.input[2]]).repeat(side * side)
-        inputs.append(_constant(constants, f"cells_of_{node.input[2]}", added))
+        inputs.append(constant(constants, f"cells_of_{node.input[2]}", added))
     (target,) = node.output
     return [
         helper.make_node("Conv", inputs, [f"{target}_cells"], name=f"{target}_cells", group=groups),
@@ -146,7 +151,7 @@ def softmax_by_convolution(
         return None
     (source,), (target,) = node.input, node.output
     largest, lowered, powers, total = (f"{target}_{each}" for each in ("max", "lowered", "exp", "sum"))
-    axis = _constant(constants, "channel_axis", np.array([1], np.int64))
+    axis = constant(constants, "channel_axis", np.array([1], np.int64))
     return [
         helper.make_node("ReduceMax", [source, axis], [largest], name=largest, keepdims=1),
         helper.make_node("Sub", [source, largest], [lowered], name=lowered),
@@ -190,9 +195,9 @@ def thin_by_taps(
         return None
     outputs, target = len(kernel), node.output[0]
     products, padded = f"{target}_products", f"{target}_padded"
-    taps = _constant(constants, f"{target}_taps", kernel.transpose(2, 3, 0, 1).reshape(9 * outputs, channels, 1, 1))
-    around = _constant(constants, "around", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64))
-    axes = _constant(constants, "channels_rows_columns", np.array([1, 2, 3], np.int64))
+    taps = constant(constants, f"{target}_taps", kernel.transpose(2, 3, 0, 1).reshape(9 * outputs, channels, 1, 1))
+    around = constant(constants, "around", np.array([0, 0, 1, 1, 0, 0, 1, 1], np.int64))
+    axes = constant(constants, "channels_rows_columns", np.array([1, 2, 3], np.int64))
     made = [
         helper.make_node("Conv", [node.input[0], taps], [products], name=node.name),
         helper.make_node("Pad", [products, around], [padded], name=padded),
@@ -205,13 +210,13 @@ def thin_by_taps(
             [(tap + 1) * outputs, *(TO_THE_END if each == 2 else each - 2 for each in (row, column))], np.int64
         )
         window = [
-            _constant(constants, f"tap_{tap}_{outputs}_{name}", at) for name, at in (("begin", begin), ("end", end))
+            constant(constants, f"tap_{tap}_{outputs}_{name}", at) for name, at in (("begin", begin), ("end", end))
         ]
         terms.append(f"{target}_tap_{tap}")
         made.append(helper.make_node("Slice", [padded, *window, axes], [terms[-1]], name=terms[-1]))
     for name in node.input[2:]:
         values = numpy_helper.to_array(constants[name]).reshape(1, outputs, 1, 1)
-        terms.append(_constant(constants, f"{target}_bias", values))
+        terms.append(constant(constants, f"{target}_bias", values))
     return [*made, helper.make_node("Sum", terms, [target], name=f"{target}_sum")]
 
 
@@ -235,11 +240,9 @@ def used_channels(model: "onnx.ModelProto") -> "onnx.ModelProto":
             continue
         for place, name in enumerate(convolution.input[1:], 1):
             values = numpy_helper.to_array(constants[name])[window]
-            convolution.input[place] = _constant(constants, f"{node.output[0]}_{place}", np.ascontiguousarray(values))
+            convolution.input[place] = constant(constants, f"{node.output[0]}_{place}", np.ascontiguousarray(values))
         convolution.output[0] = node.output[0]
-    del graph.node[:]
-    graph.node.extend(nodes)
-    return _with_constants(result, constants)
+    return with_nodes(result, nodes, constants)
 
 
 def _channels_kept(
@@ -261,11 +264,11 @@ def _channels_kept(
 def _sum_of(source: str, target: str, channels: int, constants: "dict[str, onnx.TensorProto]") -> "onnx.NodeProto":
     from onnx import helper
 
-    ones = _constant(constants, f"ones_{channels}", np.ones((1, channels, 1, 1), np.float32))
+    ones = constant(constants, f"ones_{channels}", np.ones((1, channels, 1, 1), np.float32))
     return helper.make_node("Conv", [source, ones], [target], name=f"{target}_of_channels")
 
 
-def _constant(constants: "dict[str, onnx.TensorProto]", name: str, values: np.ndarray) -> str:
+def constant(constants: "dict[str, onnx.TensorProto]", name: str, values: np.ndarray) -> str:
     """The name of a constant, added if it is not there."""
     from onnx import numpy_helper
 

@@ -13,10 +13,12 @@ from deeplens.export.fp16_check import check_sizes, rounded, session
 from deeplens.export.int8 import quantise
 from deeplens.export.layers import REST, Layer, layers
 from deeplens.export.onnx_check import random_inputs, tensor_entries
+from deeplens.export.onnx_forms import checked_form
 from deeplens.export.precision_plan import PRECISIONS, Choice, Plan
 from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.artefact import load as load_artefact
+from deeplens.runtimes.onnx_form import CPU, form_of
 from deeplens.runtimes.publish import publish, published
 
 if TYPE_CHECKING:
@@ -97,6 +99,8 @@ def export(
         return there
     with publish(out, path) as artefact:
         model = follow(onnx.load_from_string(load_artefact(out, entry)), entry.network, plan, kind=kind)
+        for each in checked_form(form_of(entry.runtime) or CPU).quantised:
+            model = each(model)
         model.metadata_props.add(key="precision", value=kind)
         difference = None if module is None else check(model, module, entry.network, plan, kind=kind)
         onnx.save(model, artefact.file)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from deeplens.console.errors import DeepLensError, MissingError
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS, part_of
 from deeplens.model.whole_contract import parts_of
-from deeplens.parity_tests.candidates import ARTEFACTS
+from deeplens.parity_tests.candidates import ARTEFACTS, ON_GRAPHS
 from deeplens.runtimes import manifest
 from deeplens.runtimes.manifest import Entry
 from deeplens.runtimes.onnx_form import CPU, artefacts_of
@@ -31,12 +31,15 @@ def make_missing(request: "Request") -> None:
         as the exports in FP32; InputError for an unknown name.
     """
     folder = request.artifacts or manifest.DEFAULT_FOLDER
-    wanted = {(each.runtime, each.precision) for each in request.candidates()}
-    onnx = {precision for name, precision in wanted if name in ("onnx", "trt", "openvino", "onnx-reference")}
+    chosen = request.candidates()
+    forms: dict[str, set[str]] = {CPU: set()}
+    for each in chosen:
+        if each.runtime in ON_GRAPHS:
+            forms.setdefault(each.form, set()).add(each.stored)
     if request.compiles:
-        onnx |= set(request.precisions or ARTEFACTS) & set(ARTEFACTS)
-    forms = sorted({each.form for each in request.candidates()} - {CPU})
-    coreml = {precision for name, precision in wanted if name == "coreml"}
+        forms[CPU] |= set(request.precisions or ARTEFACTS) & set(ARTEFACTS)
+    whole = {each.stored for each in chosen if each.runtime in ON_GRAPHS and each.runs_whole} | forms[CPU]
+    coreml = {each.precision for each in chosen if each.runtime == "coreml"}
     for variant in request.variants:
         for network in NETWORKS:
             sha256 = _weights_sha256(request, variant, network)
@@ -46,14 +49,13 @@ def make_missing(request: "Request") -> None:
             size = coverage.contracts[network].fixed_size or coverage.fixed_size
             name = part_of(variant, network)
             for shape in (None,) if CONTRACTS[network].fixed_size else (None, size):
-                _graphs(request, folder, name, network, shape, sha256, onnx)
-                for form in forms:
-                    _formed(request, folder, name, network, shape, sha256, form)
+                for form, precisions in sorted(forms.items()):
+                    _graphs(request, folder, name, network, shape, sha256, form, precisions)
             for precision in sorted(coreml):
                 _package(request, folder, name, network, size, precision, sha256)
         for network in request.whole_networks():
             for size in request.whole:
-                _whole(request, folder, variant, network, size, onnx, coreml)
+                _whole(request, folder, variant, network, size, whole, coreml)
 
 
 def _weights_sha256(request: "Request", variant: str, network: str) -> str | None:
@@ -73,29 +75,42 @@ def _graphs(
     network: str,
     shape: "Size | None",
     sha256: str,
+    form: str,
     precisions: Collection[str],
 ) -> None:
     from deeplens.export import fp16, onnx_graph, planned
     from deeplens.export.foreign_depth import network_module
     from deeplens.export.precision_plan import for_variant
 
+    runtime = artefacts_of(form)
+    where = _size(shape) if form == CPU else f"{_size(shape)} in the form {form}"
+
     def find(precision: str) -> Entry:
-        return manifest.find(folder, network=network, variant=variant, runtime="onnx", precision=precision, shape=shape)
+        return manifest.find(
+            folder, network=network, variant=variant, runtime=runtime, precision=precision, shape=shape
+        )
 
     if precisions and not _fits(folder, partial(find, "fp32"), sha256):
-        request.report(f"{variant} {network}: ONNX {_size(shape)}")
+        request.report(f"{variant} {network}: ONNX {where}")
         if variant in VARIANTS:
-            onnx_graph.export(variant, network, out=folder, weights=request.weights, shape=shape)
+            onnx_graph.export(variant, network, out=folder, weights=request.weights, shape=shape, form=form)
         else:
-            onnx_graph.export_named(variant, out=folder)
+            try:
+                onnx_graph.export_named(variant, out=folder, form=form)
+            except DeepLensError as error:
+                if form == CPU:
+                    raise
+                # A form refuses operations that our networks don't have.
+                request.report(f"{variant} {network}: no graph in the form {form} ({error})")
+                return
     for precision in sorted(set(precisions) - {"fp32"}):
         if _fits(folder, partial(find, precision), sha256):
             continue
-        request.report(f"{variant} {network}: ONNX {_size(shape)} in {precision}")
         if variant not in VARIANTS and precision not in ("fp32", "fp16"):
             said = f"deeplens export onnx --depth-network {variant} --precision {precision} --plan FILE"
             request.report(f"{variant} {network}: no {precision} graph is made here, since it follows a plan: {said}")
             continue
+        request.report(f"{variant} {network}: ONNX {where} in {precision}")
         module = network_module(variant, network, request.weights)
         try:
             if precision == "fp16":
@@ -104,26 +119,6 @@ def _graphs(
                 planned.export(find("fp32"), for_variant(variant), out=folder, kind=precision, module=module)
         except DeepLensError as error:
             request.report(f"{variant} {network}: no {precision} graph ({error})")
-
-
-def _formed(
-    request: "Request", folder: Path, variant: str, network: str, shape: "Size | None", sha256: str, form: str
-) -> None:
-    def find() -> Entry:
-        return manifest.find(folder, network=network, variant=variant, runtime=artefacts_of(form), shape=shape)
-
-    if _fits(folder, find, sha256):
-        return
-    from deeplens.export import onnx_graph
-
-    request.report(f"{variant} {network}: ONNX {_size(shape)} in the form {form}")
-    if variant in VARIANTS:
-        onnx_graph.export(variant, network, out=folder, weights=request.weights, shape=shape, form=form)
-        return
-    try:
-        onnx_graph.export_named(variant, out=folder, form=form)
-    except DeepLensError as error:  # a form refuses operations that our networks don't have
-        request.report(f"{variant} {network}: no graph in the form {form} ({error})")
 
 
 def _package(

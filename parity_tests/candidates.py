@@ -16,7 +16,7 @@ from deeplens.runtimes import RUNTIMES
 from deeplens.runtimes.accelerator import Accelerator
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.harness import Harness
-from deeplens.runtimes.onnx_form import CPU, artefacts_of
+from deeplens.runtimes.onnx_form import CPU, artefacts_of, form_of
 from deeplens.runtimes.providers import PROVIDERS, checked
 
 if TYPE_CHECKING:
@@ -25,22 +25,27 @@ if TYPE_CHECKING:
 
 REFERENCE = "torch"
 
-FORM_ROWS = {artefacts_of(form): form for form in FORMS if form != CPU}
+OWN_FORM = {name: form for name, spec in RUNTIMES.items() if (form := form_of(spec.stored_as)) not in (None, CPU)}
+"""Runtime → the form of the ONNX graphs that it reads, where that is its own."""
+
+FORM_ROWS = {artefacts_of(form): form for form in FORMS if form not in (CPU, *OWN_FORM.values())}
 """Runtimes of the table that stand for a form of the ONNX graphs (`export.onnx_forms`), run by ONNX Runtime on the CPU:
 what is wrong there is wrong in the graph, wherever it runs."""
 
 COMPARED = (
     REFERENCE,
     *(name for name in RUNTIMES if name != REFERENCE),
-    "openvino",
     "onnx-reference",
     *FORM_ROWS,
 )
-"""Runtimes of the table. "torch" is the graph that torch.export takes, from which all artefacts are made; "openvino"
-and "onnx-reference" (the evaluator of the ONNX project) run the ONNX artefacts a second and a third time."""
+"""Runtimes of the table. "torch" is the graph that torch.export takes, from which all artefacts are made;
+"onnx-reference" (the evaluator of the ONNX project) runs the ONNX artefacts a second time."""
 
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-"""Of artefacts; BF16 is PyTorch's alone."""
+ON_GRAPHS = ("onnx", "openvino", "trt", "onnx-reference", *FORM_ROWS)
+"""Runtimes of the table that need ONNX graphs."""
+
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "mixed")
+"""Of what is computed; BF16 is PyTorch's and OpenVINO's, mixed (INT8 and BF16) OpenVINO's alone."""
 
 ARTEFACTS = ("fp32", "fp16", "int8")
 """Precisions of artefacts that are compared."""
@@ -86,17 +91,30 @@ class Candidate:
         return artefacts_of(self.form)
 
     @property
+    def stored(self) -> str:
+        """The precision of the artefacts that it reads."""
+        known = self.runtime in RUNTIMES
+        return RUNTIMES[self.runtime].stored_precision(self.precision) if known else self.precision
+
+    @property
     def form(self) -> str:
         """Of the ONNX graphs that it runs: a provider takes its own."""
         if self.runtime == "onnx" and self.place in PROVIDERS:
             return PROVIDERS[self.place].form
-        return FORM_ROWS.get(self.runtime, CPU)
+        return {**OWN_FORM, **FORM_ROWS}.get(self.runtime, CPU)
+
+    @property
+    def runs_whole(self) -> bool:
+        """Whether it runs graphs of the whole effect, which have the form for the CPU only."""
+        return self.form in (CPU, *OWN_FORM.values())
 
     @property
     def rounding(self) -> str:
         """By which of `parity_tests.compare.GATES` it is judged."""
         if self.runtime == "coreml" and self.precision == "fp16":
             return "fp16" if self.mode == "fp16" else "fp16 sums"
+        if self.runtime == "openvino" and self.precision == "bf16":
+            return "bf16 products"
         return "fp16 sums" if self.place is not None and self.precision == "fp16" else self.precision
 
     def chosen(self, cases: Sequence[Case]) -> list[Case]:
@@ -105,7 +123,7 @@ class Candidate:
             cases = [case for case in cases if case.graph == "fixed"]
         if self.runtime == "web":  # it has files of free sizes only, and its own loop
             return [case for case in cases if case.graph == "dynamic" or case.networks == ("depth",)]
-        if self.form != CPU:  # graphs of the whole effect have the form for the CPU only
+        if not self.runs_whole:
             cases = [case for case in cases if isinstance(case, LoopCase) or case.network not in WHOLE_NETWORKS]
         if self.mode == "fp16_pure":
             return [case for case in cases if not _is_loop(case) or max(case.size) <= SMALL_LOOP]
@@ -180,7 +198,8 @@ def candidates(
         Accelerator(device=name).check_for(REFERENCE)
     found = []
     for runtime in runtimes:
-        only = {REFERENCE: ("fp32",), "openvino": ("fp32",), "onnx-reference": ("fp32",), "coreml": ("fp32", "fp16")}
+        only = {REFERENCE: ("fp32",), "onnx-reference": ("fp32",), "coreml": ("fp32", "fp16")}
+        only["openvino"] = RUNTIMES["openvino"].precisions
         only["web"] = ("fp32",)
         only |= dict.fromkeys(FORM_ROWS, ("fp32",))
         for precision in only.get(runtime, ARTEFACTS):

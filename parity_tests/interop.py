@@ -1,21 +1,20 @@
-"""The ONNX artefacts under others' engines: OpenVINO, and the evaluator of the ONNX project, which is its definition.
+"""The ONNX artefacts under the evaluator of the ONNX project, which is their definition.
 
-The evaluator shares the look-up in the manifest, the check of the hash and the contract with `runtimes.ort`. Both are
-checks of the graphs, not runtimes of the product.
+It shares the look-up in the manifest, the check of the hash and the contract with `runtimes.ort`. It is a check of the
+graphs, not a runtime of the product.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
 from deeplens.console.errors import MissingError
 from deeplens.console.package import pip_install
 from deeplens.runtimes.ort import OnnxRuntime
-from deeplens.runtimes.ov import OpenVinoRuntime
 
 
 @dataclass(frozen=True)
@@ -88,16 +87,3 @@ def grouped_transposes() -> type:
             return (np.concatenate([Single._run(self, *each, group=1, **options)[0] for each in groups], 1),)
 
     return ConvTranspose
-
-
-def interop_runtime(
-    name: str,
-    *,
-    variant: str,
-    artifacts: Path | None,
-    precision: str,
-    shapes: Literal["dynamic"] | tuple[int, int],
-) -> OnnxRuntime | OpenVinoRuntime:
-    """One of the two by its name, "openvino" or "onnx-reference"; see `runtimes.ort.OnnxRuntime`."""
-    kind: type[OnnxRuntime | OpenVinoRuntime] = OpenVinoRuntime if name == "openvino" else ReferenceEvaluatorRuntime
-    return kind(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)

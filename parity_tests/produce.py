@@ -155,8 +155,8 @@ def artefact_opener(
 ) -> Opener:
     """A runtime that reads artefacts.
 
-    ONNX Runtime and Core ML have files of a fixed shape, Core ML no others; of the rest the same file is run at that
-    size. FP16 graphs run in ONNX Runtime with their rounding.
+    ONNX Runtime, OpenVINO and Core ML have files of a fixed shape, Core ML no others; of the rest the same file is run
+    at that size. FP16 graphs run in ONNX Runtime with their rounding.
 
     Args:
         mode: of Core ML's executor, as in `runtimes.coreml.runtime.CoreMLRuntime`.
@@ -188,10 +188,14 @@ def artefact_opener(
                 )
             kind = RoundedOnnxRuntime if precision == "fp16" else OnnxRuntime
             return kind(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes, form=form)
-        if name in ("openvino", "onnx-reference"):
-            from deeplens.parity_tests.interop import interop_runtime
+        if name == "openvino":
+            from deeplens.runtimes.ov import OpenVinoRuntime
 
-            return interop_runtime(name, variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)
+            return OpenVinoRuntime(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)
+        if name == "onnx-reference":
+            from deeplens.parity_tests.interop import ReferenceEvaluatorRuntime
+
+            return ReferenceEvaluatorRuntime(variant=variant, artifacts=artifacts, precision=precision, shapes=shapes)
         if whole:
             return whole_runtime(name, size=shape, variant=variant, artifacts=artifacts, precision=precision)
         if name == "web":

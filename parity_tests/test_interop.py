@@ -1,4 +1,4 @@
-"""The ONNX graphs under engines of others: OpenVINO, the evaluator of the ONNX project, and NVIDIA's Polygraphy."""
+"""The ONNX graphs under OpenVINO, the evaluator of the ONNX project, and NVIDIA's Polygraphy."""
 
 import importlib.util
 import subprocess
@@ -14,7 +14,7 @@ from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
 from deeplens.console.errors import MissingError
-from deeplens.export.onnx_graph import export_module
+from deeplens.export.onnx_graph import export_module, traced_module
 from deeplens.model.contract import CONTRACTS
 from deeplens.parity_tests.cases import NetworkCase, plausible_inputs
 from deeplens.parity_tests.compare import compare
@@ -37,9 +37,12 @@ def needs(library: str) -> pytest.MarkDecorator:
 
 @pytest.fixture(scope="module")
 def step(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Artefacts of the step."""
+    """Artefacts of the step, in the forms for ONNX Runtime and for OpenVINO."""
     folder = tmp_path_factory.mktemp("artifacts")
-    export_module(lively("edge", "upsample"), variant="edge", network="upsample", out=folder)
+    module = lively("edge", "upsample")
+    graph = traced_module(module, CONTRACTS["upsample"], None)
+    for form in ("cpu", "openvino"):
+        export_module(module, variant="edge", network="upsample", out=folder, form=form, graph=graph)
     return folder
 
 
@@ -64,7 +67,7 @@ def test_the_graph_means_the_same_to_others(name: str, step: Path, lively_weight
 def test_what_is_missing_is_named(step: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "openvino", None)
     monkeypatch.setitem(sys.modules, "polygraphy.comparator", None)
-    with pytest.raises(MissingError, match=r"deeplens-edge\[interop\]"):
+    with pytest.raises(MissingError, match=r"deeplens-edge\[openvino\]"):
         artefact_opener("openvino", "edge", artifacts=step, fixed_size=SIZE)("dynamic")
     with pytest.raises(MissingError, match=r"deeplens-edge\[interop\]"):
         write(tmp_path / "none.json", tmp_path)

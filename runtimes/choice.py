@@ -79,12 +79,15 @@ def chosen_runtime(
     for name in (*ORDER, *(name for name in RUNTIMES if name not in ORDER)):
         spec = RUNTIMES[name]
         wanted = precision or spec.default_precision
-        if wanted not in spec.precisions or not (spec.is_installed() and spec.is_for_this_machine()):
+        if not spec.automatic or wanted not in spec.precisions:
+            continue
+        if not (spec.is_installed() and spec.is_for_this_machine()):
             continue
         if not depth_networks.can_run(variant, name, precision=wanted, artifacts=artifacts):
             continue
         if spec.reads_artifacts:
-            if weights == "shipped" and folders.folder_of(name, variant=variant, precision=wanted, artifacts=artifacts):
+            kind, stored = spec.stored_as, spec.stored_precision(wanted)
+            if weights == "shipped" and folders.folder_of(kind, variant=variant, precision=stored, artifacts=artifacts):
                 return name
         elif weights != "shipped" or (artifacts is None and has_weights(part_of(variant, "lens_blur"))):
             return name

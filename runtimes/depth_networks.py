@@ -67,16 +67,21 @@ def can_run(variant: str, runtime: str, *, precision: str, artifacts: Path | Non
         return card.kind != "onnx" and has_library(LIBRARY[card.kind])
     if runtime == "onnx" and card.kind == "onnx":
         return True
-    return has_artefact(variant, runtime, precision=precision, artifacts=artifacts)
+    spec = RUNTIMES[runtime]
+    return has_artefact(variant, spec.stored_as, precision=spec.stored_precision(precision), artifacts=artifacts)
 
 
-def has_artefact(variant: str, runtime: str, *, precision: str, artifacts: Path | None) -> bool:
-    """Whether the depth network of a composed variant was exported for a runtime."""
+def has_artefact(variant: str, stored_as: str, *, precision: str, artifacts: Path | None) -> bool:
+    """Whether the depth network of a composed variant was exported.
+
+    Args:
+        stored_as: what the manifest calls the runtime; `precision` is that of the artefact.
+    """
     name = part_of(variant, "depth")
     folder = folders.opened_folder(
-        runtime, variant=part_of(variant, "lens_blur"), precision=precision, artifacts=artifacts
+        stored_as, variant=part_of(variant, "lens_blur"), precision=precision, artifacts=artifacts
     )
-    wanted = ("depth", name, runtime, precision)
+    wanted = ("depth", name, stored_as, precision)
     return any((each.network, each.variant, each.runtime, each.precision) == wanted for each in manifest.read(folder))
 
 

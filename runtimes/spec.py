@@ -6,7 +6,8 @@ A new runtime is one file with a class like `runtimes.ort.OnnxRuntime`, and one 
 import ctypes
 import importlib.util
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 from deeplens.console.package import pip_install
@@ -24,9 +25,11 @@ class RuntimeSpec:
         libraries: modules of which at least one must be importable.
         precisions: of its artefacts, the default first. Of a runtime without artefacts: what it computes in.
         sizes: "free" if one artefact takes any size, "fixed" if an artefact takes one size.
-        platforms: values of `sys.platform` on which `auto` may choose it; empty: all.
+        platforms: values of `sys.platform` on which it runs; empty: all.
         automatic: whether `auto` may choose it.
         driver: shared library of the device's driver, without which it cannot run; empty: none is needed.
+        artefacts: what the manifest calls the runtime of its artefacts; empty: as its name.
+        stored: precision → that of its artefacts, where it is another.
     """
 
     name: str
@@ -39,6 +42,8 @@ class RuntimeSpec:
     platforms: tuple[str, ...] = ()
     driver: str = ""
     automatic: bool = True
+    artefacts: str = ""
+    stored: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def default_precision(self) -> str:
@@ -51,6 +56,15 @@ class RuntimeSpec:
         return "artifacts" in self.takes
 
     @property
+    def stored_as(self) -> str:
+        """What the manifest calls the runtime of its artefacts."""
+        return self.artefacts or self.name
+
+    def stored_precision(self, precision: str) -> str:
+        """The precision of the artefacts that it reads to compute in `precision`."""
+        return self.stored.get(precision, precision)
+
+    @property
     def install(self) -> str:
         """The command that installs what it needs."""
         return pip_install(self.extra)
@@ -60,9 +74,7 @@ class RuntimeSpec:
         return any(has_library(library) for library in self.libraries)
 
     def is_for_this_machine(self) -> bool:
-        """Whether `auto` may choose it on this operating system and with these drivers."""
-        if not self.automatic:
-            return False
+        """Whether it can run on this operating system and with these drivers."""
         return (not self.platforms or sys.platform in self.platforms) and (not self.driver or has_driver(self.driver))
 
 
@@ -95,6 +107,11 @@ RUNTIMES: dict[str, RuntimeSpec] = {
             "onnx", "deeplens.runtimes.ort:OnnxRuntime",
             frozenset({"artifacts", "threads", "precision", "accelerator"}), extra="onnx", libraries=("onnxruntime",),
             precisions=("fp32", "fp16", "int8", "mixed"),
+        ),
+        RuntimeSpec(
+            "openvino", "deeplens.runtimes.ov:OpenVinoRuntime", frozenset({"artifacts", "threads", "precision"}),
+            extra="openvino", libraries=("openvino",), precisions=("fp32", "bf16", "int8", "mixed"), automatic=False,
+            artefacts="onnx-openvino", stored={"bf16": "fp32", "mixed": "int8"},
         ),
         RuntimeSpec(
             "trt", "deeplens.runtimes.trt:TrtRuntime", frozenset({"artifacts", "precision"}),

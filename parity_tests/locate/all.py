@@ -140,13 +140,13 @@ def _verdict(
     folder = folders.opened_folder(
         "coreml" if coreml else candidate.graphs,
         variant=variant,
-        precision=candidate.precision,
+        precision=candidate.stored,
         artifacts=request.artifacts,
     )
     traced = contract.fixed_size or (coverage.fixed_size if coreml else None)
     size = traced or coverage.dynamic_sizes[0]
     inputs = plausible_inputs(contract, size, np.random.default_rng(coverage.seed))
-    precision = "fp32" if candidate.precision == "fp32" else "fp16"
+    precision = "fp32" if candidate.stored == "fp32" else "fp16"
     key = (variant, network, traced, precision)
     module = network_module(variant, network, request.weights)
     due = {network: build.weights_sha256(module)}
@@ -182,8 +182,8 @@ def _verdict(
     from deeplens.parity_tests.locate.graph import judge_graph
 
     own = part_of(variant, network)
-    entry = manifest.find(folder, network=network, variant=own, runtime=candidate.graphs, precision=candidate.precision)
+    entry = manifest.find(folder, network=network, variant=own, runtime=candidate.graphs, precision=candidate.stored)
     model = onnx.load_from_string(load_artefact(folder, _fitting(report, entry, due)))
-    if candidate.precision == "fp16":
+    if candidate.stored == "fp16":
         model = rounded(model)
-    return judge_graph(model, inputs, reference, precision=candidate.precision)
+    return judge_graph(model, inputs, reference, precision=candidate.stored)

@@ -15,6 +15,7 @@ from deeplens.commands.info import info, verify
 from deeplens.commands.licences import licences
 from deeplens.commands.lint import lint
 from deeplens.commands.parity import parity
+from deeplens.commands.peers import peers
 from deeplens.commands.rack import rack
 from deeplens.commands.refocus import refocus
 from deeplens.commands.studio import studio
@@ -37,6 +38,7 @@ app.command()(parity)
 app.command()(golden)
 app.command()(evaluate)
 app.command()(bench)
+app.command()(peers)
 app.command()(scale)
 app.command()(calibrate)
 app.command()(info)

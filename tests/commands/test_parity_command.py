@@ -177,9 +177,21 @@ def test_providers_and_devices_have_rows_of_their_own() -> None:
         "torch on cuda bf16", "onnx fp32", "onnx fp16", "onnx int8", "onnx on openvino fp32", "onnx on openvino fp16",
         "onnx on openvino int8",
     ]  # fmt: skip
-    assert {each.rounding for each in found} == {"fp32", "fp16", "fp16 sums", "bf16", "int8"} == set(GATES)
+    assert {each.rounding for each in found} == {"fp32", "fp16", "fp16 sums", "bf16", "int8"}
     with pytest.raises(InputError, match="unknown provider 'abacus'"):
         candidates(("onnx",), None, providers=("abacus",))
+
+
+def test_openvino_has_rows_in_each_precision_and_a_gate_for_its_bf16() -> None:
+    found = candidates(("openvino",), None)
+    assert [(each.label, each.stored, each.graphs, each.rounding) for each in found] == [
+        ("openvino fp32", "fp32", "onnx-openvino", "fp32"),
+        ("openvino bf16", "fp32", "onnx-openvino", "bf16 products"),
+        ("openvino int8", "int8", "onnx-openvino", "int8"),
+        ("openvino mixed", "int8", "onnx-openvino", "mixed"),
+    ]
+    everything = candidates(COMPARED, None, providers=("openvino",), devices=("cpu",))
+    assert {each.rounding for each in everything} == set(GATES)
 
 
 def test_a_provider_runs_graphs_of_its_form() -> None:

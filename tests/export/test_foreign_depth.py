@@ -55,6 +55,7 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
             assert main(["depth", "add", name, "--from", str(root / folder), *told]) == 0
             named = ["--depth-network", name, "--out", out]
             assert main(["export", "onnx", *named, "--precision", "fp16"]) == 0
+            assert main(["export", "onnx", *named, "--form", "openvino"]) == 0
             system = "iOS17" if folder == "a" else "iOS18"  # their converters have other passes
             assert main(["export", "coreml", *named, "--precision", "fp32", "--precision", "fp16", "--target",
                          system]) == 0  # fmt: skip
@@ -149,7 +150,10 @@ class TestVisionTransformers:
     def test_gates_and_entries(self, exported: Exported, name: str) -> None:
         found = [each for each in manifest.read(exported.out) if each.variant == name]
         kinds = {(each.runtime, each.precision) for each in found}
-        assert kinds == {("onnx", "fp32"), ("onnx", "fp16"), ("coreml", "fp32"), ("coreml", "fp16"), ("trt", "fp16")}
+        assert kinds == {
+            *(("onnx", "fp32"), ("onnx", "fp16"), ("onnx-openvino", "fp32")),
+            *(("coreml", "fp32"), ("coreml", "fp16"), ("trt", "fp16")),
+        }
         card = depth_store.find(name).card
         described = json.loads((exported.out / manifest.FILE_NAME).read_text())["artifacts"]
         meanings = {each["inputs"][0]["meaning"] for each in described if each["variant"] == name}

@@ -12,17 +12,19 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from deeplens.console.errors import InputError, MismatchError
-from deeplens.export import onnx_forms, onnx_graph
+from deeplens.export import onnx_forms, onnx_graph, planned
 from deeplens.export.onnx_check import TOLERANCE, compare
 from deeplens.export.onnx_forms import FORMS, Form, check_form, checked_form, in_form
 from deeplens.export.onnx_narrow import narrowed, widest
+from deeplens.export.precision_plan import for_variant
 from deeplens.model import build
 from deeplens.model.contract import CONTRACTS
 from deeplens.parity_tests.candidates import COMPARED, FORM_ROWS, candidates
-from deeplens.parity_tests.cases import NetworkCase, random_cases
+from deeplens.parity_tests.cases import NetworkCase, plausible_inputs, random_cases
 from deeplens.parity_tests.conftest import SMALL
+from deeplens.parity_tests.metrics import psnr
 from deeplens.parity_tests.produce import produce, torch_opener
-from deeplens.runtimes import manifest
+from deeplens.runtimes import RUNTIMES, manifest, open_runtime
 from deeplens.runtimes.onnx_form import CPU, artefacts_of, form_of
 from deeplens.runtimes.ort import OnnxRuntime
 from tests.conftest import Command
@@ -79,7 +81,7 @@ def test_what_a_form_refuses_is_an_error_and_not_a_wrong_picture(monkeypatch: py
         in_form(split_and_joined([1, 1], 1, equal=False), "webgpu")
     with pytest.raises(MismatchError, match="parts 9 tensors, and the form webgpu allows 8"):
         in_form(split_and_joined([1] * 9, 1, equal=False), "webgpu")
-    with pytest.raises(InputError, match="unknown form 'metal': choose cpu or webgpu"):
+    with pytest.raises(InputError, match="unknown form 'metal': choose cpu or webgpu or openvino"):
         checked_form("metal")
 
 
@@ -155,12 +157,35 @@ def test_forms_do_not_stand_in_for_each_other(exported: Path) -> None:
             assert runtime.open("upsample").entry.path == found[form].path
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("network", NETWORKS)
+def test_int8_and_bf16_in_openvino(exported: Path, network: str) -> None:
+    """INT8 as ONNX Runtime computes the same file, a few steps apart; BF16 as far from FP32 as its gate allows."""
+    pytest.importorskip("openvino")
+    runtime = artefacts_of("openvino")
+    entry = manifest.find(exported, network=network, variant="edge", runtime=runtime)
+    planned.export(entry, for_variant("edge"), out=exported, module=build.load("edge", network))
+    inputs = plausible_inputs(CONTRACTS[network], (48, 72), np.random.default_rng(0))
+    found = {}
+    for precision in RUNTIMES["openvino"].precisions:
+        with open_runtime("openvino", artifacts=exported, precision=precision, threads=1) as opened:
+            found[precision] = opened.open(network).run(inputs)[CONTRACTS[network].outputs[0].name]
+    with OnnxRuntime(variant="edge", artifacts=exported, form="openvino", precision="int8", threads=1) as judge:
+        due = judge.open(network).run(inputs)[CONTRACTS[network].outputs[0].name]
+    assert psnr(found["int8"], due) > 65
+    assert 50 < psnr(found["int8"], found["fp32"]) < 80
+    assert 50 < psnr(found["bf16"], found["fp32"]) < 80
+    assert 50 < psnr(found["mixed"], found["int8"]) < 80
+
+
 def test_what_has_one_form_only(deeplens: Command, tmp_path: Path) -> None:
     arguments = ("export", "onnx", "--out", tmp_path, "--form")
-    assert "unknown form 'metal': choose cpu or webgpu" in deeplens(*arguments, "metal").error
+    assert "unknown form 'metal': choose cpu or webgpu or openvino" in deeplens(*arguments, "metal").error
     assert (
         "--precision fp16 is written in the form cpu only"
         in deeplens(*arguments, "webgpu", "--precision", "fp16").error
     )
+    told = deeplens(*arguments, "webgpu", "--precision", "int8").error
+    assert "--precision int8 is written in the form cpu or openvino only: leave out --form webgpu" in told
     assert "--whole is written in the form cpu only" in deeplens(*arguments, "webgpu", "--whole", "64x64").error
     assert not any(tmp_path.iterdir())

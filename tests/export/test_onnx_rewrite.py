@@ -310,7 +310,7 @@ def sliced(*, first: int, last: int, axis: int = 1, group: int = 1, also: bool =
     if also:
         nodes += [helper.make_node("ReduceMax", ["all", "axis"], ["largest"]),
                   helper.make_node("Add", ["some", "largest"], ["y"])]  # fmt: skip
-    constants = {
+    constants: dict[str, np.ndarray] = {
         "kernel": random.normal(size=(6, 4 // group, 3, 3)).astype(np.float32),
         "bias": random.normal(size=6).astype(np.float32),
         **{name: np.array([value], np.int64) for name, value in (("first", first), ("last", last), ("axis", axis))},

@@ -99,8 +99,8 @@ def test_the_extras_that_are_promised() -> None:
     assert EXTRAS.keys() >= {"torch", "onnx", "coreml", "tensorrt", "train", "dev", "all"}
     (everything,) = (Requirement(each) for each in EXTRAS["all"])
     # tensorrt fails the whole call where it can't load; coreai is a beta of 190 MB for one test.
-    assert everything.extras == EXTRAS.keys() - {"all", "coreai", "ray", "tensorrt"}
-    assert not {"coreai", "ray", "tensorrt"} & set(ci_extras())
+    assert everything.extras == EXTRAS.keys() - {"all", "coreai", "peers", "ray", "tensorrt"}
+    assert not {"coreai", "peers", "ray", "tensorrt"} & set(ci_extras())
 
 
 def test_a_device_installs_little() -> None:

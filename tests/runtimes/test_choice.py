@@ -66,7 +66,10 @@ def test_all_that_reads_artefacts_looks_in_the_same_places(
     machine("onnx")
     shutil.copytree(artifacts, tmp_path / "packaged")
     if name == "openvino":
-        pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'deeplens-edge[interop]'")
+        pytest.importorskip("openvino", reason="OpenVINO is not installed: pip install 'deeplens-edge[openvino]'")
+        text = (tmp_path / "packaged" / "manifest.json").read_text()
+        ours = text.replace('"runtime": "onnx"', '"runtime": "onnx-openvino"')
+        (tmp_path / "packaged" / "manifest.json").write_text(ours)
     kind = {"onnx": "deeplens.runtimes.ort:OnnxRuntime", "openvino": "deeplens.runtimes.ov:OpenVinoRuntime"}[name]
     module, attribute = kind.split(":")
     with getattr(import_module(module), attribute)(variant="edge") as runtime:
@@ -132,7 +135,11 @@ def test_the_way_on_depends_on_what_is_here(machine: Machine, artifacts: Path, t
     ("name", "options", "said"),
     [
         ("torch", {"variant": "edge", "precision": "int8"}, "has no precision 'int8': choose fp32"),
-        ("gpu", {"variant": "edge"}, "unknown runtime 'gpu': choose auto or torch or onnx or trt or coreml"),
+        (
+            "gpu",
+            {"variant": "edge"},
+            "unknown runtime 'gpu': choose auto or torch or onnx or openvino or trt",
+        ),
         ("auto", {"variant": "small"}, "unknown variant 'small'"),
     ],
 )

@@ -166,12 +166,14 @@ def _others(name: str, variant: str, artifacts: Path | None, weights: "WeightsOf
     """Further runtimes that have something to run here, in their default precision."""
     found = []
     for other, spec in RUNTIMES.items():
-        if other == name or not (spec.is_installed() and spec.is_for_this_machine()):
+        if other == name or not (spec.automatic or spec.reads_artifacts):
+            continue
+        if not (spec.is_installed() and spec.is_for_this_machine()):
             continue
         try:
             _, precision = resolved(other, variant=variant, artifacts=artifacts, weights=weights)
             if spec.reads_artifacts and not folders.folder_of(
-                other, variant=variant, precision=precision, artifacts=artifacts
+                spec.stored_as, variant=variant, precision=spec.stored_precision(precision), artifacts=artifacts
             ):
                 continue
         except (InputError, MissingError):
