@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from deeplens.export.onnx_forms import in_form
+from deeplens.export.onnx_rewrite import by_node, enlarge_by_convolution
 
 
 def graph(channels: int, *nodes: onnx.NodeProto, constants: dict[str, np.ndarray] | None = None) -> onnx.ModelProto:
@@ -204,3 +205,32 @@ def test_other_sums_stay_as_they_are(spoil: Callable[[onnx.ModelProto], None]) -
     assert kinds(in_form(model))["Slice"] == 4
     spoil(model)
     assert in_form(model) == model
+
+
+SCALES = {"scales": np.array([1, 1, 2, 2], np.float32)}
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 5), st.integers(1, 9), st.integers(1, 9), st.integers(0, 99))
+def test_twice_the_size_by_convolution(channels: int, height: int, width: int, seed: int) -> None:
+    resize = helper.make_node("Resize", ["x", "", "scales"], ["y"], mode="linear")
+    model = graph(channels, resize, constants=SCALES)
+    x = np.random.default_rng(seed).normal(size=(1, channels, height, width)).astype(np.float32)
+    made = by_node(model, {"Resize": enlarge_by_convolution})
+    assert kinds(made) == {"Pad": 1, "Conv": 1, "ConvTranspose": 1}
+    np.testing.assert_allclose(run(made, x), run(model, x), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "scales"),
+    [
+        ({"mode": "nearest"}, [1, 1, 2, 2]),
+        ({"mode": "linear"}, [1, 1, 4, 4]),
+        ({"mode": "linear", "coordinate_transformation_mode": "align_corners"}, [1, 1, 2, 2]),
+        ({"mode": "linear", "antialias": 1}, [1, 1, 2, 2]),
+    ],
+)
+def test_another_resize_stays_as_it_is(options: dict[str, Any], scales: list[int]) -> None:
+    resize = helper.make_node("Resize", ["x", "", "scales"], ["y"], **options)
+    model = graph(2, resize, constants={"scales": np.array(scales, np.float32)})
+    assert kinds(by_node(model, {"Resize": enlarge_by_convolution})) == {"Resize": 1}

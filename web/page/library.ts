@@ -3,7 +3,7 @@
 import type * as Ort from "onnxruntime-common";
 
 import { networkOf } from "../session.js";
-import type { Network } from "../tiles.js";
+import type { Run } from "../tiles.js";
 import type { Backend } from "./messages.js";
 
 type Library = typeof Ort;
@@ -40,8 +40,8 @@ export async function loadLibrary(
   return library;
 }
 
-/** A network from the bytes of a graph. */
-export async function openNetwork(library: Library, graph: Uint8Array, backend: Backend): Promise<Network> {
+/** A network, or a part of one, from the bytes of a graph. */
+export async function openNetwork(library: Library, graph: Uint8Array, backend: Backend): Promise<Run> {
   const session = await library.InferenceSession.create(graph, {
     executionProviders: [backend], graphOptimizationLevel: "all", enableMemPattern: false,
     // Threads that wait actively after a run would take the cores from the lanes.

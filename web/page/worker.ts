@@ -6,13 +6,14 @@ import { mapped, type Photo, type Planes } from "../arrays.js";
 import {
   beginsAtBase, prepare, quickAnswer, refocus, refocusedLevels, resultOf, type Networks, type Options, type Prepared,
 } from "../harness.js";
-import type { Network } from "../tiles.js";
+import { joinedParts, type Network, type Run } from "../tiles.js";
 import { decoded } from "./decode.js";
 import { Cancelled, type PhotoInfo, type SavedFile, type Settings } from "./engine.js";
 import { Lanes } from "./lanes.js";
 import { coreCount, engineFile, loadLibrary, openNetwork, unpacked } from "./library.js";
 import { metadataOf, typeToSave, withMetadata, type Metadata } from "./metadata.js";
-import { check, fetched, modelFile, NETWORKS, readModels, type NetworkName } from "./models.js";
+import { KeptFeatures } from "./kept.js";
+import { check, fetched, graphsOf, modelFile, NETWORKS, readModels, type NetworkName } from "./models.js";
 import type { Backend, End, Event, LoopTask, Reply, Request, Task } from "./messages.js";
 import { selfTest } from "./selftest.js";
 
@@ -30,6 +31,7 @@ interface Open {
   readonly metadata: Metadata;
   readonly type: string;
   readonly notes: readonly string[];
+  readonly features: KeptFeatures;
   finished: { readonly key: string; readonly photo: Photo } | null;
 }
 
@@ -45,22 +47,27 @@ async function start(base: string, backend: Backend, tell: Tell): Promise<void> 
   const models = await readModels(base);
   const graphs = backend === "webgpu" ? models.webgpu : models.networks;
   if (!graphs) throw new Error("this page was built without graphs for the graphics processor");
-  const files = [engineFile(backend), ...[models.harness, ...NETWORKS.map((name) => graphs[name])].map(modelFile)];
-  const sizes = [ENGINE_BYTES[backend], models.harness.bytes, ...NETWORKS.map((name) => graphs[name].bytes)];
+  const listed = NETWORKS.flatMap((name) => graphsOf(graphs[name]));
+  const files = [engineFile(backend), ...[models.harness, ...listed].map(modelFile)];
+  const sizes = [ENGINE_BYTES[backend], models.harness.bytes, ...listed.map(({ bytes }) => bytes)];
   const [packed, harness, ...data] = await fetched(base, files, sizes, (done, whole) =>
     tell({ kind: "progress", done, whole }));
-  await Promise.all(NETWORKS.map((name, i) => check(data[i], graphs[name])));
+  await Promise.all(listed.map((one, i) => check(data[i], one)));
   const engine = await unpacked(packed);
   const cores = coreCount();
   const library = await loadLibrary(base, backend, engine, self.crossOriginIsolated ? Math.min(cores, 4) : 1);
   const opened = {} as Record<NetworkName, Network>;
   const inLanes = backend === "wasm" && cores > 1;
-  const lanes = inLanes
-    ? new Lanes(Math.min(cores, 4), { base, engine, graph: data[NETWORKS.indexOf("upsample")] })
-    : null;
-  for (const [i, name] of NETWORKS.entries()) {
-    if (name === "upsample" && lanes) opened[name] = lanes.network;
-    else opened[name] = await openNetwork(library, data[i], backend);
+  let lanes: Lanes | null = null;
+  for (const name of NETWORKS) {
+    const stored = graphs[name];
+    const own = data.splice(0, graphsOf(stored).length);
+    if (name === "upsample" && inLanes) lanes = new Lanes(Math.min(cores, 4), { base, engine, graphs: own });
+    const runs: Run[] = [];
+    for (const [i, graph] of own.entries()) {
+      runs.push(name === "upsample" && lanes ? lanes.run(i) : await openNetwork(library, graph, backend));
+    }
+    opened[name] = "rest" in stored ? joinedParts({ feature: stored.feature, photo: runs[0], rest: runs[1] }) : runs[0];
   }
   const constants = readConstants(new TextDecoder().decode(harness));
   ready = {
@@ -89,7 +96,7 @@ async function openPhoto(file: Blob, name: string): Promise<PhotoInfo> {
   const metadata = metadataOf(data, notes);
   const map = await estimatedDisparity(photo, networks.depth, constants);
   const prepared = prepare(photo, map, constants);
-  open = { name, prepared, alpha, metadata, type: typeToSave(data), notes, finished: null };
+  open = { name, prepared, alpha, metadata, type: typeToSave(data), notes, features: new KeptFeatures(), finished: null };
   return { name, width: photo.width, height: photo.height, levels: prepared.levels.n + 1, notes, picture };
 }
 
@@ -105,7 +112,8 @@ async function stillWanted(id: number): Promise<void> {
 
 function options(id: number, more: Options = {}): Options {
   const { constants, lanes } = isReady();
-  return { tile: constants.tile, lanes, skips: true, beforeTile: () => stillWanted(id), ...more };
+  const { features } = isOpen();
+  return { features, tile: constants.tile, lanes, skips: true, beforeTile: () => stillWanted(id), ...more };
 }
 
 /** The bytes of a picture as a canvas takes them. */
