@@ -77,7 +77,7 @@ function registeredAt(map: Planes, k: number, photo: Photo, levels: Levels): Pla
 }
 
 /** Whether the map has the photo's aspect ratio, or the size that the depth network gives. */
-function showsWhole(map: Planes, photo: Photo, constants: Constants): boolean {
+export function showsWhole(map: Planes, photo: Photo, constants: Constants): boolean {
   const { height: h, width: w } = map;
   const { height: H, width: W } = photo;
   const ratio = (w * H) / (h * W);

@@ -10,6 +10,8 @@ import { defineConfig, type Plugin } from "vite";
 const OUT = join(import.meta.dirname, "..", "src", "deeplens", "web_page");
 const ORT = join(import.meta.dirname, "node_modules", "onnxruntime-web", "dist");
 
+const HEIF = join(import.meta.dirname, "node_modules", "libheif-js", "libheif-wasm");
+
 /** The photo behind "Try a sample". */
 const SAMPLE = join(import.meta.dirname, "..", "samples", "drum.jpg");
 
@@ -28,6 +30,17 @@ function engines(): Plugin {
         copyFileSync(join(ORT, `${name}.mjs`), join(folder, `${name}.mjs`));
         writeFileSync(join(folder, `${name}.wasm.gz`), gzipSync(readFileSync(join(ORT, `${name}.wasm`)), { level: 9 }));
       }
+    },
+  };
+}
+
+/** Puts the decoder of HEIC beside the page as it is, so that it can be replaced: its licence is LGPL. */
+function heic(): Plugin {
+  return {
+    name: "deeplens-heic",
+    writeBundle() {
+      mkdirSync(join(OUT, "heif"), { recursive: true });
+      for (const name of ["libheif-bundle.mjs", "LICENSE"]) copyFileSync(join(HEIF, name), join(OUT, "heif", name));
     },
   };
 }
@@ -67,8 +80,8 @@ function shell(): Plugin {
       const files = all(OUT).filter((file) => file !== "sw.js" && !file.startsWith("models/")).sort();
       const digest = createHash("sha256");
       for (const file of files) digest.update(file).update(readFileSync(join(OUT, file)));
-      // The second engine and the sample are kept once they were asked for.
-      const first = files.filter((file) => !file.includes("asyncify") && !file.includes("webgpu") && !["sample.jpg", "licences.txt"].includes(file));
+      // The second engine, the decoder of HEIC and the sample are kept once they were asked for.
+      const first = files.filter((file) => !file.includes("asyncify") && !file.includes("webgpu") && !file.startsWith("heif/") && !["sample.jpg", "licences.txt"].includes(file));
       const worker = join(OUT, "sw.js");
       const text = readFileSync(worker, "utf8")
         .replace("__VERSION__", digest.digest("hex").slice(0, 12))
@@ -91,5 +104,5 @@ export default defineConfig({
     modulePreload: { polyfill: false },
   },
   worker: { format: "es" },
-  plugins: [engines(), licences(), shell()],
+  plugins: [engines(), heic(), licences(), shell()],
 });

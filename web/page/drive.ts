@@ -46,6 +46,21 @@ const tasks = {
     return { shape: [1, made.channels, made.height, made.width], ms };
   },
 
+  /** Opens a photo's file as a person does; posts its disparity, and returns its size and what is told of it. */
+  async open(file: string, name: string, out: string): Promise<{ shape: number[]; size: number[]; notes: readonly string[] }> {
+    const info = await engine.open(new Blob([await bytes(file)]), name);
+    const map = await engine.disparity();
+    await give(out, map.data as Float32Array<ArrayBuffer>);
+    return { shape: [map.height, map.width], size: [info.height, info.width], notes: info.notes };
+  },
+
+  /** The open photo in its full size, as it is saved; posted as `out`. */
+  async save(settings: LoopTask["settings"], out: string): Promise<string> {
+    const { blob, name } = await engine.result(settings, () => undefined);
+    await give(out, new Uint8Array(await blob.arrayBuffer()));
+    return name;
+  },
+
   /** What the depth network gets of a photo. */
   async depthPicture(photo: Listed, out: string): Promise<number[]> {
     const [height, width] = photo.shape;

@@ -1,10 +1,10 @@
 /** Computes the pictures in the browser, away from the page, so that the page never waits. */
 
-import { depthPicture, estimatedDisparity } from "../focus.js";
+import { depthPicture, estimatedDisparity, normalised } from "../focus.js";
 import { variantOf, readConstants, type Constants, type Variant } from "../constants.js";
 import { mapped, type Photo, type Planes } from "../arrays.js";
 import {
-  beginsAtBase, prepare, quickAnswer, refocus, refocusedLevels, resultOf, type Networks, type Options, type Prepared,
+  beginsAtBase, prepare, showsWhole, quickAnswer, refocus, refocusedLevels, resultOf, type Networks, type Options, type Prepared,
 } from "../harness.js";
 import { joinedParts, type Network, type Run } from "../tiles.js";
 import { decoded } from "./decode.js";
@@ -22,6 +22,8 @@ interface Ready {
   readonly variant: Variant;
   readonly networks: Networks & { readonly depth: Network };
   readonly lanes: number;
+  /** The page's address. */
+  readonly base: string;
 }
 
 interface Open {
@@ -71,7 +73,7 @@ async function start(base: string, backend: Backend, tell: Tell): Promise<void> 
   }
   const constants = readConstants(new TextDecoder().decode(harness));
   ready = {
-    constants, variant: variantOf(constants, models.variant), networks: opened, lanes: lanes?.count ?? 1,
+    constants, variant: variantOf(constants, models.variant), networks: opened, lanes: lanes?.count ?? 1, base,
   };
 }
 
@@ -89,15 +91,31 @@ function isOpen(): Open {
 }
 
 async function openPhoto(file: Blob, name: string): Promise<PhotoInfo> {
-  const { constants, networks } = isReady();
-  const { photo, alpha, picture } = await decoded(file, name);
+  const { constants, networks, base } = isReady();
   const data = new Uint8Array(await file.arrayBuffer());
-  const notes: string[] = [];
+  const { photo, alpha, picture, depth, notes: told } = await decoded(file, data, name, base);
+  const notes = [...told];
   const metadata = metadataOf(data, notes);
-  const map = await estimatedDisparity(photo, networks.depth, constants);
+  const map = ownMap(depth, photo, constants, notes) ?? (await estimatedDisparity(photo, networks.depth, constants));
   const prepared = prepare(photo, map, constants);
   open = { name, prepared, alpha, metadata, type: typeToSave(data), notes, features: new KeptFeatures(), finished: null };
   return { name, width: photo.width, height: photo.height, levels: prepared.levels.n + 1, notes, picture };
+}
+
+/** The depth map in the photo as disparity; null where there is none that can be used. */
+function ownMap(depth: Planes | null, photo: Photo, constants: Constants, notes: string[]): Planes | null {
+  if (!depth) return null;
+  if (!showsWhole(depth, photo, constants)) {
+    notes.push("The depth map in the photo is not used: it does not show the whole photo.");
+    return null;
+  }
+  const map = normalised(depth, constants);
+  if (map.data.every((value) => value === 0)) {
+    notes.push("The depth map in the photo is not used: it is the same everywhere.");
+    return null;
+  }
+  notes.push("Focus and blur follow the depth map that the phone put into the photo.");
+  return map;
 }
 
 /** Lets newer messages in; throws `Cancelled` if one of them made this request old. */
