@@ -81,7 +81,8 @@ function shell(): Plugin {
       const digest = createHash("sha256");
       for (const file of files) digest.update(file).update(readFileSync(join(OUT, file)));
       // The second engine, the decoder of HEIC and the sample are kept once they were asked for.
-      const first = files.filter((file) => !file.includes("asyncify") && !file.includes("webgpu") && !file.startsWith("heif/") && !["sample.jpg", "licences.txt"].includes(file));
+      const later = ["asyncify", "webgpu", "heif/", "sample.jpg", "licences.txt"];
+      const first = files.filter((file) => !later.some((part) => file.includes(part)));
       const worker = join(OUT, "sw.js");
       const text = readFileSync(worker, "utf8")
         .replace("__VERSION__", digest.digest("hex").slice(0, 12))

@@ -46,6 +46,10 @@ export async function decoded(file: Blob, data: Uint8Array, name: string, base: 
     notes.push(...heic.notes);
     if (heic.bits > 8) notes.push(BITS(heic.bits));
   }
+  if (!picture && data[0] === 0xff && data[1] === 0xd8) { // viewers show a JPEG without its end too
+    picture = await bitmap(new Blob([data as Uint8Array<ArrayBuffer>, Uint8Array.of(0xff, 0xd9)])).catch(() => null);
+    if (picture) notes.push("The file ends too early: the last lines of the photo may be missing.");
+  }
   if (!picture) throw new Error(refusal(data.subarray(0, 16), name));
   if (!kind && data[0] === 0x89 && data[24] === 16) notes.push(BITS(16));
   if (kind === "avif" && said(data).depth) notes.push("The depth map in the photo is not used: the page reads none in AVIF.");

@@ -6,6 +6,7 @@
 import type { Planes } from "../arrays.js";
 import { LocalEngine } from "./local.js";
 import type { Backend, LoopTask } from "./messages.js";
+import type { Placements } from "./placement.js";
 
 interface Listed {
   readonly file: string;
@@ -28,10 +29,10 @@ async function give(file: string, data: ArrayBufferView<ArrayBuffer>): Promise<v
 let engine: LocalEngine;
 
 const tasks = {
-  async start(backend: Backend): Promise<{ isolated: boolean }> {
+  async start(backend: Backend): Promise<{ isolated: boolean; placed: Placements }> {
     engine = new LocalEngine(backend);
     await engine.start(() => undefined);
-    return { isolated: crossOriginIsolated };
+    return { isolated: crossOriginIsolated, placed: engine.placed };
   },
 
   /** One network: its inputs by name; posts its output, and returns its shape and how long it took. */

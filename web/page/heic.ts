@@ -37,6 +37,9 @@ const [INTERLEAVED, Y] = [10, 0];
 /** Values of the depth representation type that are affine to inverse depth, near = large. */
 const DISPARITIES = [0, 1];
 
+/** Transfer functions of HDR: PQ and HLG. */
+const HDR = [16, 18];
+
 export interface Heic {
   readonly png: Blob;
   /** 1 × h × w as stored, near = large; null: it has none. */
@@ -111,8 +114,12 @@ class Opened {
     }
     const image = this.decoded(primary, RGB, INTERLEAVED_RGBA);
     const { at, stride, rows, columns } = this.plane(image, INTERLEAVED);
-    const png = storedPng(heif.HEAPU8.subarray(at, at + rows * stride), columns, rows, stride, this.colour());
+    const colour = this.colour();
+    const png = storedPng(heif.HEAPU8.subarray(at, at + rows * stride), columns, rows, stride, colour);
     const notes: string[] = [];
+    if (colour.cicp && HDR.includes(colour.cicp[1])) {
+      notes.push("The photo is HDR: the browser makes it darker than deeplens refocus does.");
+    }
     let depth: Planes | null = null;
     try {
       depth = this.depth(notes);

@@ -10,11 +10,12 @@ import { joinedParts, type Network, type Run } from "../tiles.js";
 import { decoded } from "./decode.js";
 import { Cancelled, type PhotoInfo, type SavedFile, type Settings } from "./engine.js";
 import { Lanes } from "./lanes.js";
-import { coreCount, engineFile, loadLibrary, openNetwork, unpacked } from "./library.js";
+import { coreCount, engineFile, loadLibrary, openNetwork, openOnGpu, unpacked } from "./library.js";
 import { metadataOf, typeToSave, withMetadata, type Metadata } from "./metadata.js";
 import { KeptFeatures } from "./kept.js";
 import { check, fetched, graphsOf, modelFile, NETWORKS, readModels, type NetworkName } from "./models.js";
 import type { Backend, End, Event, LoopTask, Reply, Request, Task } from "./messages.js";
+import { placedLines, type Placed, type Placements } from "./placement.js";
 import { selfTest } from "./selftest.js";
 
 interface Ready {
@@ -24,6 +25,8 @@ interface Ready {
   readonly lanes: number;
   /** The page's address. */
   readonly base: string;
+  /** Of the graphics processor: what of each network runs elsewhere; empty on the processor. */
+  readonly placed: Placements;
 }
 
 interface Open {
@@ -60,6 +63,7 @@ async function start(base: string, backend: Backend, tell: Tell): Promise<void> 
   const library = await loadLibrary(base, backend, engine, self.crossOriginIsolated ? Math.min(cores, 4) : 1);
   const opened = {} as Record<NetworkName, Network>;
   const inLanes = backend === "wasm" && cores > 1;
+  const placed: Record<string, Placed | null> = {};
   let lanes: Lanes | null = null;
   for (const name of NETWORKS) {
     const stored = graphs[name];
@@ -67,13 +71,19 @@ async function start(base: string, backend: Backend, tell: Tell): Promise<void> 
     if (name === "upsample" && inLanes) lanes = new Lanes(Math.min(cores, 4), { base, engine, graphs: own });
     const runs: Run[] = [];
     for (const [i, graph] of own.entries()) {
-      runs.push(name === "upsample" && lanes ? lanes.run(i) : await openNetwork(library, graph, backend));
+      if (backend === "webgpu") {
+        const [run, where] = await openOnGpu(library, graph);
+        runs.push(run);
+        placed[name] = where;
+      } else {
+        runs.push(name === "upsample" && lanes ? lanes.run(i) : await openNetwork(library, graph, backend));
+      }
     }
     opened[name] = "rest" in stored ? joinedParts({ feature: stored.feature, photo: runs[0], rest: runs[1] }) : runs[0];
   }
   const constants = readConstants(new TextDecoder().decode(harness));
   ready = {
-    constants, variant: variantOf(constants, models.variant), networks: opened, lanes: lanes?.count ?? 1, base,
+    constants, variant: variantOf(constants, models.variant), networks: opened, lanes: lanes?.count ?? 1, base, placed,
   };
 }
 
@@ -270,7 +280,7 @@ async function work(task: Task, id: number, tell: Tell): Promise<End> {
   switch (task.do) {
     case "start":
       await start(task.base, task.backend, tell);
-      return { kind: "done" };
+      return { kind: "done", value: isReady().placed };
     case "open":
       return { kind: "done", value: await openPhoto(task.file, task.name) };
     case "disparity":
@@ -287,7 +297,8 @@ async function work(task: Task, id: number, tell: Tell): Promise<End> {
     case "result":
       return { kind: "done", value: await result(task.settings, tell, id) };
     case "test": {
-      const { constants, variant, networks } = isReady();
+      const { constants, variant, networks, placed } = isReady();
+      for (const line of placedLines(placed)) tell({ kind: "line", line });
       await selfTest(task.base, networks, constants, variant, (line) => tell({ kind: "line", line }));
       return { kind: "done" };
     }
