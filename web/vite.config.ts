@@ -45,24 +45,31 @@ function heic(): Plugin {
   };
 }
 
+/** Packages without a program. */
+const ONLY_TYPES = /^@types\/|^undici-types$/;
+
 /** Says whose work the page holds. */
 function licences(): Plugin {
   return {
     name: "deeplens-licences",
     writeBundle() {
       const lock = JSON.parse(readFileSync(join(import.meta.dirname, "package-lock.json"), "utf8")) as {
-        packages: Record<string, { version: string; license?: string; dev?: boolean }>;
+        packages: Record<string, { version: string; license?: string; dev?: boolean; integrity?: string }>;
       };
       const parts = ["What this page is built from, beside DeepLens itself (MIT).\n"];
-      for (const [path, { version, license, dev }] of Object.entries(lock.packages)) {
+      const listed: { name: string; version: string; license?: string; integrity?: string }[] = [];
+      for (const [path, { version, license, dev, integrity }] of Object.entries(lock.packages)) {
         const folder = join(import.meta.dirname, path);
         if (!path || dev || !existsSync(folder)) continue;
+        const name = path.slice(path.lastIndexOf("node_modules/") + "node_modules/".length);
+        if (!ONLY_TYPES.test(name)) listed.push({ name, version, license, integrity });
         const file = readdirSync(folder).find((name) => /^licen[cs]e/i.test(name));
         const text = file ? `\n${readFileSync(join(folder, file), "utf8").trim()}\n` : "";
         parts.push(`${path.replace("node_modules/", "")} ${version}: ${license ?? "see its licence"}\n${text}`);
       }
       parts.push("sample.jpg: Wine, © 2018 Jakub Mede, CC-BY-4.0, made smaller\n");
       writeFileSync(join(OUT, "licences.txt"), parts.join("\n"));
+      writeFileSync(join(OUT, "packages.json"), `${JSON.stringify(listed, null, 2)}\n`); // for the bill of materials
     },
   };
 }
@@ -81,7 +88,7 @@ function shell(): Plugin {
       const digest = createHash("sha256");
       for (const file of files) digest.update(file).update(readFileSync(join(OUT, file)));
       // The second engine, the decoder of HEIC and the sample are kept once they were asked for.
-      const later = ["asyncify", "webgpu", "heif/", "sample.jpg", "licences.txt"];
+      const later = ["asyncify", "webgpu", "heif/", "sample.jpg", "licences.txt", "packages.json"];
       const first = files.filter((file) => !later.some((part) => file.includes(part)));
       const worker = join(OUT, "sw.js");
       const text = readFileSync(worker, "utf8")

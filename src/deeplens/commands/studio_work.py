@@ -17,6 +17,7 @@ from deeplens.commands.studio_wish import Wish
 from deeplens.console.progress import Stopwatch
 from deeplens.model.contract import NETWORKS
 from deeplens.runtimes import Runtime
+from deeplens.runtimes.accelerator import Ran
 from deeplens.runtimes.harness import Harness, aperture_from_f_number
 from deeplens.runtimes.photo import Photo, to_8_bit, write_photo
 from deeplens.runtimes.photo_write import WRITERS
@@ -94,14 +95,16 @@ class Work:
         self._turn, self._lock = Lock(), Lock()
         photos.dropped.append(self._forget)
 
-    def warm(self) -> None:
+    def warm(self) -> dict[str, Ran | None]:
         """Open the networks of the runtime that was chosen: what is missing is told at the start.
+
+        Returns:
+            network → what it runs on.
 
         Raises: as `runtimes.contract.Runtime.open`.
         """
         opened = self._runtime_named(self.runtime)
-        for network in NETWORKS:
-            opened.open(network)
+        return {network: opened.open(network).ran for network in NETWORKS}
 
     def newest(self, session: str, photo: str, kind: str) -> Token:
         """A token for a new request; the one before of the same session, photo and kind is cancelled."""
