@@ -26,6 +26,9 @@ from deeplens.runtimes.refocuser import Refocuser
 WAIT = 0.02
 """Seconds after which one who waits for the networks looks whether he is still wanted."""
 
+UNPACKED = 512 * 512
+"""Pixels of the largest level that is answered without being packed."""
+
 MAX_SIDE = 8192
 """Longest side of the picture that the page is shown before anything is refocused."""
 
@@ -173,7 +176,9 @@ class Work:
             alpha = ready.kept.photo.alpha
             if alpha is not None and wish.level in (None, last):
                 image.putalpha(Image.fromarray(alpha))
-            return _encoded(image, "PNG", compress_level=1), at
+            # A small one that a finger waits for goes as it is: packing takes longer than the way over the loopback.
+            level = 0 if image.width * image.height <= UNPACKED else 1
+            return _encoded(image, "PNG", compress_level=level), at
 
     def result(self, record: Record, wish: Wish, token: Token, watch: Stopwatch) -> tuple[bytes, str]:
         """The refocused photo as a file, as `deeplens refocus` writes it, and the file's name.
