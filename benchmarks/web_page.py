@@ -62,7 +62,7 @@ class Page:
         self.page.set_default_timeout(300_000)
         start = time.perf_counter()
         self.page.goto(address)
-        self.page.wait_for_function("document.getElementById('loading').textContent === 'Ready.'")
+        self.page.wait_for_selector("#loading:has-text('Ready.')")
         self.ready = time.perf_counter() - start
 
     def open(self, pixels: np.ndarray, name: str) -> None:
@@ -72,7 +72,7 @@ class Page:
         Image.fromarray(pixels).save(stream, "JPEG", quality=92)
         self.page.evaluate(OPEN, [base64.b64encode(stream.getvalue()).decode(), name])
         self.page.wait_for_selector(f"#photo[aria-label*='{name}']")
-        self.page.wait_for_function("document.getElementById('status').textContent.startsWith('Tap')")
+        self.page.wait_for_selector("#status:has-text('Tap')")
         self.page.wait_for_timeout(1000)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
