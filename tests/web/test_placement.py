@@ -47,7 +47,6 @@ def read(tmp_path_factory: pytest.TempPathFactory) -> Any:
             check=True,
             capture_output=True,
             text=True,
-            cwd=Path(out).parent,
         )
         placed, line = json.loads(done.stdout)
         return placed, line
