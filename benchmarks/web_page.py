@@ -2,13 +2,19 @@
 
     python -m deeplens.benchmarks.web_page [--json FILE]
 
-A photo of 1024 px is tapped and dragged over, and one of 2048 px is refocused in full size, beside ONNX Runtime on the
-same photo. Needs the built page (`make web`), the extra `web` and Chromium.
+A photo of 1024 px is tapped and dragged over, in the browser and with `deeplens studio` behind it. One of 2048 px is
+refocused in full size, beside ONNX Runtime on the same photo. Needs the built page (`make web`), the extras `web` and
+`studio`, and Chromium.
 """
 
 import io
+import re
 import statistics
+import subprocess
+import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +22,7 @@ import numpy as np
 from PIL import Image
 
 from deeplens.benchmarks.worker import synthetic_photo
+from deeplens.console.errors import MissingError
 from deeplens.console.options import JsonTarget
 from deeplens.console.report import console_for, table, write_json
 from deeplens.console.script import run_script
@@ -49,13 +56,13 @@ OPEN = """([bytes, name]) => {
 class Page:
     """The page with a photo open."""
 
-    def __init__(self, browser: Browser, server: PageServer) -> None:
+    def __init__(self, browser: Browser, address: str) -> None:
         self.page = browser.chromium.new_page(viewport={"width": 1280, "height": 900})
         self.page.add_init_script(WATCH)
         self.page.set_default_timeout(300_000)
         start = time.perf_counter()
-        self.page.goto(server.address)
-        self.page.wait_for_function("document.getElementById('loading').textContent === 'Ready.'")
+        self.page.goto(address)
+        self.page.wait_for_selector("#loading:has-text('Ready.')")
         self.ready = time.perf_counter() - start
 
     def open(self, pixels: np.ndarray, name: str) -> None:
@@ -65,7 +72,7 @@ class Page:
         Image.fromarray(pixels).save(stream, "JPEG", quality=92)
         self.page.evaluate(OPEN, [base64.b64encode(stream.getvalue()).decode(), name])
         self.page.wait_for_selector(f"#photo[aria-label*='{name}']")
-        self.page.wait_for_function("document.getElementById('status').textContent.startsWith('Tap')")
+        self.page.wait_for_selector("#status:has-text('Tap')")
         self.page.wait_for_timeout(1000)
 
     def at(self, x: float, y: float) -> tuple[float, float]:
@@ -105,6 +112,25 @@ class Page:
         return 1000 / float(np.mean(spans)), sorted({int(level) for _, level in times})
 
 
+@contextmanager
+def studio(artifacts: Path | None) -> Iterator[str]:
+    """`deeplens studio` on ONNX Runtime, and its address. MissingError: it does not start."""
+    own = [] if artifacts is None else ["--artifacts", str(artifacts)]
+    command = [sys.executable, "-m", "deeplens", "studio", "--no-open", "--port", "0", "--runtime", "onnx", *own]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as running:
+        try:
+            said = ""
+            while running.stdout is not None and (line := running.stdout.readline()):
+                said += line
+                if (found := re.search(r"http://\S+", line)) is not None:
+                    break
+            else:
+                raise MissingError(f"deeplens studio does not start: {said.strip()}")
+            yield found[0]
+        finally:
+            running.terminate()
+
+
 def native(pixels: np.ndarray, artifacts: Path | None) -> float:
     """Seconds of one more refocus of a photo on ONNX Runtime, as `deeplens.Refocuser` does it."""
     with open_runtime("onnx", artifacts=artifacts) as runtime:
@@ -123,7 +149,7 @@ def measure(artifacts: Path | None) -> dict[str, Any]:
     """All figures; times are medians over `POINTS` but the first, which warms up."""
     small, large = synthetic_photo(1024, 768), synthetic_photo(2048, 1536)
     with Browser() as browser, PageServer(page_folder(), isolated=False) as server:
-        page = Page(browser, server)
+        page = Page(browser, server.address)
         loaded = server.sent
         page.open(small, "small.jpg")
         taps = [page.tap(*point) for point in POINTS][1:]
@@ -131,6 +157,12 @@ def measure(artifacts: Path | None) -> dict[str, Any]:
         page.open(large, "large.jpg")
         full = [page.tap(*point)[1] for point in POINTS][1:]
         threads = page.page.evaluate("crossOriginIsolated")
+        page.page.close()
+        with studio(artifacts) as address:
+            machine = Page(browser, address)
+            machine.open(small, "small.jpg")
+            by_machine = [machine.tap(*point)[0] for point in POINTS][1:]
+            machine_rate, _ = machine.drag()
     return {
         "bytes_to_first_photo": loaded,
         "seconds_until_ready": round(page.ready, 3),
@@ -139,6 +171,8 @@ def measure(artifacts: Path | None) -> dict[str, Any]:
         "full_1024_s": round(statistics.median(last for _, last in taps), 3),
         "drag_answers_per_s": round(rate, 1),
         "drag_levels": levels,
+        "studio_first_preview_1024_s": round(statistics.median(by_machine), 3),
+        "studio_drag_answers_per_s": round(machine_rate, 1),
         "full_2048_s": round(statistics.median(full), 3),
         "native_2048_s": round(native(large, artifacts), 3),
     }

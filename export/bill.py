@@ -1,16 +1,19 @@
-"""The bill of materials of a release, as CycloneDX 1.6 in JSON: packages, weights and graphs, with hashes and licences.
+"""The bill of materials of a release, as CycloneDX 1.6 in JSON: packages, those in the built web page, weights and
+graphs, with hashes and licences.
 
     python -m deeplens.export.bill --out dist
 
 `make dist` writes it beside the wheel.
 """
 
+import base64
 import json
 import re
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
@@ -22,13 +25,18 @@ from deeplens.export.licences import CODE_LICENCE, of_weights
 from deeplens.model.shipped import shipped_weights
 from deeplens.runtimes.folders import PACKAGED_FOLDER
 from deeplens.runtimes.manifest import read
+from deeplens.runtimes.web_page import PAGE_FOLDER
 
 EXTRA = "onnx"
 """The extra whose packages are listed: what the wheel with its graphs needs to run."""
 
 
-def bill(*, packaged: Path = PACKAGED_FOLDER) -> dict[str, Any]:
+def bill(*, packaged: Path = PACKAGED_FOLDER, page: Path = PAGE_FOLDER) -> dict[str, Any]:
     """The bill.
+
+    Args:
+        packaged: the folder of the graphs that the wheel carries.
+        page: the folder of the built web page; what is in it is left out where there is none.
 
     Raises:
         MissingError: this distribution is not installed, so that nobody knows what it needs.
@@ -49,7 +57,7 @@ def bill(*, packaged: Path = PACKAGED_FOLDER) -> dict[str, Any]:
                 "licenses": [{"license": {"id": CODE_LICENCE}}],
             },
         },
-        "components": [*_packages(), *_weights(), *_graphs(packaged)],
+        "components": [*_packages(), *_of_page(page), *_weights(), *_graphs(packaged)],
         "dependencies": [{"ref": DISTRIBUTION, "dependsOn": sorted(each["bom-ref"] for each in _packages())}],
     }
 
@@ -81,6 +89,31 @@ def _packages() -> list[dict[str, Any]]:
         }
         waiting += _needed(name, "")
     return [found[name] for name in sorted(found)]
+
+
+def _of_page(folder: Path) -> list[dict[str, Any]]:
+    """The packages of npm whose code is in the built page, as its own list names them: see web/vite.config.ts."""
+    path = folder / "packages.json"
+    if not path.is_file():
+        return []
+    found = []
+    for each in json.loads(path.read_text(encoding="utf-8")):
+        purl = f"pkg:npm/{quote(each['name'], safe='/')}@{each['version']}"
+        kind, _, coded = each.get("integrity", "").partition("-")
+        hashes = [{"alg": "SHA-512", "content": base64.b64decode(coded).hex()}] if kind == "sha512" else []
+        found.append(
+            {
+                "type": "library",
+                "bom-ref": purl,
+                "name": each["name"],
+                "version": each["version"],
+                "purl": purl,
+                **({"hashes": hashes} if hashes else {}),
+                **({"licenses": [{"license": {"name": each["license"]}}]} if each.get("license") else {}),
+                "properties": [{"name": "deeplens:part-of", "value": "the web page"}],
+            }
+        )
+    return found
 
 
 def _needed(name: str, extra: str) -> list[str]:

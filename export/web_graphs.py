@@ -20,6 +20,8 @@ from deeplens.console.errors import MissingError
 from deeplens.console.files import locked_name
 from deeplens.console.package import VERSION, pip_install
 from deeplens.console.script import run_script
+from deeplens.export.onnx_rewrite import by_node, enlarge_by_convolution
+from deeplens.export.photo_part import cut
 from deeplens.model.contract import NETWORKS
 from deeplens.runtimes import artefact, folders, harness_file, manifest
 from deeplens.runtimes.onnx_form import CPU, artefacts_of
@@ -31,7 +33,7 @@ VARIANT = "edge"
 GPU = "webgpu"
 """The form of the graphs for graphics processors (`export.onnx_forms`), which the page carries where they were made."""
 
-FORMAT = 1
+FORMAT = 2
 """Version of models.json."""
 
 LARGE = 1024
@@ -112,9 +114,33 @@ def _stored(folder: Path, source: Path, network: str, form: str) -> dict[str, An
     entry = manifest.find(
         source, network=network, variant=VARIANT, runtime=artefacts_of(form), precision="fp32", shape=None
     )
-    path = folder / (f"{VARIANT}_{network}.onnx" if form == CPU else f"{VARIANT}_{network}_{form}.onnx")
-    path.write_bytes(compact(artefact.load(source, entry)))
-    return {**_about(path), "weights_sha256": entry.weights_sha256}
+    graph = artefact.load(source, entry)
+    told = {"weights_sha256": entry.weights_sha256}
+    if form != CPU:
+        return {**_written(folder / f"{VARIANT}_{network}_{form}.onnx", graph), **told}
+    graph = for_webassembly(graph)
+    name = f"{VARIANT}_{network}"
+    parts = cut(graph)
+    if parts is None or len(parts.features) != 1:
+        return {**_written(folder / f"{name}.onnx", graph), **told}
+    return {
+        "photo": _written(folder / f"{name}_photo.onnx", parts.photo),
+        "rest": _written(folder / f"{name}_rest.onnx", parts.rest),
+        "feature": parts.features[0],
+        **told,
+    }
+
+
+def for_webassembly(graph: bytes) -> bytes:
+    """The same graph for ONNX Runtime Web on a processor: see `export.onnx_rewrite.enlarge_by_convolution`."""
+    import onnx
+
+    return by_node(onnx.load_from_string(graph), {"Resize": enlarge_by_convolution}).SerializeToString()
+
+
+def _written(path: Path, graph: bytes) -> dict[str, Any]:
+    path.write_bytes(compact(graph))
+    return _about(path)
 
 
 def _about(path: Path) -> dict[str, Any]:
@@ -129,8 +155,8 @@ def main(
     artifacts: Artifacts = None,
 ) -> None:
     """Write the graphs that the web page carries."""
-    made = make(folder, artifacts=artifacts)
-    size = sum(each["bytes"] for each in made["networks"].values())
+    make(folder, artifacts=artifacts)
+    size = sum(path.stat().st_size for path in folder.glob("*.onnx") if GPU not in path.name)
     typer.echo(f"{size / 1e6:.1f} MB of graphs of {VARIANT} for the page are in {folder}")
 
 

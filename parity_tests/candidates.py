@@ -28,6 +28,9 @@ REFERENCE = "torch"
 OWN_FORM = {name: form for name, spec in RUNTIMES.items() if (form := form_of(spec.stored_as)) not in (None, CPU)}
 """Runtime → the form of the ONNX graphs that it reads, where that is its own."""
 
+WEBGPU = "webgpu"
+"""ONNX Runtime's provider that the page has too."""
+
 FORM_ROWS = {artefacts_of(form): form for form in FORMS if form not in (CPU, *OWN_FORM.values())}
 """Runtimes of the table that stand for a form of the ONNX graphs (`export.onnx_forms`), run by ONNX Runtime on the CPU:
 what is wrong there is wrong in the graph, wherever it runs."""
@@ -65,7 +68,8 @@ class Candidate:
         runtime: one of `COMPARED`.
         precision: of the artefacts.
         mode: of Core ML's executor; None for all else, and on a Mac.
-        place: ONNX Runtime's provider, PyTorch's device; None: the CPU's provider, and the graph of torch.export.
+        place: ONNX Runtime's provider, in the page too, or PyTorch's device; None: the CPU's provider, and the graph of
+            torch.export.
     """
 
     runtime: str
@@ -122,7 +126,8 @@ class Candidate:
         if self.runtime == "coreml":
             cases = [case for case in cases if case.graph == "fixed"]
         if self.runtime == "web":  # it has files of free sizes only, and its own loop
-            return [case for case in cases if case.graph == "dynamic" or case.networks == ("depth",)]
+            cases = [case for case in cases if case.graph == "dynamic" or case.networks == ("depth",)]
+            return cases if self.place is None else [case for case in cases if _is_small(case)]
         if not self.runs_whole:
             cases = [case for case in cases if isinstance(case, LoopCase) or case.network not in WHOLE_NETWORKS]
         if self.mode == "fp16_pure":
@@ -162,6 +167,13 @@ class Candidate:
             form=self.form,
             provider=self.place,
         )
+
+
+def _is_small(case: Case) -> bool:
+    """Whether it is for what takes ten seconds and more a network: a graphics processor that is only imitated."""
+    if isinstance(case, LoopCase):
+        return max(case.size) <= SMALL_LOOP
+    return case.network == "depth" or case.size[0] * case.size[1] <= SMALL_NETWORK
 
 
 def _is_loop(case: Case) -> bool:
@@ -205,8 +217,13 @@ def candidates(
         for precision in only.get(runtime, ARTEFACTS):
             if precisions is None or precision in precisions:
                 found += [Candidate(runtime, precision, mode) for mode in _modes(runtime, precision)]
-        places = {"onnx": [each for each in providers if each != CPU], REFERENCE: devices}.get(runtime, ())
-        for place, precision in product(places, ARTEFACTS if runtime == "onnx" else RUNTIMES[REFERENCE].precisions):
+        places = {
+            "onnx": [each for each in providers if each != CPU],
+            "web": [each for each in providers if each == WEBGPU],
+            REFERENCE: devices,
+        }.get(runtime, ())
+        of_places = ARTEFACTS if runtime == "onnx" else RUNTIMES[runtime].precisions if places else ()
+        for place, precision in product(places, of_places):
             each = Candidate(runtime, precision, place=place)
             exists = precision == "fp32" or each.form == CPU  # other forms are written in FP32 only
             if exists and (precisions is None or precision in precisions) and (place, precision) != (CPU, "fp32"):

@@ -161,7 +161,7 @@ def artefact_opener(
     Args:
         mode: of Core ML's executor, as in `runtimes.coreml.runtime.CoreMLRuntime`.
         form: of the graphs that ONNX Runtime reads.
-        provider: of ONNX Runtime; None: the CPU's. Another rounds FP16 by itself.
+        provider: of ONNX Runtime, in the page too; None: the CPU's. Another rounds FP16 by itself.
     """
 
     def open_artefacts(graph: Graph | Size) -> Runtime:
@@ -199,7 +199,9 @@ def artefact_opener(
         if whole:
             return whole_runtime(name, size=shape, variant=variant, artifacts=artifacts, precision=precision)
         if name == "web":
-            return open_runtime(name, variant=variant)
+            from deeplens.runtimes.web import WebRuntime
+
+            return WebRuntime(variant=variant, backend=provider or "wasm")
         runtime = open_runtime(name, variant=variant, artifacts=artifacts, precision=precision)
         return runtime if graph == "dynamic" else with_fixed_size(runtime, fixed_size)
 

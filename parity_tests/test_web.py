@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import onnxruntime as ort
 import pytest
 
+from deeplens.export.web_graphs import make
 from deeplens.parity_tests.conftest import Artifacts
 from deeplens.parity_tests.harness_check import CheckedCase, check
 from deeplens.parity_tests.harness_photos import SETTINGS
@@ -234,3 +236,29 @@ def test_what_the_vectors_leave_out(port: Port, tmp_path: Path) -> None:
     assert set(soft["calls"]) == {"lens_blur"}
     low = np.array(soft["low"], np.float32).reshape(1, 3, *geometry(40, 400).padded(0))
     np.testing.assert_allclose(soft["high"], doubled(low).ravel(), rtol=0, atol=1e-6)
+
+
+def test_the_page_has_the_step_in_two_parts(artifacts: Artifacts, tmp_path: Path) -> None:
+    out = tmp_path / "models"
+    about = make(out, artifacts=artifacts("edge"))
+    step = about["networks"]["upsample"]
+    generator = np.random.default_rng(3)
+    inputs = {
+        "picture_high": generator.random((1, 3, 48, 80), np.float32),
+        "picture": generator.random((1, 3, 24, 40), np.float32),
+        "blurred": generator.random((1, 3, 24, 40), np.float32),
+        "signed_depth": generator.random((1, 1, 24, 40), np.float32) * 2 - 1,
+    }
+
+    def run(graph: bytes, given: dict[str, np.ndarray]) -> np.ndarray:
+        session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+        return np.asarray(session.run(None, {each.name: given[each.name] for each in session.get_inputs()})[0])
+
+    feature = run((out / step["photo"]["file"]).read_bytes(), inputs)
+    found = run((out / step["rest"]["file"]).read_bytes(), {**inputs, step["feature"]: feature})
+    entry = next(artifacts("edge").rglob("edge_upsample.onnx"))
+    np.testing.assert_allclose(found, run(entry.read_bytes(), inputs), atol=2e-6)
+    other = run((out / step["rest"]["file"]).read_bytes(), {**inputs, step["feature"]: np.zeros_like(feature)})
+    assert np.abs(found - other).max() > 1e-3, "the control: the feature matters"
+    assert about["networks"]["lens_blur"]["file"] == "edge_lens_blur.onnx"
+    assert not any(b"Resize" in path.read_bytes() for path in out.glob("edge_[lu]*.onnx"))

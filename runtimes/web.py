@@ -12,6 +12,7 @@ import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.model.contract import CONTRACTS, Contract
+from deeplens.runtimes.accelerator import Ran
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.harness import N_MIN, Harness
 from deeplens.runtimes.refocuser import Observer
@@ -29,8 +30,8 @@ FLAGS = {
 class WebSession(Session):
     """One network in the page."""
 
-    def __init__(self, runtime: "WebRuntime", contract: Contract, weights: str) -> None:
-        self._runtime, self._contract, self._weights = runtime, contract, weights
+    def __init__(self, runtime: "WebRuntime", contract: Contract, weights: str, ran: Ran | None) -> None:
+        self._runtime, self._contract, self._weights, self.ran = runtime, contract, weights, ran
         self._closed = False
 
     @property
@@ -88,7 +89,9 @@ class WebRuntime(OpensOnce[WebSession]):
         self._browser: Browser | None = None
         try:
             self._page = self._thread.submit(self._opened, backend).result()
-            self.isolated: bool = self.call("start", backend)["isolated"]
+            started = self.call("start", backend)
+            self.isolated: bool = started["isolated"]
+            self._placed: dict[str, Any] = started["placed"]
         except BaseException:
             self.close()
             raise
@@ -103,7 +106,12 @@ class WebRuntime(OpensOnce[WebSession]):
         return page
 
     def _load(self, network: str) -> WebSession:
-        return WebSession(self, CONTRACTS[network], self._weights[network])
+        placed = self._placed.get(network)
+        ran = None
+        if placed is not None:
+            counted = {"nodes": placed["all"], "cpu_nodes": placed["onProcessor"], "kinds": tuple(placed["kinds"])}
+            ran = Ran("webgpu", "ONNX Runtime Web", **counted)
+        return WebSession(self, CONTRACTS[network], self._weights[network], ran)
 
     def put(self, name: str, array: np.ndarray) -> dict[str, object]:
         """Lay an array where the page fetches it; returns how it is named there."""
@@ -116,6 +124,10 @@ class WebRuntime(OpensOnce[WebSession]):
             return np.frombuffer(self._server.arrays.pop(name), dtype).reshape(shape).copy()
         except (KeyError, ValueError) as error:
             raise MismatchError(f"the page in the browser gave no {name} of {shape}: build it again") from error
+
+    def taken(self, name: str) -> bytes:
+        """The bytes that the page has posted."""
+        return self._server.arrays.pop(name)
 
     def call(self, task: str, *arguments: object) -> Any:
         """Give the page a task of `web/page/drive.ts`; returns what it says."""

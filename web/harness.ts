@@ -77,7 +77,7 @@ function registeredAt(map: Planes, k: number, photo: Photo, levels: Levels): Pla
 }
 
 /** Whether the map has the photo's aspect ratio, or the size that the depth network gives. */
-function showsWhole(map: Planes, photo: Photo, constants: Constants): boolean {
+export function showsWhole(map: Planes, photo: Photo, constants: Constants): boolean {
   const { height: h, width: w } = map;
   const { height: H, width: W } = photo;
   const ratio = (w * H) / (h * W);
@@ -176,7 +176,9 @@ export async function* refocusedLevels(
   const run = async (network: keyof Networks, level: number, inputs: LevelInputs): Promise<Planes> => {
     // The lens blur of level 1 sees twice as much at once: its halo is large beside a tile.
     const wide = options.tile && network === "lens_blur" && level > 0 ? { tile: 2 * options.tile } : {};
-    const raw = await runLevel(networks[network], inputs, constants, variant, { ...options, ...wide });
+    const raw = await runLevel(
+      networks[network], inputs, `${network} ${level}`, constants, variant, { ...options, ...wide },
+    );
     options.onOutput?.(level, network, { ...raw, data: raw.data.slice() });
     const { data } = raw;
     for (let i = 0; i < data.length; i++) data[i] = data[i] < 0 ? 0 : data[i] > 1 ? 1 : data[i];

@@ -1,15 +1,15 @@
-/** A network as the harness calls it, on a session of ONNX Runtime Web. */
+/** A network, or a part of one, as the harness calls it, on a session of ONNX Runtime Web. */
 
 import type { InferenceSession, Tensor, TensorConstructor } from "onnxruntime-common";
 
 import type { Planes } from "./arrays.js";
-import type { Network } from "./tiles.js";
+import type { Run } from "./tiles.js";
 
 /** What is needed of a session. */
 export type Session = Pick<InferenceSession, "inputNames" | "outputNames" | "run">;
 
-/** The network that `session` runs; `Float` makes its tensors, as each build of ONNX Runtime Web has its own. */
-export function networkOf(session: Session, Float: TensorConstructor): Network {
+/** The graph that `session` runs; `Float` makes its tensors, as each build of ONNX Runtime Web has its own. */
+export function networkOf(session: Session, Float: TensorConstructor): Run {
   return async (inputs) => {
     const feeds: Record<string, Tensor> = {};
     for (const name of session.inputNames) {

@@ -3,14 +3,38 @@
 import { cropped, enlarged, zeros, type Planes, type Size } from "./arrays.js";
 import type { Constants, Variant } from "./constants.js";
 
-/** Runs a network: its inputs by name in, its one output out. See onnx.ts. */
-export type Network = (inputs: Readonly<Record<string, Planes>>) => Promise<Planes>;
+/** Runs a graph: its inputs by name in, its one output out. */
+export type Run = (inputs: Readonly<Record<string, Planes>>) => Promise<Planes>;
+
+/** A network cut where what depends on the photo alone ends; `rest` takes what `photo` gives by the name `feature`. */
+export interface Parts {
+  readonly feature: string;
+  readonly photo: Run;
+  readonly rest: Run;
+}
+
+/** Runs a network. See onnx.ts. */
+export type Network = Run & { readonly parts?: Parts };
+
+/** A network of two parts. */
+export function joinedParts(parts: Parts): Network {
+  const run: Run = async (inputs) => parts.rest({ ...inputs, [parts.feature]: await parts.photo(inputs) });
+  return Object.assign(run, { parts });
+}
+
+/** What the networks have made of the photo alone, kept between two refocusings of it. */
+export interface Features {
+  get(place: string): Planes | undefined;
+  set(place: string, planes: Planes): void;
+}
 
 export interface TileOptions {
   /** Side of the tiles in low-resolution pixels, a multiple of `alignment`; without it a level is computed whole. */
   readonly tile?: number;
   /** How many tiles are given to the network at the same time; without it one. */
   readonly lanes?: number;
+  /** Keeps what depends on the photo alone; belongs to one photo. */
+  readonly features?: Features;
   /** Awaited before each tile; what it throws ends the work, for instance because a newer request came. */
   readonly beforeTile?: () => Promise<void>;
   /** Leave out the networks where they hardly change anything; changes the result by at most the variant's bounds. */
@@ -80,9 +104,13 @@ export interface LevelInputs {
   readonly picture_high?: Planes;
 }
 
-/** The output of the lens blur or of the step for a whole level, as the network gives it: not clipped. */
+/**
+ * The output of the lens blur or of the step for a whole level, as the network gives it: not clipped.
+ *
+ * `level` names network and level among what `options.features` keeps.
+ */
 export async function runLevel(
-  network: Network, inputs: LevelInputs, constants: Constants, variant: Variant, options: TileOptions,
+  network: Network, inputs: LevelInputs, level: string, constants: Constants, variant: Variant, options: TileOptions,
 ): Promise<Planes> {
   const high = inputs.picture_high;
   const scale = high ? 2 : 1;
@@ -108,7 +136,7 @@ export async function runLevel(
         tile[name] = cropped(planes, by * rows.start, by * columns.start, [by * size[0], by * size[1]]);
       }
       const skipped = options.skips ? withoutNetwork(tile, rows, columns, constants, variant) : null;
-      const result = skipped ?? (await runTile(network, tile, size));
+      const result = skipped ?? (await runTile(network, tile, size, `${level} ${rows.start} ${columns.start}`, options));
       const kept = cropped(
         result, scale * (rows.from - rows.start), scale * (columns.from - columns.start),
         [scale * (rows.to - rows.from), scale * (columns.to - columns.from)],
@@ -121,13 +149,26 @@ export async function runLevel(
 }
 
 /** One tile through the network; throws an `Error` if it returns another size. */
-async function runTile(network: Network, tile: Record<string, Planes>, size: Size): Promise<Planes> {
+async function runTile(
+  network: Network, tile: Record<string, Planes>, size: Size, place: string, { features }: TileOptions,
+): Promise<Planes> {
   const scale = tile.picture_high ? 2 : 1;
-  const result = await network(tile);
+  const result = await (network.parts && features ? runParts(network.parts, tile, place, features) : network(tile));
   if (result.channels !== 3 || result.height !== scale * size[0] || result.width !== scale * size[1]) {
     throw new Error(`a network returned ${result.channels}×${result.height}×${result.width} for ${size.join("×")}`);
   }
   return result;
+}
+
+async function runParts(
+  { photo, rest, feature }: Parts, tile: Record<string, Planes>, place: string, features: Features,
+): Promise<Planes> {
+  let made = features.get(place);
+  if (!made) {
+    made = await photo(tile);
+    features.set(place, made);
+  }
+  return rest({ ...tile, [feature]: made });
 }
 
 /** What stands for the network's output where it hardly changes anything, or null: see "Skips". */

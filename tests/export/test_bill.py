@@ -1,9 +1,11 @@
 """The bill of materials and the licences: complete, and true to the files."""
 
+import base64
 import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -11,6 +13,7 @@ from deeplens.console.files import file_sha256
 from deeplens.console.package import VERSION
 from deeplens.export import bill, licences
 from deeplens.model.shipped import WEIGHTS
+from deeplens.runtimes.web_page import PAGE_FOLDER
 from deeplens.scenes.sources import read_table
 from tests.conftest import ROOT, Command
 
@@ -34,6 +37,35 @@ def test_the_bill(artifacts: Path, tmp_path: Path) -> None:
     assert all(each["licenses"] for each in parts.values() if each["name"].startswith(("edge_", "paper_")))
     bill.main(tmp_path)
     assert json.loads(next(tmp_path.glob("*.cdx.json")).read_text())["components"]
+
+
+def test_the_bill_names_what_the_page_is_built_from(artifacts: Path, tmp_path: Path) -> None:
+    lock = json.loads((ROOT / "web" / "package-lock.json").read_text(encoding="utf-8"))["packages"]
+    listed = []
+    for name in ("onnxruntime-web", "libheif-js", "@protobufjs/base64"):
+        entry = lock[f"node_modules/{name}"]
+        listed.append({"name": name, **{key: entry[key] for key in ("version", "license", "integrity")}})
+    (tmp_path / "packages.json").write_text(json.dumps(listed))
+    with_page = {each["bom-ref"]: each for each in bill.bill(packaged=artifacts, page=tmp_path)["components"]}
+    without = {each["bom-ref"] for each in bill.bill(packaged=artifacts, page=tmp_path / "none")["components"]}
+    heif, web, base = (with_page[f"pkg:npm/{quote(each['name'], safe='/')}@{each['version']}"] for each in (
+        listed[1], listed[0], listed[2]
+    ))  # fmt: skip
+    assert {heif["bom-ref"], web["bom-ref"], base["bom-ref"]} == with_page.keys() - without
+    assert base["purl"].startswith("pkg:npm/%40protobufjs/base64@")
+    assert heif["licenses"] == [{"license": {"name": "LGPL-3.0"}}]
+    assert web["hashes"][0]["content"] == base64.b64decode(listed[0]["integrity"].removeprefix("sha512-")).hex()
+
+
+def test_the_built_page_lists_its_packages() -> None:
+    path = PAGE_FOLDER / "packages.json"
+    if not path.is_file():
+        pytest.skip("the web page is not built: make web")
+    listed = {each["name"]: each["version"] for each in json.loads(path.read_text(encoding="utf-8"))}
+    wanted = json.loads((ROOT / "web" / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    assert wanted.items() <= listed.items()
+    licences = (PAGE_FOLDER / "licences.txt").read_text(encoding="utf-8")
+    assert all(f"{name} {version}:" in licences for name, version in listed.items())
 
 
 def test_licences_are_those_that_are_stated() -> None:

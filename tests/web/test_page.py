@@ -206,7 +206,7 @@ def _stored(folder: Path, data: bytes) -> Path:
     [
         ("notes.txt", b"not a photo", "notes.txt is not a photo that this browser can read"),
         ("empty.jpg", b"", "empty.jpg is empty"),
-        ("phone.heic", b"\0\0\0\x18ftypheic" + bytes(64), "is a HEIC photo, which this browser can't read"),
+        ("phone.heic", b"\0\0\0\x18ftypheic" + bytes(64), "is a HEIC photo that can't be read: it is damaged"),
         ("scan.tif", b"II*\0" + bytes(64), "TIFF or raw photo"),
     ],
 )

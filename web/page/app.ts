@@ -160,7 +160,7 @@ export class App {
         const fast = this.baseTime > SLOW;
         const answer = await this.engine.quick(settings, fast);
         if (answer.level === 0) this.baseTime = answer.milliseconds;
-        this.stage.show(answer);
+        this.stage.show(answer, true);
         document.dispatchEvent(new CustomEvent("deeplens-answer", { detail: answer }));
       }
     } catch (error) {

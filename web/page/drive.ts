@@ -6,6 +6,7 @@
 import type { Planes } from "../arrays.js";
 import { LocalEngine } from "./local.js";
 import type { Backend, LoopTask } from "./messages.js";
+import type { Placements } from "./placement.js";
 
 interface Listed {
   readonly file: string;
@@ -28,10 +29,10 @@ async function give(file: string, data: ArrayBufferView<ArrayBuffer>): Promise<v
 let engine: LocalEngine;
 
 const tasks = {
-  async start(backend: Backend): Promise<{ isolated: boolean }> {
+  async start(backend: Backend): Promise<{ isolated: boolean; placed: Placements }> {
     engine = new LocalEngine(backend);
     await engine.start(() => undefined);
-    return { isolated: crossOriginIsolated };
+    return { isolated: crossOriginIsolated, placed: engine.placed };
   },
 
   /** One network: its inputs by name; posts its output, and returns its shape and how long it took. */
@@ -44,6 +45,21 @@ const tasks = {
     const ms = performance.now() - began;
     await give(out, made.data as Float32Array<ArrayBuffer>);
     return { shape: [1, made.channels, made.height, made.width], ms };
+  },
+
+  /** Opens a photo's file as a person does; posts its disparity, and returns its size and what is told of it. */
+  async open(file: string, name: string, out: string): Promise<{ shape: number[]; size: number[]; notes: readonly string[] }> {
+    const info = await engine.open(new Blob([await bytes(file)]), name);
+    const map = await engine.disparity();
+    await give(out, map.data as Float32Array<ArrayBuffer>);
+    return { shape: [map.height, map.width], size: [info.height, info.width], notes: info.notes };
+  },
+
+  /** The open photo in its full size, as it is saved; posted as `out`. */
+  async save(settings: LoopTask["settings"], out: string): Promise<string> {
+    const { blob, name } = await engine.result(settings, () => undefined);
+    await give(out, new Uint8Array(await blob.arrayBuffer()));
+    return name;
   },
 
   /** What the depth network gets of a photo. */

@@ -1,36 +1,41 @@
-/** A worker that runs one network on one core: several of them run several tiles at the same time. */
+/** A worker that runs the graphs of one network on one core: several of them run several tiles at the same time. */
 
 import type { Planes } from "../arrays.js";
-import type { Network } from "../tiles.js";
+import type { Run } from "../tiles.js";
 import { loadLibrary, openNetwork } from "./library.js";
 
 export interface LaneStart {
   readonly base: string;
   readonly engine: Uint8Array<ArrayBuffer>;
-  readonly graph: Uint8Array<ArrayBuffer>;
+  readonly graphs: readonly Uint8Array<ArrayBuffer>[];
 }
 
 export interface LaneRun {
   readonly id: number;
+  /** Which of the graphs. */
+  readonly graph: number;
   readonly inputs: Readonly<Record<string, Planes>>;
 }
 
 export type LaneReply = { readonly id: number } & ({ readonly planes: Planes } | { readonly message: string });
 
-let network: Promise<Network> | null = null;
+let opened: Promise<Run[]> | null = null;
 
-async function start({ base, engine, graph }: LaneStart): Promise<Network> {
-  return openNetwork(await loadLibrary(base, "wasm", engine, 1), graph, "wasm");
+async function start({ base, engine, graphs }: LaneStart): Promise<Run[]> {
+  const library = await loadLibrary(base, "wasm", engine, 1);
+  const runs: Run[] = [];
+  for (const graph of graphs) runs.push(await openNetwork(library, graph, "wasm"));
+  return runs;
 }
 
 self.onmessage = async ({ data }: MessageEvent<LaneStart | LaneRun>): Promise<void> => {
   if ("engine" in data) {
-    network = start(data);
-    network.catch(() => undefined); // told at the first run
+    opened = start(data);
+    opened.catch(() => undefined); // told at the first run
     return;
   }
   try {
-    const planes = await (await (network as Promise<Network>))(data.inputs);
+    const planes = await (await (opened as Promise<Run[]>))[data.graph](data.inputs);
     postMessage({ id: data.id, planes } satisfies LaneReply, { transfer: [planes.data.buffer as ArrayBuffer] });
   } catch (error) {
     postMessage({ id: data.id, message: error instanceof Error ? error.message : String(error) } satisfies LaneReply);

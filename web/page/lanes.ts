@@ -1,7 +1,7 @@
-/** A network on several workers: each call goes to the one that is free. */
+/** Graphs on several workers: each call goes to the one that is free. */
 
 import type { Planes } from "../arrays.js";
-import type { Network } from "../tiles.js";
+import type { Run } from "../tiles.js";
 import type { LaneReply, LaneRun, LaneStart } from "./lane.js";
 
 export class Lanes {
@@ -22,14 +22,18 @@ export class Lanes {
     this.free = [...this.workers];
   }
 
-  /** The network itself. */
-  readonly network: Network = async (inputs) => {
+  /** Runs one of the graphs. */
+  run(graph: number): Run {
+    return (inputs) => this.called(graph, inputs);
+  }
+
+  private async called(graph: number, inputs: LaneRun["inputs"]): Promise<Planes> {
     const worker = this.free.pop() ?? (await new Promise<Worker>((resolve) => this.waiting.push(resolve)));
     const id = this.next++;
     try {
       const reply = await new Promise<LaneReply>((resolve) => {
         this.answers.set(id, resolve);
-        worker.postMessage({ id, inputs } satisfies LaneRun);
+        worker.postMessage({ id, graph, inputs } satisfies LaneRun);
       });
       if ("message" in reply) throw new Error(reply.message);
       return reply.planes satisfies Planes;
@@ -39,7 +43,7 @@ export class Lanes {
       if (after) after(worker);
       else this.free.push(worker);
     }
-  };
+  }
 
   private failed(message: string): void {
     for (const [id, answer] of this.answers) answer({ id, message: message || "a worker could not be started" });

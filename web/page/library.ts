@@ -3,8 +3,9 @@
 import type * as Ort from "onnxruntime-common";
 
 import { networkOf } from "../session.js";
-import type { Network } from "../tiles.js";
+import type { Run } from "../tiles.js";
 import type { Backend } from "./messages.js";
+import { overheard, placedBy, type Placed } from "./placement.js";
 
 type Library = typeof Ort;
 
@@ -40,14 +41,25 @@ export async function loadLibrary(
   return library;
 }
 
-/** A network from the bytes of a graph. */
-export async function openNetwork(library: Library, graph: Uint8Array, backend: Backend): Promise<Network> {
-  const session = await library.InferenceSession.create(graph, {
+/** A network, or a part of one, from the bytes of a graph. */
+export async function openNetwork(library: Library, graph: Uint8Array, backend: "wasm"): Promise<Run> {
+  return networkOf(await library.InferenceSession.create(graph, sessionOptions(backend)), library.Tensor);
+}
+
+/** A network on the graphics processor, and what of it runs elsewhere; null: it can't be told. */
+export async function openOnGpu(library: Library, graph: Uint8Array): Promise<[Run, Placed | null]> {
+  // At its most talkative ONNX Runtime says where each operation runs; nothing else in a browser tells.
+  const options = { ...sessionOptions("webgpu"), logSeverityLevel: 0 } as const;
+  const [session, lines] = await overheard(() => library.InferenceSession.create(graph, options));
+  return [networkOf(session, library.Tensor), placedBy(lines)];
+}
+
+function sessionOptions(backend: Backend): Ort.InferenceSession.SessionOptions {
+  return {
     executionProviders: [backend], graphOptimizationLevel: "all", enableMemPattern: false,
     // Threads that wait actively after a run would take the cores from the lanes.
     extra: { session: { force_spinning_stop: "1" } },
-  });
-  return networkOf(session, library.Tensor);
+  };
 }
 
 /** How many cores may be used. */

@@ -4,6 +4,7 @@ import type { Planes } from "../arrays.js";
 import {
   Cancelled, type Answer, type Engine, type PhotoInfo, type Progress, type SavedFile, type Settings,
 } from "./engine.js";
+import type { Placements } from "./placement.js";
 import type { Backend, Event, Reply, Task, TestLine } from "./messages.js";
 
 interface Waiting {
@@ -51,8 +52,11 @@ export class LocalEngine implements Engine {
     });
   }
 
-  start(progress: Progress): Promise<void> {
-    return this.ask({ do: "start", base: document.baseURI, backend: this.backend }, passing(progress));
+  /** What of the networks runs elsewhere than on the graphics processor; empty on the processor. */
+  placed: Placements = {};
+
+  async start(progress: Progress): Promise<void> {
+    this.placed = await this.ask({ do: "start", base: document.baseURI, backend: this.backend }, passing(progress));
   }
 
   open(file: Blob, name: string): Promise<PhotoInfo> {

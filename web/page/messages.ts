@@ -1,6 +1,7 @@
 /** What the page and its worker say to each other. */
 
 import type { Photo, Planes } from "../arrays.js";
+import type { Placements } from "./placement.js";
 import type { PhotoInfo, SavedFile, Settings } from "./engine.js";
 
 export type Backend = "wasm" | "webgpu";
@@ -35,6 +36,8 @@ export interface TestLine {
   readonly largest: number;
   readonly allowed: number;
   readonly milliseconds: number;
+  /** What is told in place of the largest difference. */
+  readonly told?: string;
 }
 
 /** What comes on the way to the end of a task. */
@@ -48,7 +51,7 @@ export type Event =
   | { readonly kind: "planes"; readonly name: string; readonly planes: Planes };
 
 export type End =
-  | { readonly kind: "done"; readonly value?: PhotoInfo | Planes | SavedFile | Uint8Array }
+  | { readonly kind: "done"; readonly value?: PhotoInfo | Placements | Planes | SavedFile | Uint8Array }
   | { readonly kind: "cancelled" }
   | { readonly kind: "error"; readonly message: string };
 

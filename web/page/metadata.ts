@@ -1,6 +1,8 @@
-/** What a photo's file says beside its pixels: read from JPEG, PNG and WebP, and put into what the page saves. */
+/** What a photo's file says beside its pixels: read from JPEG, PNG, WebP, AVIF and HEIC, and put into what the page saves. */
 
+import { kindOf, said } from "./boxes.js";
 import { corrected } from "./exif.js";
+import { pngChunk } from "./png.js";
 
 export interface Metadata {
   /** From its byte order on. */
@@ -96,8 +98,12 @@ export function metadataOf(data: Uint8Array, notes: string[]): Metadata {
       if (name === "XMP ") found.xmp = content.slice();
       if (name === "iTXt" && begins(content, PNG_XMP)) found.xmp = content.slice(PNG_XMP.length);
     }
+  } else if (kindOf(data)) {
+    const { exif, xmp } = said(data);
+    found.exif = exif;
+    found.xmp = xmp?.slice() ?? null;
   } else {
-    notes.push("Its date, place and camera are not carried over: this page reads them from JPEG, PNG and WebP.");
+    notes.push("Its date, place and camera are not carried over: this page reads them from JPEG, PNG, WebP, AVIF and HEIC.");
   }
   if (found.xmp && GONE.some((name) => new TextDecoder().decode(found.xmp as Uint8Array).includes(name))) {
     found.xmp = null;
@@ -146,25 +152,6 @@ function inPng(encoded: Uint8Array, exif: Uint8Array | null, xmp: Uint8Array | n
   const head = 8 + 25; // signature and IHDR
   const more = [...(exif ? [pngChunk("eXIf", exif)] : []), ...(xmp ? [pngChunk("iTXt", joined([PNG_XMP, xmp]))] : [])];
   return joined([encoded.subarray(0, head), ...more, encoded.subarray(head)]);
-}
-
-function pngChunk(name: string, content: Uint8Array): Uint8Array {
-  const body = joined([latin(name), content]);
-  const out = joined([new Uint8Array(4), body, new Uint8Array(4)]);
-  const view = new DataView(out.buffer);
-  view.setUint32(0, content.length);
-  view.setUint32(out.length - 4, crc32(body));
-  return out;
-}
-
-/** The checksum of PNG, bit by bit: metadata are short. */
-function crc32(data: Uint8Array): number {
-  let crc = 0xffffffff;
-  for (const byte of data) {
-    crc ^= byte;
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb88320 : 0);
-  }
-  return ~crc >>> 0;
 }
 
 function inWebp(

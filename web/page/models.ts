@@ -8,21 +8,29 @@ interface About {
   readonly sha256: string;
 }
 
+/** A network as one graph, or cut in two: see `Parts` in tiles.ts. */
+export type Stored = About | { readonly photo: About; readonly rest: About; readonly feature: string };
+
+/** The graphs of a network. */
+export function graphsOf(stored: Stored): readonly About[] {
+  return "rest" in stored ? [stored.photo, stored.rest] : [stored];
+}
+
 export interface Models {
   readonly format: number;
   readonly version: string;
   readonly variant: string;
-  readonly networks: Readonly<Record<NetworkName, About>>;
+  readonly networks: Readonly<Record<NetworkName, Stored>>;
   readonly harness: About;
   /** The same networks in the form that WebGPU computes right, where they were exported. */
-  readonly webgpu?: Readonly<Record<NetworkName, About>>;
+  readonly webgpu?: Readonly<Record<NetworkName, Stored>>;
 }
 
 export type NetworkName = "depth" | "lens_blur" | "upsample";
 
 export const NETWORKS: readonly NetworkName[] = ["depth", "lens_blur", "upsample"];
 
-const FORMAT = 1;
+const FORMAT = 2;
 
 /** What models.json says. */
 export async function readModels(base: string): Promise<Models> {
@@ -86,6 +94,7 @@ export function modelFile({ file, sha256 }: About): string {
 
 /** What is remembered of a self-test that passed: it holds for these graphs only. */
 export function testedName(models: Models): string {
-  const graphs = models.webgpu ? NETWORKS.map((name) => models.webgpu?.[name].sha256.slice(0, 8)) : ["none"];
-  return ["passed", models.version, ...graphs].join(" ");
+  const { webgpu } = models;
+  const graphs = webgpu ? NETWORKS.flatMap((name) => graphsOf(webgpu[name])) : [];
+  return ["passed", models.version, ...graphs.map(({ sha256 }) => sha256.slice(0, 8))].join(" ");
 }

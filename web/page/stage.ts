@@ -15,6 +15,13 @@ export interface Pointing {
   readonly onDivide: (share: number) => void;
 }
 
+/** A depth map, and what of it is sharp. */
+interface Depth {
+  readonly map: Planes;
+  readonly focus: Focus | null;
+  readonly reach: number;
+}
+
 /** Half the width, in CSS pixels, of where a finger takes hold of the comparison's line. */
 const GRIP = 22;
 /** The colour of what is sharp in the depth map. */
@@ -31,7 +38,9 @@ export class Stage {
   private info: PhotoInfo | null = null;
   private answer: Answer | null = null;
   private frame: ImageBitmap | null = null;
-  private depth: OffscreenCanvas | null = null;
+  private depth: Depth | null = null;
+  /** The depth map as it was painted last. */
+  private painted: OffscreenCanvas | null = null;
   private cursor: [number, number] = [0.5, 0.5];
   private readonly context: CanvasRenderingContext2D;
 
@@ -49,15 +58,16 @@ export class Stage {
     this.answer = null;
     this.frame = null;
     this.depth = null;
+    this.painted = null;
     this.canvas.setAttribute("aria-label", `The photo ${info.name}. Tap what should be sharp.`);
     this.fit();
   }
 
-  /** Show an answer in place of the one before. */
-  show(answer: Answer): void {
+  /** Show an answer in place of the one before; `brief`: the next one follows at once, so it is scaled the fast way. */
+  show(answer: Answer, brief = false): void {
     this.answer?.picture.close();
     this.answer = answer;
-    this.draw();
+    this.draw(brief);
   }
 
   /** Show a frame of a focus pull, or none any more. */
@@ -68,26 +78,18 @@ export class Stage {
 
   /** The depth map, near bright; what is sharp in the accent's colour, `reach` of disparity on either side. */
   setDepth(map: Planes, focus: Focus | null, reach = 0): void {
-    const image = new ImageData(map.width, map.height);
-    for (let i = 0; i < map.data.length; i++) {
-      const value = map.data[i];
-      const off = focus ? Math.max(0, Math.abs(value - focus.disparity) - focus.range / 2) : Infinity;
-      const share = Math.max(0, 1 - off / (reach || 1));
-      const grey = 40 + 200 * value;
-      for (let c = 0; c < 3; c++) image.data[4 * i + c] = grey + share * (SHARP[c] * (0.6 + 0.4 * value) - grey);
-      image.data[4 * i + 3] = 255;
-    }
-    this.depth ??= new OffscreenCanvas(map.width, map.height);
-    (this.depth.getContext("2d") as OffscreenCanvasRenderingContext2D).putImageData(image, 0, 0);
+    this.depth = { map, focus, reach };
+    this.painted = null; // it is painted when it is looked at: while a finger drags that would take time from the answers
     if (this.view === "depth") this.draw();
   }
 
-  /** Mark a point for a moment. */
-  mark([x, y]: Point): void {
+  /** Mark a point for a moment; `held`: a finger is on it, so that it stays. */
+  mark([x, y]: Point, held = false): void {
     this.cursor = [x, y];
     this.at(this.ring, x, y);
     this.ring.hidden = false;
     this.ring.classList.remove("set");
+    if (held) return;
     void this.ring.offsetWidth; // begins the fading anew
     this.ring.classList.add("set");
   }
@@ -108,12 +110,13 @@ export class Stage {
     this.draw();
   }
 
-  draw(): void {
+  draw(brief = false): void {
     const { info, canvas: { width, height }, context } = this;
     if (!info) return;
-    context.imageSmoothingQuality = "high";
+    context.imageSmoothingQuality = brief ? "low" : "high";
     if (this.view === "depth" && this.depth) {
-      context.drawImage(this.depth, 0, 0, width, height);
+      this.painted ??= paintedDepth(this.depth);
+      context.drawImage(this.painted, 0, 0, width, height);
       return;
     }
     if (this.frame) {
@@ -189,7 +192,7 @@ export class Stage {
       if (held !== "focus") return;
       dragging ||= Math.hypot(event.clientX - from[0], event.clientY - from[1]) > SLOP;
       if (!dragging) return;
-      this.mark(this.point(event));
+      this.mark(this.point(event), true);
       pointing.onPoint(this.point(event), true);
     });
     canvas.addEventListener("pointerup", (event) => {
@@ -221,6 +224,21 @@ export class Stage {
     });
     canvas.addEventListener("blur", () => { this.cross.hidden = true; });
   }
+}
+
+function paintedDepth({ map, focus, reach }: Depth): OffscreenCanvas {
+  const image = new ImageData(map.width, map.height);
+  for (let i = 0; i < map.data.length; i++) {
+    const value = map.data[i];
+    const off = focus ? Math.max(0, Math.abs(value - focus.disparity) - focus.range / 2) : Infinity;
+    const share = Math.max(0, 1 - off / (reach || 1));
+    const grey = 40 + 200 * value;
+    for (let c = 0; c < 3; c++) image.data[4 * i + c] = grey + share * (SHARP[c] * (0.6 + 0.4 * value) - grey);
+    image.data[4 * i + 3] = 255;
+  }
+  const canvas = new OffscreenCanvas(map.width, map.height);
+  (canvas.getContext("2d") as OffscreenCanvasRenderingContext2D).putImageData(image, 0, 0);
+  return canvas;
 }
 
 const MOVES: Readonly<Record<string, readonly [number, number]>> = {

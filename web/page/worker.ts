@@ -1,19 +1,21 @@
 /** Computes the pictures in the browser, away from the page, so that the page never waits. */
 
-import { depthPicture, estimatedDisparity } from "../focus.js";
+import { depthPicture, estimatedDisparity, normalised } from "../focus.js";
 import { variantOf, readConstants, type Constants, type Variant } from "../constants.js";
 import { mapped, type Photo, type Planes } from "../arrays.js";
 import {
-  beginsAtBase, prepare, quickAnswer, refocus, refocusedLevels, resultOf, type Networks, type Options, type Prepared,
+  beginsAtBase, prepare, showsWhole, quickAnswer, refocus, refocusedLevels, resultOf, type Networks, type Options, type Prepared,
 } from "../harness.js";
-import type { Network } from "../tiles.js";
+import { joinedParts, type Network, type Run } from "../tiles.js";
 import { decoded } from "./decode.js";
 import { Cancelled, type PhotoInfo, type SavedFile, type Settings } from "./engine.js";
 import { Lanes } from "./lanes.js";
-import { coreCount, engineFile, loadLibrary, openNetwork, unpacked } from "./library.js";
+import { coreCount, engineFile, loadLibrary, openNetwork, openOnGpu, unpacked } from "./library.js";
 import { metadataOf, typeToSave, withMetadata, type Metadata } from "./metadata.js";
-import { check, fetched, modelFile, NETWORKS, readModels, type NetworkName } from "./models.js";
+import { KeptFeatures } from "./kept.js";
+import { check, fetched, graphsOf, modelFile, NETWORKS, readModels, type NetworkName } from "./models.js";
 import type { Backend, End, Event, LoopTask, Reply, Request, Task } from "./messages.js";
+import { placedLines, type Placed, type Placements } from "./placement.js";
 import { selfTest } from "./selftest.js";
 
 interface Ready {
@@ -21,6 +23,10 @@ interface Ready {
   readonly variant: Variant;
   readonly networks: Networks & { readonly depth: Network };
   readonly lanes: number;
+  /** The page's address. */
+  readonly base: string;
+  /** Of the graphics processor: what of each network runs elsewhere; empty on the processor. */
+  readonly placed: Placements;
 }
 
 interface Open {
@@ -30,6 +36,7 @@ interface Open {
   readonly metadata: Metadata;
   readonly type: string;
   readonly notes: readonly string[];
+  readonly features: KeptFeatures;
   finished: { readonly key: string; readonly photo: Photo } | null;
 }
 
@@ -45,26 +52,38 @@ async function start(base: string, backend: Backend, tell: Tell): Promise<void> 
   const models = await readModels(base);
   const graphs = backend === "webgpu" ? models.webgpu : models.networks;
   if (!graphs) throw new Error("this page was built without graphs for the graphics processor");
-  const files = [engineFile(backend), ...[models.harness, ...NETWORKS.map((name) => graphs[name])].map(modelFile)];
-  const sizes = [ENGINE_BYTES[backend], models.harness.bytes, ...NETWORKS.map((name) => graphs[name].bytes)];
+  const listed = NETWORKS.flatMap((name) => graphsOf(graphs[name]));
+  const files = [engineFile(backend), ...[models.harness, ...listed].map(modelFile)];
+  const sizes = [ENGINE_BYTES[backend], models.harness.bytes, ...listed.map(({ bytes }) => bytes)];
   const [packed, harness, ...data] = await fetched(base, files, sizes, (done, whole) =>
     tell({ kind: "progress", done, whole }));
-  await Promise.all(NETWORKS.map((name, i) => check(data[i], graphs[name])));
+  await Promise.all(listed.map((one, i) => check(data[i], one)));
   const engine = await unpacked(packed);
   const cores = coreCount();
   const library = await loadLibrary(base, backend, engine, self.crossOriginIsolated ? Math.min(cores, 4) : 1);
   const opened = {} as Record<NetworkName, Network>;
   const inLanes = backend === "wasm" && cores > 1;
-  const lanes = inLanes
-    ? new Lanes(Math.min(cores, 4), { base, engine, graph: data[NETWORKS.indexOf("upsample")] })
-    : null;
-  for (const [i, name] of NETWORKS.entries()) {
-    if (name === "upsample" && lanes) opened[name] = lanes.network;
-    else opened[name] = await openNetwork(library, data[i], backend);
+  const placed: Record<string, Placed | null> = {};
+  let lanes: Lanes | null = null;
+  for (const name of NETWORKS) {
+    const stored = graphs[name];
+    const own = data.splice(0, graphsOf(stored).length);
+    if (name === "upsample" && inLanes) lanes = new Lanes(Math.min(cores, 4), { base, engine, graphs: own });
+    const runs: Run[] = [];
+    for (const [i, graph] of own.entries()) {
+      if (backend === "webgpu") {
+        const [run, where] = await openOnGpu(library, graph);
+        runs.push(run);
+        placed[name] = where;
+      } else {
+        runs.push(name === "upsample" && lanes ? lanes.run(i) : await openNetwork(library, graph, backend));
+      }
+    }
+    opened[name] = "rest" in stored ? joinedParts({ feature: stored.feature, photo: runs[0], rest: runs[1] }) : runs[0];
   }
   const constants = readConstants(new TextDecoder().decode(harness));
   ready = {
-    constants, variant: variantOf(constants, models.variant), networks: opened, lanes: lanes?.count ?? 1,
+    constants, variant: variantOf(constants, models.variant), networks: opened, lanes: lanes?.count ?? 1, base, placed,
   };
 }
 
@@ -82,15 +101,31 @@ function isOpen(): Open {
 }
 
 async function openPhoto(file: Blob, name: string): Promise<PhotoInfo> {
-  const { constants, networks } = isReady();
-  const { photo, alpha, picture } = await decoded(file, name);
+  const { constants, networks, base } = isReady();
   const data = new Uint8Array(await file.arrayBuffer());
-  const notes: string[] = [];
+  const { photo, alpha, picture, depth, notes: told } = await decoded(file, data, name, base);
+  const notes = [...told];
   const metadata = metadataOf(data, notes);
-  const map = await estimatedDisparity(photo, networks.depth, constants);
+  const map = ownMap(depth, photo, constants, notes) ?? (await estimatedDisparity(photo, networks.depth, constants));
   const prepared = prepare(photo, map, constants);
-  open = { name, prepared, alpha, metadata, type: typeToSave(data), notes, finished: null };
+  open = { name, prepared, alpha, metadata, type: typeToSave(data), notes, features: new KeptFeatures(), finished: null };
   return { name, width: photo.width, height: photo.height, levels: prepared.levels.n + 1, notes, picture };
+}
+
+/** The depth map in the photo as disparity; null where there is none that can be used. */
+function ownMap(depth: Planes | null, photo: Photo, constants: Constants, notes: string[]): Planes | null {
+  if (!depth) return null;
+  if (!showsWhole(depth, photo, constants)) {
+    notes.push("The depth map in the photo is not used: it does not show the whole photo.");
+    return null;
+  }
+  const map = normalised(depth, constants);
+  if (map.data.every((value) => value === 0)) {
+    notes.push("The depth map in the photo is not used: it is the same everywhere.");
+    return null;
+  }
+  notes.push("Focus and blur follow the depth map that the phone put into the photo.");
+  return map;
 }
 
 /** Lets newer messages in; throws `Cancelled` if one of them made this request old. */
@@ -105,7 +140,8 @@ async function stillWanted(id: number): Promise<void> {
 
 function options(id: number, more: Options = {}): Options {
   const { constants, lanes } = isReady();
-  return { tile: constants.tile, lanes, skips: true, beforeTile: () => stillWanted(id), ...more };
+  const { features } = isOpen();
+  return { features, tile: constants.tile, lanes, skips: true, beforeTile: () => stillWanted(id), ...more };
 }
 
 /** The bytes of a picture as a canvas takes them. */
@@ -244,7 +280,7 @@ async function work(task: Task, id: number, tell: Tell): Promise<End> {
   switch (task.do) {
     case "start":
       await start(task.base, task.backend, tell);
-      return { kind: "done" };
+      return { kind: "done", value: isReady().placed };
     case "open":
       return { kind: "done", value: await openPhoto(task.file, task.name) };
     case "disparity":
@@ -261,7 +297,8 @@ async function work(task: Task, id: number, tell: Tell): Promise<End> {
     case "result":
       return { kind: "done", value: await result(task.settings, tell, id) };
     case "test": {
-      const { constants, variant, networks } = isReady();
+      const { constants, variant, networks, placed } = isReady();
+      for (const line of placedLines(placed)) tell({ kind: "line", line });
       await selfTest(task.base, networks, constants, variant, (line) => tell({ kind: "line", line }));
       return { kind: "done" };
     }

@@ -13,9 +13,24 @@ from deeplens.console.options import JsonTarget, Threads
 from deeplens.console.parsing import parse_point
 from deeplens.console.progress import Stopwatch, progress_bar
 from deeplens.console.report import console_for, write_json
-from deeplens.model.contract import composed
-from deeplens.runtimes import AUTO, open_runtime, resolved
-from deeplens.runtimes.options import Artifacts, DepthNetwork, Precision, Runtime, Trust, Variant, Weights, weights_from
+from deeplens.model.contract import NETWORKS, composed
+from deeplens.runtimes import AUTO, accelerator, open_runtime, resolved
+from deeplens.runtimes.accelerator import CPU, Accelerator
+from deeplens.runtimes.options import (
+    Artifacts,
+    ChannelsLast,
+    Compile,
+    CpuNodes,
+    DepthNetwork,
+    Device,
+    Precision,
+    Provider,
+    Runtime,
+    Trust,
+    Variant,
+    Weights,
+    weights_from,
+)
 
 MOST_BYTES = 4 << 30
 """Of all pictures of an animation together, which are held until they are written."""
@@ -88,6 +103,11 @@ def rack(
     depth_network: DepthNetwork = None,
     runtime: Runtime = AUTO,
     precision: Precision = None,
+    provider: Provider = CPU,
+    cpu_nodes: CpuNodes = None,
+    device: Device = CPU,
+    channels_last: ChannelsLast = None,
+    compiled: Compile = False,
     variant: Variant = "edge",
     artifacts: Artifacts = None,
     _trust: Trust = None,
@@ -124,8 +144,14 @@ def rack(
         raise InputError(f"{output.suffix} can't keep each pixel as it is: leave out --lossless, or write .webp")
     chosen_weights = weights_from(weights)
     networks = composed(variant, depth_network)
+    placed = Accelerator(provider, cpu_nodes, device, channels_last, compiled)
     runtime, precision = resolved(
-        runtime, variant=networks, artifacts=artifacts, weights=chosen_weights, precision=precision
+        runtime,
+        variant=networks,
+        artifacts=artifacts,
+        weights=chosen_weights,
+        precision=precision,
+        accelerator=placed,
     )
     depth_file = None if depth is None or depth == EMBEDDED else Path(depth)
     check_outputs((output, SUFFIXES), (json, None), inputs=(photo, depth_file))
@@ -156,9 +182,13 @@ def rack(
             weights=chosen_weights,
             threads=threads,
             precision=precision,
+            accelerator=placed,
         )
     with opened, progress_bar("Moving the focus") as progress:
         harness = Harness(opened, tile=tile or None)
+        needed = NETWORKS if disparity is None else ("lens_blur", "upsample")
+        ran = {network: opened.open(network).ran for network in needed}
+        notes += accelerator.notes(ran)
         with watch.part("depth"):
             if disparity is None:
                 disparity = harness.disparity(pixels)
@@ -179,6 +209,8 @@ def rack(
         "width": width,
         "height": height,
         "runtime": runtime,
+        "precision": precision,
+        "ran": accelerator.report(ran),
         "variant": variant,
         "depth": depth,
         "depth_network": depth_network,
@@ -192,7 +224,8 @@ def rack(
     }
     console_for(json).print(
         f"{output}: {width}×{height}, {written} pictures, {sum(each.seconds for each in path):.1f} s, f/{f_number:g}, "
-        f"sharp from disparity {ends[0]:.3f} to {ends[1]:.3f}, {runtime} {precision}, {watch.total:.1f} s"
+        f"sharp from disparity {ends[0]:.3f} to {ends[1]:.3f}, {runtime} {precision}{accelerator.place(ran)}, "
+        f"{watch.total:.1f} s"
     )
     write_json(json, report)
 

@@ -14,8 +14,23 @@ from deeplens.console.errors import InputError, MissingError, one_line
 from deeplens.console.options import Threads
 from deeplens.console.package import pip_install
 from deeplens.model.contract import composed
-from deeplens.runtimes import AUTO, RUNTIMES, folders, open_runtime, resolved
-from deeplens.runtimes.options import Artifacts, DepthNetwork, Precision, Runtime, Trust, Variant, Weights, weights_from
+from deeplens.runtimes import AUTO, RUNTIMES, accelerator, folders, open_runtime, resolved
+from deeplens.runtimes.accelerator import CPU, DEFAULT, Accelerator
+from deeplens.runtimes.options import (
+    Artifacts,
+    ChannelsLast,
+    Compile,
+    CpuNodes,
+    DepthNetwork,
+    Device,
+    Precision,
+    Provider,
+    Runtime,
+    Trust,
+    Variant,
+    Weights,
+    weights_from,
+)
 
 if TYPE_CHECKING:
     from deeplens.commands.studio_photos import Photos
@@ -43,6 +58,11 @@ def studio(
     browser: Annotated[bool, typer.Option("--open/--no-open", help="Open the page in the browser.")] = True,
     runtime: Runtime = AUTO,
     precision: Precision = None,
+    provider: Provider = CPU,
+    cpu_nodes: CpuNodes = None,
+    device: Device = CPU,
+    channels_last: ChannelsLast = None,
+    compiled: Compile = False,
     variant: Variant = "edge",
     depth_network: DepthNetwork = None,
     artifacts: Artifacts = None,
@@ -95,8 +115,14 @@ def studio(
 
     chosen_weights = weights_from(weights)
     networks = composed(variant, depth_network)
+    placed = Accelerator(provider, cpu_nodes, device, channels_last, compiled)
     name, precision = resolved(
-        runtime, variant=networks, artifacts=artifacts, weights=chosen_weights, precision=precision
+        runtime,
+        variant=networks,
+        artifacts=artifacts,
+        weights=chosen_weights,
+        precision=precision,
+        accelerator=placed,
     )
     limits = Limits(
         bytes=round(max_megabytes * 1e6), pixels=None if max_megapixels is None else round(max_megapixels * 1e6)
@@ -114,6 +140,7 @@ def studio(
                 weights=chosen_weights,
                 threads=threads,
                 precision=precision if named == name else None,
+                accelerator=placed if named == name else DEFAULT,
             ),
             runtime=name,
             runtimes=(name, *_others(name, networks, artifacts, chosen_weights)),
@@ -121,7 +148,9 @@ def studio(
             memory=memory * 1_000_000,
         )
         with work:
-            work.warm()
+            ran = work.warm()
+            for note in accelerator.notes(ran):
+                print("note:", note, file=sys.stderr)
             port = listening.getsockname()[1]
             address = f"http://{HOST}:{port}/?key={photos.key}"
             config = uvicorn.Config(
@@ -136,7 +165,7 @@ def studio(
             )
             if not (PAGE_FOLDER / "index.html").is_file():
                 print("note: the page is not built: run make web, which needs Node", file=sys.stderr)
-            typer.echo(f"{address}  {name} {precision}; Ctrl-C ends it")
+            typer.echo(f"{address}  {name} {precision}{accelerator.place(ran)}; Ctrl-C ends it")
             sys.stdout.flush()
             if browser:
                 threading.Timer(0.5, webbrowser.open, (address,)).start()

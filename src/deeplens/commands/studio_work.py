@@ -18,6 +18,7 @@ from deeplens.console.errors import Cancelled
 from deeplens.console.progress import Stopwatch
 from deeplens.model.contract import NETWORKS
 from deeplens.runtimes import Runtime
+from deeplens.runtimes.accelerator import Ran
 from deeplens.runtimes.harness import Harness, aperture_from_f_number
 from deeplens.runtimes.photo import Photo, to_8_bit, write_photo
 from deeplens.runtimes.photo_write import WRITERS
@@ -25,6 +26,9 @@ from deeplens.runtimes.refocuser import Refocuser
 
 WAIT = 0.02
 """Seconds after which one who waits for the networks looks whether he is still wanted."""
+
+UNPACKED = 512 * 512
+"""Pixels of the largest level that is answered without being packed."""
 
 MAX_SIDE = 8192
 """Longest side of the picture that the page is shown before anything is refocused."""
@@ -91,14 +95,16 @@ class Work:
         self._turn, self._lock = Lock(), Lock()
         photos.dropped.append(self._forget)
 
-    def warm(self) -> None:
+    def warm(self) -> dict[str, Ran | None]:
         """Open the networks of the runtime that was chosen: what is missing is told at the start.
+
+        Returns:
+            network → what it runs on.
 
         Raises: as `runtimes.contract.Runtime.open`.
         """
         opened = self._runtime_named(self.runtime)
-        for network in NETWORKS:
-            opened.open(network)
+        return {network: opened.open(network).ran for network in NETWORKS}
 
     def newest(self, session: str, photo: str, kind: str) -> Token:
         """A token for a new request; the one before of the same session, photo and kind is cancelled."""
@@ -167,7 +173,9 @@ class Work:
             alpha = ready.kept.photo.alpha
             if alpha is not None and wish.level in (None, last):
                 image.putalpha(Image.fromarray(alpha))
-            return _encoded(image, "PNG", compress_level=1), at
+            # A small one that a finger waits for goes as it is: packing takes longer than the way over the loopback.
+            level = 0 if image.width * image.height <= UNPACKED else 1
+            return _encoded(image, "PNG", compress_level=level), at
 
     def result(self, record: Record, wish: Wish, token: Token, watch: Stopwatch) -> tuple[bytes, str]:
         """The refocused photo as a file, as `deeplens refocus` writes it, and the file's name.
