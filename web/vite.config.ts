@@ -57,7 +57,7 @@ function licences(): Plugin {
         packages: Record<string, { version: string; license?: string; dev?: boolean; integrity?: string }>;
       };
       const parts = ["What this page is built from, beside DeepLens itself (MIT).\n"];
-      const listed: { name: string; version: string; license?: string; integrity?: string }[] = [];
+      const listed: { name: string; version: string; license?: string | undefined; integrity?: string | undefined }[] = [];
       for (const [path, { version, license, dev, integrity }] of Object.entries(lock.packages)) {
         const folder = join(import.meta.dirname, path);
         if (!path || dev || !existsSync(folder)) continue;
