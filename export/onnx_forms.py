@@ -80,7 +80,12 @@ FORMS: dict[str, Form] = {
     ),
     "openvino": Form(
         runs_on="OpenVINO on a CPU",
-        passes=(used_channels, weigh_slices, partial(by_node, rules=_REDUCTIONS), repeat_by_convolution),
+        passes=(
+            used_channels,
+            weigh_slices,
+            partial(by_node, rules={"Conv": thin_by_taps, **_REDUCTIONS}),
+            repeat_by_convolution,
+        ),
         precisions=("fp32", "int8"),
         quantised=(quantise_apart,),
     ),

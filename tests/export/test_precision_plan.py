@@ -18,7 +18,8 @@ from deeplens.calibration.sensitivity import Notebook
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.export import onnx_graph, onnx_trace
 from deeplens.export.layers import REST, Layer, layers, rest_operations
-from deeplens.export.precision_plan import Choice, Source, read
+from deeplens.export.onnx_forms import FORMS, in_form
+from deeplens.export.precision_plan import Choice, Source, for_variant, read
 from deeplens.model import build
 from deeplens.model.contract import CONTRACTS, NETWORKS
 from deeplens.model.cost import cost
@@ -134,6 +135,10 @@ def test_layers_are_those_of_the_network(network: str) -> None:
     model = onnx_trace.simplified(onnx_trace.traced(module, contract, contract.fixed_size))
     own = layers(model, network)
     assert {each.path for each in own} == convolutions
+    planned = set(for_variant("edge").layers[network]) - {REST}
+    assert planned <= convolutions
+    for form in (name for name, each in FORMS.items() if "int8" in each.precisions):
+        assert {each.path for each in layers(in_form(model, form), network)} == planned, form
     if network != "upsample":  # one run a photo
         counted = sum(each.multiplications for each in own)
         total = cost("edge", network, *(contract.fixed_size or (192, 256)))["multiplications"]
