@@ -98,13 +98,12 @@ class LevelRunner:
         variant, blocks = VARIANTS[self._runtime.variant], Blocks.none(size)
         if variant.sharp_bound is None and (variant.soft_radius is None or network == "lens_blur"):
             return blocks
-        everything = slice(0, size[0]), slice(0, size[1])
-        depth = np.abs(sources["signed_depth"](*everything)[0, 0])
+        least, most = _extremes(sources["signed_depth"], size)
         soft, sharp = blocks.soft, blocks.sharp
         if variant.soft_radius is not None and network == "upsample":
-            soft = smallest(depth) * R_MAX >= variant.soft_radius
+            soft = least * R_MAX >= variant.soft_radius
         if variant.sharp_bound is not None:
-            in_focus = smallest(-depth) == 0
+            in_focus = most == 0
             sharp = all_near(in_focus, variant.halo[network])
             if network == "upsample" and sharp.any():
                 in_focus &= _unblurred(in_focus, sources)
@@ -118,6 +117,16 @@ def check_result(network: str, runtime: str, result: np.ndarray, shape: tuple[in
         raise MismatchError(f"{network} on {runtime} gave the shape {result.shape}, expected {shape}: export it again")
     if not np.isfinite(result.sum()):  # one fast pass that NaN and infinity survive
         raise MismatchError(f"{network} on {runtime} gave values that are not finite: use another precision or runtime")
+
+
+def _extremes(depth: Source, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest |D̃| of each block of a level; strip by strip, so that no level is copied."""
+    found = []
+    for top in range(0, size[0], COMPARED_ROWS):
+        strip = np.abs(depth(slice(top, min(top + COMPARED_ROWS, size[0])), slice(0, size[1]))[0, 0])
+        found.append((smallest(strip), -smallest(-strip)))
+    least, most = (np.concatenate(each) for each in zip(*found, strict=True))
+    return least, most
 
 
 def _unblurred(in_focus: np.ndarray, sources: Sources) -> np.ndarray:
