@@ -221,18 +221,18 @@ def draw(report: dict[str, Any], path: Path) -> None:
     rows = [row for row in report["results"] if "missing" not in row]
     figure = Figure(figsize=(11, 5), layout="constrained")
     axes = figure.subplots(1, 2, sharey=True)
-    looks = {"networks": ("o", "C0"), "classical": ("s", "C1")}
+    markers = {"networks": "o", "classical": "s"}
     for axis, depth in zip(axes, DEPTHS, strict=True):
-        for row in rows:
+        for index, row in enumerate(rows):
             point = (1e3 * row["p50"], row["quality"][depth]["psnr"])
-            marker, colour = looks[row["kind"]]
-            axis.plot(*point, marker, color=colour)
-            axis.annotate(row["name"], point, xytext=(5, 3), textcoords="offset points", fontsize="small")
+            fill = "full" if index < 10 else "none"  # there are ten colours
+            axis.plot(*point, markers[row["kind"]], color=f"C{index % 10}", fillstyle=fill, label=row["name"])
         axis.axhline(report["unblurred"], color="0.6", linestyle="--", linewidth=0.8)
         axis.set(title=f"{depth} depth", xlabel="p50, ms", xscale="log")
-        axis.margins(x=0.25, y=0.1)
+        axis.margins(x=0.1, y=0.1)
         axis.grid(alpha=0.3, which="both")
     axes[0].set_ylabel("PSNR against the true picture, dB")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside right upper", fontsize="small")
     figure.suptitle(heading(report) + ("" if report["valid"] else " (the times are invalid)"), fontsize="small")
     with replacing(path) as file:
         figure.savefig(file, format="png", dpi=120)
