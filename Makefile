@@ -28,7 +28,7 @@ ARTIFACTS := artifacts
 # The environment of the device half: no PyTorch. `onnx` makes the small graphs of its tests.
 DEVICE_VENV := .venv-device
 DEVICE_BIN := $(DEVICE_VENV)/bin
-DEVICE_TOOLS := hypothesis onnx packaging pytest
+DEVICE_TOOLS := hypothesis onnx packaging pytest tifffile
 DEVICE_CONSTRAINTS = $(shell $(PYTHON) -c 'import sys; print("constraints-py310.txt" if sys.version_info < (3, 11) else "constraints.txt")')
 # `make test` tests the device half with this one too, where it is found.
 OLDEST ?= python3.10

@@ -18,9 +18,10 @@ from deeplens.parity_tests.harness_vectors import make
 from deeplens.runtimes import harness_file
 from deeplens.runtimes.pyramid import geometry
 from tests.conftest import Command, deeplens  # noqa: F401
+from tests.support.device import needs_torch
 from tests.support.examples import loaded
 
-pytestmark = pytest.mark.slow
+pytestmark = [needs_torch, pytest.mark.slow]
 
 Artifacts = Callable[[str], Path]
 Port = Callable[..., list[CheckedCase]]

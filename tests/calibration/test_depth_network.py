@@ -14,6 +14,7 @@ from deeplens.console.errors import InputError, MismatchError
 from deeplens.export import depth_plan
 from deeplens.runtimes import depth_store, manifest
 from tests.conftest import Command
+from tests.support.device import needs_torch
 from tests.support.tiny import textured
 
 
@@ -37,6 +38,7 @@ def overflowing(path: Path) -> Path:
     return path
 
 
+@needs_torch
 @pytest.mark.slow
 def test_what_overflows_stays_in_fp32(deeplens: Command, tmp_path: Path) -> None:
     (tmp_path / "photos").mkdir()
@@ -87,6 +89,7 @@ def convolved(path: Path) -> Path:
     return path
 
 
+@needs_torch
 @pytest.mark.slow
 def test_int8_takes_what_is_good_enough(deeplens: Command, tmp_path: Path) -> None:
     """The product is too coarse in INT8, the convolution is not: the graph has the latter on integers alone."""

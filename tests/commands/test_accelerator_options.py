@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import Command
+from tests.support.device import needs
 
 
 @pytest.mark.parametrize(
@@ -27,7 +28,7 @@ def test_a_provider_that_can_not_be_had_is_said_in_a_line(
     assert not out.exists()
 
 
-@pytest.mark.parametrize("command", ["rack", "studio"])
+@pytest.mark.parametrize("command", ["rack", pytest.param("studio", marks=needs("starlette"))])
 def test_rack_and_studio_take_them_too(deeplens: Command, photo: Path, tmp_path: Path, command: str) -> None:
     out = tmp_path / "out.webp"
     own = ["--from", "0.5,0.5", "--to", "0.1,0.1", "-o", out] if command == "rack" else ["--no-open", "--port", "0"]

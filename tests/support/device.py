@@ -23,6 +23,8 @@ WORKSHOP = (
     "deeplens.evaluation",
     "deeplens.export.coreml",
     "deeplens.export.placement",
+    "deeplens.export.whole_capture",
+    "deeplens.export.whole_onnx",
     "deeplens.model.build",
     "deeplens.model.cost",
     "deeplens.model.depth",
