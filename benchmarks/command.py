@@ -1,6 +1,5 @@
 """`deeplens bench`: times of the networks, the levels and the whole refocus. What is heavy is imported when it runs."""
 
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from itertools import product
@@ -224,56 +223,35 @@ def _speed(
     candidates: "list[Candidate]", items: list[str], size: tuple[int, int], effort: "Effort", console: "Console"
 ) -> dict[str, Any]:
     """Measure times and print them."""
-    from deeplens.benchmarks import machine, measure, nvml
+    from deeplens.benchmarks import measure
     from deeplens.benchmarks import report as reports
     from deeplens.benchmarks.roofline import roofline
-    from deeplens.benchmarks.state import State, read_state
+    from deeplens.benchmarks.watched import watched
 
-    if told := nvml.missing():
-        print("note:", told, file=sys.stderr)
-    threads = candidates[0].threads
-    load = machine.load_average()
-    with progress_bar("Measuring the machine"):
-        before = machine.speed(threads=threads)
-    states: list[State] = []
-    with progress_bar("Measuring") as progress:
-        found = measure.measure(
-            candidates,
-            items,
-            width=size[0],
-            height=size[1],
-            effort=effort,
-            progress=progress,
-            warmed=lambda: states.append(read_state()),
-        )
-    states.append(read_state())
-    with progress_bar("Measuring the machine again"):
-        after = machine.speed(threads=threads)
-    remarks = machine.remarks(load=load, before=before, after=after, states=(states[0], states[-1]))
+    width, height = size
+    found, machine = watched(
+        lambda progress, warmed: measure.measure(
+            candidates, items, width=width, height=height, effort=effort, progress=progress, warmed=warmed
+        ),
+        threads=candidates[0].threads,
+    )
     rows = measure.results(found, effort)
-    gflops, gbytes = (before.gflops + after.gflops) / 2, (before.gbytes + after.gbytes) / 2
     report: dict[str, Any] = {
         "format": reports.FORMAT,
         "size": list(size),
         "aperture": candidates[0].aperture,
-        "valid": not remarks,
-        "remarks": remarks,
+        "valid": not machine.remarks,
+        "remarks": machine.remarks,
         "results": rows,
         "ratios": measure.ratios(found),
-        "roofline": roofline(rows, gflops=gflops, gbytes=gbytes),
-        "machine": machine.report(
-            threads=threads,
-            loads=(load, machine.load_average()),
-            speeds=(before, after),
-            states=(states[0], states[-1]),
-        ),
+        "roofline": roofline(rows, gflops=machine.gflops, gbytes=machine.gbytes),
+        "machine": machine.report,
     }
     for each in reports.console_tables(report):
         console.print(each)
         console.print()
     console.print(reports.summary(report))
-    for remark in remarks:
-        print("warning:", remark, file=sys.stderr)
+    machine.warn()
     return report
 
 

@@ -1,6 +1,5 @@
 """`deeplens peers`: what a user could pick instead, side by side. What is heavy is imported when it runs."""
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -72,58 +71,38 @@ def peers(
         raise MissingError(
             f"the peers need a library that is not installed ({error}): {pip_install('train')}"
         ) from error
-    from deeplens.benchmarks import machine, nvml
-    from deeplens.benchmarks.state import State, read_state
+    from deeplens.benchmarks.watched import watched
 
     check_outputs((json, None), (markdown, (".md",)), (plot, (".png",)), inputs=())
     chosen = [peer_named(name) for name in dict.fromkeys(peer or PEERS)]
     with progress_bar("Making the scenes"):
         title, pictures = _scenes(on, size, scenes, data)
-    if told := nvml.missing():
-        print("note:", told, file=sys.stderr)
     threads = threads or core_count()
-    load = machine.load_average()
-    with progress_bar("Measuring the machine"):
-        before = machine.speed(threads=threads)
-    states: list[State] = []
-    with tempfile.TemporaryDirectory(prefix="deeplens-") as folder, progress_bar("Measuring") as progress:
+    with tempfile.TemporaryDirectory(prefix="deeplens-") as folder:
         setting = Setting(Path(folder), artifacts, threads)
         measuring.store(pictures, setting.folder)
-        found = measuring.measure(
-            chosen,
-            pictures,
-            setting,
-            rounds=rounds,
-            at_most=at_most,
-            progress=progress,
-            warmed=lambda: states.append(read_state()),
+        found, machine = watched(
+            lambda progress, warmed: measuring.measure(
+                chosen, pictures, setting, rounds=rounds, at_most=at_most, progress=progress, warmed=warmed
+            ),
+            threads=threads,
         )
-    states.append(read_state())
-    with progress_bar("Measuring the machine again"):
-        after = machine.speed(threads=threads)
-    remarks = machine.remarks(load=load, before=before, after=after, states=(states[0], states[-1]))
     report: dict[str, Any] = {
         "format": FORMAT,
         "scenes": title,
         "size": list(pictures[0].picture.shape[:2]),
         "count": len(pictures),
-        "valid": not remarks,
-        "remarks": remarks,
+        "valid": not machine.remarks,
+        "remarks": machine.remarks,
         "results": measuring.results(found),
         "unblurred": measuring.mean_score([measuring.judged(each.picture, each) for each in pictures], "psnr"),
-        "machine": machine.report(
-            threads=threads,
-            loads=(load, machine.load_average()),
-            speeds=(before, after),
-            states=(states[0], states[-1]),
-        ),
+        "machine": machine.report,
     }
     console = console_for(json)
     console.print(table(heading(report), COLUMNS, cells(report)))
     for line in notes(report):
         console.print(line)
-    for remark in remarks:
-        print("warning:", remark, file=sys.stderr)
+    machine.warn()
     if markdown is not None:
         with replacing(markdown) as file:
             file.write(as_markdown(report).encode())
