@@ -13,7 +13,7 @@ from PIL import Image
 from deeplens.console.errors import InputError, MismatchError
 from deeplens.export import depth_plan
 from deeplens.runtimes import depth_store, manifest
-from tests.conftest import Command
+from tests.conftest import Command, Outcome
 from tests.support.device import needs_torch
 from tests.support.tiny import textured
 
@@ -23,13 +23,11 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(depth_store.ENVIRONMENT, str(tmp_path / "store"))
 
 
-def overflowing(path: Path) -> Path:
-    """A graph whose tensor `loud` reaches 1e5 and more on a photo, and whose output FP16 holds."""
-    nodes = [helper.make_node("Conv", ["x", "weight"], ["loud"]), helper.make_node("Sqrt", ["loud"], ["y"])]
-    constants = {"weight": np.full((1, 3, 1, 1), 6e4, np.float32)}
+def saved(nodes: list[onnx.NodeProto], constants: dict[str, np.ndarray], path: Path) -> Path:
+    """x (1, 3, 32, 48) through the nodes to y (1, 1, 32, 48)."""
     graph = helper.make_graph(
         nodes,
-        "loud",
+        path.stem,
         [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 32, 48])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 32, 48])],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
@@ -38,19 +36,31 @@ def overflowing(path: Path) -> Path:
     return path
 
 
+def calibrated(deeplens: Command, name: str, file: Path, *, photos: int) -> tuple[Outcome, Path, Path]:
+    """What `calibrate` says of a user's network on photos, the folder of artefacts, and the plan."""
+    folder = file.parent
+    (folder / "photos").mkdir()
+    for seed in range(photos):
+        Image.fromarray(textured(64, 96, seed=seed)).save(folder / "photos" / f"{seed}.png")
+    told = ("--output", "disparity", "--size", "48x32", "--aspect", "stretch")
+    assert deeplens("depth", "add", name, "--from", file, *told).status == 0
+    out, plan = folder / "out", folder / "plan.json"
+    result = deeplens("calibrate", "--depth-network", name, "--photos", folder / "photos", "--out", out, "--plan", plan)
+    assert result.status == 0, result.err
+    return result, out, plan
+
+
+def overflowing(path: Path) -> Path:
+    """A graph whose tensor `loud` reaches 1e5 and more on a photo, and whose output FP16 holds."""
+    nodes = [helper.make_node("Conv", ["x", "weight"], ["loud"]), helper.make_node("Sqrt", ["loud"], ["y"])]
+    constants = {"weight": np.full((1, 3, 1, 1), 6e4, np.float32)}
+    return saved(nodes, constants, path)
+
+
 @needs_torch
 @pytest.mark.slow
 def test_what_overflows_stays_in_fp32(deeplens: Command, tmp_path: Path) -> None:
-    (tmp_path / "photos").mkdir()
-    for seed in range(2):
-        Image.fromarray(textured(64, 96, seed=seed)).save(tmp_path / "photos" / f"{seed}.png")
-    told = ("--output", "disparity", "--size", "48x32", "--aspect", "stretch")
-    assert deeplens("depth", "add", "loud", "--from", overflowing(tmp_path / "m.onnx"), *told).status == 0
-    out, plan = tmp_path / "out", tmp_path / "plan.json"
-    result = deeplens(
-        "calibrate", "--depth-network", "loud", "--photos", tmp_path / "photos", "--out", out, "--plan", plan
-    )
-    assert result.status == 0, result.err
+    result, out, plan = calibrated(deeplens, "loud", overflowing(tmp_path / "m.onnx"), photos=2)
     assert "FP16 with nothing kept: overflows" in result.out
     found = depth_plan.read(plan)
     assert found.network == "loud"
@@ -78,31 +88,14 @@ def convolved(path: Path) -> Path:
         helper.make_node("ReduceSum", ["scaled", "axes"], ["y"], name="sum", keepdims=1),
     ]
     constants = {"kernel": kernel, "mixing": mixing, "last": last, "axes": np.array([1])}
-    graph = helper.make_graph(
-        nodes,
-        "convolved",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 3, 32, 48])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 32, 48])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    return path
+    return saved(nodes, constants, path)
 
 
 @needs_torch
 @pytest.mark.slow
 def test_int8_takes_what_is_good_enough(deeplens: Command, tmp_path: Path) -> None:
     """The product is too coarse in INT8, the convolution is not: the graph has the latter on integers alone."""
-    (tmp_path / "photos").mkdir()
-    for seed in range(4):
-        Image.fromarray(textured(64, 96, seed=seed)).save(tmp_path / "photos" / f"{seed}.png")
-    told = ("--output", "disparity", "--size", "48x32", "--aspect", "stretch")
-    assert deeplens("depth", "add", "mine", "--from", convolved(tmp_path / "m.onnx"), *told).status == 0
-    out, plan = tmp_path / "out", tmp_path / "plan.json"
-    result = deeplens(
-        "calibrate", "--depth-network", "mine", "--photos", tmp_path / "photos", "--out", out, "--plan", plan
-    )
-    assert result.status == 0, result.err
+    result, out, plan = calibrated(deeplens, "mine", convolved(tmp_path / "m.onnx"), photos=4)
     assert f"--precision int8 --plan {plan}" in result.out
     found = depth_plan.read(plan)
     good = {each.operations: each.good for each in found.int8}

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,24 +20,10 @@ pytest.importorskip("starlette", reason="Starlette is not installed")
 pytest.importorskip("uvicorn", reason="uvicorn is not installed")
 
 from deeplens.commands.studio_photos import PREFIX, Limits, Photos, safe_name
-from deeplens.runtimes.contract import Arrays
 from tests.conftest import ROOT, Command
-from tests.support.fake_runtime import FakeRuntime, FakeSession
+from tests.support.fake_runtime import SlowRuntime
 from tests.support.studio_browser import Browser, Reply, served, until
 from tests.support.studio_photos import PHOTO, as_png, made, pixels_of
-
-
-class SlowSession(FakeSession):
-    """A network that takes its time for each tile."""
-
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        time.sleep(0.02)
-        return super().run(inputs)
-
-
-class SlowRuntime(FakeRuntime):
-    def open(self, network: str) -> FakeSession:
-        return SlowSession(self, super().open(network).contract)
 
 
 def test_a_newer_request_ends_an_older_one(artifacts: Path, tmp_path: Path) -> None:

@@ -1,18 +1,15 @@
 """A person who drags: the base at once, level after level, and a newer wish that ends an older one between tiles."""
 
 import threading
-import time
-from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
 import pytest
 
 from deeplens.console.errors import Cancelled, InputError
-from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.refocuser import Refocuser
-from tests.support.fake_runtime import FakeRuntime, FakeSession, Focus, depth_map, photo, small_halos
+from tests.support.fake_runtime import FakeRuntime, Focus, SlowRuntime, depth_map, photo, small_halos
 from tests.support.studio_browser import until
 
 BLURRED = Focus(focal_disparity=0.45, aperture=1.0)
@@ -75,19 +72,6 @@ def test_a_newer_one_cancels_an_older_one() -> None:
     assert len(list(newer)) == 3
     with pytest.raises(StopIteration):
         next(newer)
-
-
-class SlowSession(FakeSession):
-    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        time.sleep(0.02)
-        return super().run(inputs)
-
-
-class SlowRuntime(FakeRuntime):
-    """Notes who runs: a network takes 20 ms for a tile."""
-
-    def open(self, network: str) -> FakeSession:
-        return SlowSession(self, super().open(network).contract)
 
 
 @pytest.mark.parametrize("how", ["newer", "cancel"])

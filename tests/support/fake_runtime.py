@@ -1,5 +1,6 @@
 """Networks that can be reckoned by hand, as a runtime for the harness, and pictures and maps for it."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -116,6 +117,19 @@ class FakeRuntime(Runtime):
         return output
 
     def close(self) -> None: ...
+
+
+class SlowSession(FakeSession):
+    """A network that takes 20 ms for each tile."""
+
+    def run(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
+        time.sleep(0.02)
+        return super().run(inputs)
+
+
+class SlowRuntime(FakeRuntime):
+    def open(self, network: str) -> FakeSession:
+        return SlowSession(self, super().open(network).contract)
 
 
 def patches(height: int, width: int, size: int) -> tuple[np.ndarray, np.ndarray]:
