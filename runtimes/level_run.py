@@ -98,7 +98,7 @@ class LevelRunner:
         variant, blocks = VARIANTS[self._runtime.variant], Blocks.none(size)
         if variant.sharp_bound is None and (variant.soft_radius is None or network == "lens_blur"):
             return blocks
-        least, most = _extremes(sources["signed_depth"], size)
+        least, most = extremes(sources["signed_depth"], size)
         soft, sharp = blocks.soft, blocks.sharp
         if variant.soft_radius is not None and network == "upsample":
             soft = least * R_MAX >= variant.soft_radius
@@ -119,7 +119,7 @@ def check_result(network: str, runtime: str, result: np.ndarray, shape: tuple[in
         raise MismatchError(f"{network} on {runtime} gave values that are not finite: use another precision or runtime")
 
 
-def _extremes(depth: Source, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+def extremes(depth: Source, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """The smallest and the largest |D̃| of each block of a level; strip by strip, so that no level is copied."""
     found = []
     for top in range(0, size[0], COMPARED_ROWS):

@@ -29,9 +29,15 @@ class Preview(Iterator[np.ndarray]):
         self._make, self._last, self._turn = make, last, turn
         self._level = 0
         self._cancelled = Event()
+        self._why = ""
 
-    def cancel(self) -> None:
-        """It is not wanted any more; from any thread."""
+    def cancel(self, why: str = "this preview was cancelled") -> None:
+        """It is not wanted any more; from any thread.
+
+        Args:
+            why: what `Cancelled` says.
+        """
+        self._why = why
         self._cancelled.set()
 
     def __next__(self) -> np.ndarray:
@@ -52,4 +58,4 @@ class Preview(Iterator[np.ndarray]):
 
     def _check(self, _share: float = 0.0) -> None:
         if self._cancelled.is_set():
-            raise Cancelled("a newer preview was asked for")
+            raise Cancelled(self._why)

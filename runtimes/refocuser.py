@@ -139,7 +139,7 @@ class Refocuser:
         with self._lock:
             before, self._previewed = self._previewed, found
         if before is not None:
-            before.cancel()
+            before.cancel("a newer preview was asked for")
         return found
 
     def _on_device(self, plane: FocalPlane, level: int) -> bool:

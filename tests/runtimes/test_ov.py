@@ -79,6 +79,29 @@ class TestInstalled:
             assert len(engine._compiled) == SIZES
             np.testing.assert_array_equal(session.run(inputs(0, sizes[0]))[OUTPUT], first[0])
 
+    @pytest.mark.parametrize(
+        ("precision", "network", "computed"),
+        [
+            ("fp32", "upsample", "f32"),
+            ("bf16", "upsample", "bf16"),
+            ("bf16", "lens_blur", "bf16"),
+            ("bf16", "depth", "f32"),
+        ],
+    )
+    def test_what_a_precision_is_computed_in(self, graphs: Path, precision: str, network: str, computed: str) -> None:
+        try:
+            runtime = OpenVinoRuntime(artifacts=graphs, precision=precision)
+        except MissingError as error:
+            pytest.skip(str(error))
+        session = runtime.open(network)
+        size = session.describe().fixed_size or SIZE
+        session.run({each.name: np.zeros(each.shape(*size), np.float32) for each in CONTRACTS[network].inputs})
+        engine = session._engine
+        assert engine is not None
+        (requests,) = engine._compiled.values()
+        hint = requests.get().get_compiled_model().get_property("INFERENCE_PRECISION_HINT")
+        assert hint.to_string() == computed
+
     def test_what_it_does_not_take_is_said(self, graphs: Path) -> None:
         runtime = OpenVinoRuntime(artifacts=graphs)
         session = runtime.open("upsample")
