@@ -29,6 +29,7 @@ def test_the_bill(artifacts: Path, tmp_path: Path) -> None:
     names = {each["name"] for each in parts.values()}
     assert {"numpy", "pillow", "onnxruntime", "flatbuffers", "edge_depth.safetensors"} <= names
     assert not names & {"torch", "pytest", "mypy"}
+    assert all(each["licenses"] for each in parts.values() if each["name"] in {"numpy", "pillow", "onnxruntime"})
     hashes = {each["name"]: each["hashes"][0]["content"] for each in parts.values() if "hashes" in each}
     for path in [*WEIGHTS.glob("*.safetensors"), *artifacts.rglob("*.onnx")]:
         name = path.name if path.suffix == ".safetensors" else path.relative_to(artifacts).as_posix()
