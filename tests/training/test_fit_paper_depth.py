@@ -42,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> tuple[Sources, Path]:
 
 def documented() -> dict[str, str]:
     """Option → value of the command in docs/training.md."""
-    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8").replace("\\\n", " ")
     (line,) = re.findall(r"^python -m deeplens\.training\.fit_depth (--variant paper .*)$", text, flags=re.M)
     words = shlex.split(line, comments=True)
     return dict(zip(words[::2], words[1::2], strict=True))
