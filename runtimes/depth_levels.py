@@ -1,16 +1,20 @@
 """Disparity and signed depth at each level of the loop. What does not depend on the focal plane is made once."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
 
 from deeplens.console.errors import InputError
+from deeplens.runtimes.parts import BLOCK, smallest
 from deeplens.runtimes.pyramid import Geometry, pad_to, signed_depth
 
 STRIP_ROWS = 8
 """Rows of the base that are made at a time from the finest level: what lies between stays in the cache."""
+
+READ_ROWS = 16 * BLOCK
+"""Rows of a level whose blocks are looked at at a time."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +55,17 @@ class DepthLevels:
             maps.append(_halved(maps[-1]))
         self.maps = maps[::-1]
         """(1, 1, *levels.padded(k)), float32, base first; each is the 2×2 mean of the next, which is bilinear."""
+        self._bounds: dict[int, tuple[np.ndarray, np.ndarray]] = {}
 
     @property
     def nbytes(self) -> int:
         return sum(each.nbytes for each in self.maps)
+
+    def bounds(self, level: int) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest and the largest disparity of each block of a level, (rows, columns) of blocks; made once."""
+        if level not in self._bounds:
+            self._bounds[level] = _bounds(self.maps[level][0, 0])
+        return self._bounds[level]
 
     def signed(self, plane: FocalPlane, *, by_level: bool) -> "SignedDepths":
         """Signed depth for a focal plane; made level by level, when it is asked for.
@@ -97,6 +108,26 @@ class SignedDepths(Sequence[np.ndarray]):
                 self._made[level] = self._scaled(level, self._base() if self._range else self._at(level))
         return self._made[level]
 
+    def window(self, level: int) -> Callable[[slice, slice], np.ndarray]:
+        """What gives rows and columns of a level, (1, 1, rows, columns). With a plane in focus no level is made."""
+        if self._range:
+            made = self[level]
+            return lambda rows, columns: made[:, :, rows, columns]
+        disparity = self._depth.maps[level]
+        return lambda rows, columns: self._scaled(level, signed_depth(disparity[:, :, rows, columns], *self._focus))
+
+    def extremes(self, level: int) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest and the largest |D̃| of each block of a level, (rows, columns) of blocks.
+
+        Of a block that the focal plane crosses the smallest is 0, even where no pixel lies on the plane.
+        """
+        if self._range:
+            low, high = _bounds(self[level][0, 0])
+        else:
+            low, high = (self._scaled(level, signed_depth(each, *self._focus)) for each in self._depth.bounds(level))
+        nearer, farther = np.abs(low), np.abs(high)
+        return np.where((low <= 0) & (high >= 0), 0, np.minimum(nearer, farther)), np.maximum(nearer, farther)
+
     def _at(self, level: int) -> np.ndarray:
         return signed_depth(self._depth.maps[level], *self._focus)
 
@@ -136,6 +167,12 @@ def signed_depth_levels(
     """All `SignedDepths` of a disparity map that `pyramid.registered_disparity` gave, base first."""
     plane = FocalPlane(focal_disparity, aperture, focus_range)
     return list(DepthLevels(disparity, levels).signed(plane, by_level=by_level))
+
+
+def _bounds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The smallest and the largest value of each block of (h, w); strip by strip, so that no level is copied."""
+    strips = [values[top : top + READ_ROWS] for top in range(0, len(values), READ_ROWS)]
+    return np.concatenate([smallest(each) for each in strips]), np.concatenate([-smallest(-each) for each in strips])
 
 
 def _halved(depth: np.ndarray) -> np.ndarray:

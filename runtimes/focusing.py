@@ -79,7 +79,8 @@ class Focusing:
             low = level if network == "lens_blur" else level - 1
             with nullcontext() if watch is None else watch.part("lens_blur" if low == level else f"step_{level}"):
                 wide = network == "lens_blur" and low > 0  # its halo is large beside a tile
-                self._runner.run(network, levels.padded(low), sources, report, sink, wide=wide, skip=observe is None)
+                extremes = partial(self._depths.extremes, low) if observe is None else None
+                self._runner.run(network, levels.padded(low), sources, report, sink, wide=wide, extremes=extremes)
 
         for level in todo:
             network = "lens_blur" if level == first else "upsample"
@@ -124,7 +125,7 @@ class Focusing:
         low = level if network == "lens_blur" else level - 1
         return {
             "picture": self._photo.pictures[low],
-            "signed_depth": slices(self._depths[low]),
+            "signed_depth": self._depths.window(low),
             "blurred": slices(blurred),
             "picture_high": self._photo.pictures[level],
         }

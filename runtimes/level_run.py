@@ -16,6 +16,8 @@ Source = Callable[[slice, slice], np.ndarray]
 Sources = Mapping[str, Source]
 Sink = Callable[[slice, slice, np.ndarray], None]
 """Takes the rows and columns of a level and what was made there, (1, 3, rows, columns); called from any thread."""
+Extremes = Callable[[], tuple[np.ndarray, np.ndarray]]
+"""Gives the smallest and the largest |D̃| of each block of a level: see `runtimes.depth_levels.SignedDepths`."""
 
 UNBLURRED = 1e-3
 """A blurred picture that is nowhere farther than this from the photo, in [0, 1], has no blur: rounding, not light."""
@@ -40,7 +42,7 @@ class LevelRunner:
         sink: Sink,
         *,
         wide: bool,
-        skip: bool,
+        extremes: Extremes | None,
     ) -> None:
         """Run `network` over a level, a part in each of the session's lanes.
 
@@ -50,8 +52,9 @@ class LevelRunner:
             report: is told of each part that is done.
             sink: gets what is made.
             wide: take windows of twice the size where the session can.
-            skip: give the photo where nothing is blurred, and the blurred picture upsampled where nothing is less than
-                very blurred, if the variant does so itself.
+            extremes: of the level's signed depth. With them the photo is given where nothing is blurred, and the
+                blurred picture upsampled where nothing is less than very blurred, if the variant does so itself.
+                None: everything is run.
         """
         session = self._runtime.open(network)
         contract = session.describe()
@@ -60,7 +63,7 @@ class LevelRunner:
         tile = self._tile
         if tile and wide and session.takes((split(*size, halo=halo, tile=2 * tile, fixed_size=fixed)).size):
             tile = 2 * tile
-        blocks = self._blocks(network, size, sources) if skip else Blocks.none(size)
+        blocks = self._blocks(network, size, sources, extremes) if extremes else Blocks.none(size)
         padded: tuple[int, int] | None = None
         if session.any_size and tile and fixed is None:
             parts = around(size, blocks, halo=halo, tile=tile, lanes=count)
@@ -93,12 +96,12 @@ class LevelRunner:
 
         each_part(work, parts, count, report)
 
-    def _blocks(self, network: str, size: tuple[int, int], sources: Sources) -> Blocks:
+    def _blocks(self, network: str, size: tuple[int, int], sources: Sources, extremes: Extremes) -> Blocks:
         """What of a level needs no run, by what the variant says of its networks."""
         variant, blocks = VARIANTS[self._runtime.variant], Blocks.none(size)
         if variant.sharp_bound is None and (variant.soft_radius is None or network == "lens_blur"):
             return blocks
-        least, most = extremes(sources["signed_depth"], size)
+        least, most = extremes()
         soft, sharp = blocks.soft, blocks.sharp
         if variant.soft_radius is not None and network == "upsample":
             soft = least * R_MAX >= variant.soft_radius
@@ -117,16 +120,6 @@ def check_result(network: str, runtime: str, result: np.ndarray, shape: tuple[in
         raise MismatchError(f"{network} on {runtime} gave the shape {result.shape}, expected {shape}: export it again")
     if not np.isfinite(result.sum()):  # one fast pass that NaN and infinity survive
         raise MismatchError(f"{network} on {runtime} gave values that are not finite: use another precision or runtime")
-
-
-def extremes(depth: Source, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """The smallest and the largest |D̃| of each block of a level; strip by strip, so that no level is copied."""
-    found = []
-    for top in range(0, size[0], COMPARED_ROWS):
-        strip = np.abs(depth(slice(top, min(top + COMPARED_ROWS, size[0])), slice(0, size[1]))[0, 0])
-        found.append((smallest(strip), -smallest(-strip)))
-    least, most = (np.concatenate(each) for each in zip(*found, strict=True))
-    return least, most
 
 
 def _unblurred(in_focus: np.ndarray, sources: Sources) -> np.ndarray:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from deeplens.console.errors import InputError
 from deeplens.runtimes.depth_levels import DepthLevels, FocalPlane
+from deeplens.runtimes.parts import BLOCK
 from deeplens.runtimes.pyramid import geometry, registered_disparity
 
 PHOTOS = [(1536, 2048), (700, 1000), (333, 200), (40, 50), (2100, 700)]
@@ -58,6 +59,30 @@ def test_what_is_in_focus_is_exactly_zero() -> None:
     for width in (0.0, 0.1):
         found = DepthLevels(flat, levels).signed(FocalPlane(0.3, 1.0, width), by_level=True)
         assert all(not each.any() for each in found)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(PHOTOS), st.integers(0, 2**32 - 1), st.floats(0, 1, width=32), st.sampled_from([0.0, 0.3]))
+def test_blocks_and_windows_are_those_of_the_whole_level(
+    photo: tuple[int, int], seed: int, focal: float, width: float
+) -> None:
+    """A block that the focal plane crosses is not in focus and not very blurred; one behind it may be very blurred."""
+    levels = geometry(*photo)
+    generator = np.random.default_rng(seed)
+    disparity = generator.choice([0.0, 0.5, focal, 1.0], (3, 4)).astype(np.float32).repeat(30, 0).repeat(40, 1)
+    depth = DepthLevels(registered_disparity(disparity, levels), levels)
+    found, judge = (depth.signed(FocalPlane(focal, 0.7, width), by_level=True) for _ in range(2))
+    for level in range(len(judge)):
+        whole = judge[level][0, 0]
+        blocks = whole.reshape(whole.shape[0] // BLOCK, BLOCK, -1, BLOCK)
+        nearest, farthest = blocks.max((1, 3)), blocks.min((1, 3))
+        least, most = found.extremes(level)
+        np.testing.assert_array_equal(most, np.abs(blocks).max((1, 3)))
+        crossed = (nearest > 0) & (farthest < 0)
+        np.testing.assert_array_equal(least, np.where(crossed, 0, np.abs(blocks).min((1, 3))))
+        top, left = (int(generator.integers(0, side // 2)) for side in whole.shape)
+        rows, columns = slice(top, top + 24), slice(left, left + 17)
+        np.testing.assert_array_equal(found.window(level)(rows, columns)[0, 0], whole[rows, columns])
 
 
 def test_only_what_is_asked_for_is_made() -> None:
