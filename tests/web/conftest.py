@@ -13,6 +13,7 @@ from PIL import Image
 
 from deeplens.console.errors import MissingError
 from deeplens.model.contract import NETWORKS
+from deeplens.runtimes.web import WebRuntime
 from deeplens.runtimes.web_browser import Browser, chromium_path
 from deeplens.runtimes.web_page import MODELS, page_folder
 from deeplens.runtimes.web_server import PageServer
@@ -172,3 +173,37 @@ def visit(browser: Browser, server: PageServer, **options: Any) -> Visitor:
 @pytest.fixture(scope="session")
 def visitor(browser: Browser, server: PageServer) -> Visitor:
     return visit(browser, server)
+
+
+SETTINGS = {"focus": {"disparity": 0.5, "range": 0.0}, "fNumber": 4}
+
+
+@pytest.fixture(scope="session")
+def page(built: Path) -> Iterator[WebRuntime]:
+    """The page's own code, driven without anybody who looks at it."""
+    assert built.is_dir()
+    with WebRuntime() as running:
+        yield running
+
+
+class Opened:
+    """A file as the driven page has it.
+
+    Attributes:
+        shown: its pixels in sRGB, H×W×3, uint8.
+        map: its disparity.
+    """
+
+    def __init__(self, page: WebRuntime, data: bytes, name: str) -> None:
+        self._page = page
+        given = page.put("file", np.frombuffer(data, np.uint8))
+        found = page.call("open", given["file"], name, "map", "shown")
+        self.size = tuple(found["size"])
+        self.notes: list[str] = found["notes"]
+        self.map = page.take("map", found["shape"])
+        self.shown = page.take("shown", [*found["size"], 4], "u1")[:, :, :3]
+
+    def saved(self) -> Image.Image:
+        """What is saved, at an aperture at which hardly anything changes."""
+        self._page.call("save", SETTINGS, "saved")
+        return Image.open(io.BytesIO(self._page.taken("saved")))

@@ -3,7 +3,7 @@
 import io
 import struct
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from deeplens.runtimes.photo import read_photo
 from deeplens.runtimes.portrait import embedded_disparity
 from deeplens.runtimes.web import WebRuntime
 from tests.support.portrait_files import jpeg, write_dynamic_depth, write_gdepth, write_mpf
-from tests.web.conftest import encoded, photo
+from tests.web.conftest import Opened, encoded, photo
 
 pytestmark = pytest.mark.slow
 
@@ -24,31 +24,6 @@ PIXELS = np.ascontiguousarray(photo()[::2, ::2][:192, :256])
 ROWS, COLUMNS = np.mgrid[:96, :128].astype(np.float32)
 METRES = 1 + COLUMNS / 32 + ROWS / 200
 USED = "Focus and blur follow the depth map that the phone put into the photo."
-SETTINGS = {"focus": {"disparity": 0.5, "range": 0.0}, "fNumber": 4}
-
-
-@pytest.fixture(scope="module")
-def page(built: Path) -> Iterator[WebRuntime]:
-    assert built.is_dir()
-    with WebRuntime() as running:
-        yield running
-
-
-class Opened:
-    """A file as the page has it."""
-
-    def __init__(self, page: WebRuntime, data: bytes, name: str) -> None:
-        self._page = page
-        given = page.put("file", np.frombuffer(data, np.uint8))
-        found = page.call("open", given["file"], name, "map")
-        self.size = tuple(found["size"])
-        self.notes: list[str] = found["notes"]
-        self.map = page.take("map", found["shape"])
-
-    def saved(self) -> Image.Image:
-        """What is saved, at an aperture at which hardly anything changes."""
-        self._page.call("save", SETTINGS, "saved")
-        return Image.open(io.BytesIO(self._page.taken("saved")))
 
 
 def gdepth(path: Path) -> None:
@@ -211,4 +186,4 @@ def test_more_than_8_bits_are_told(page: WebRuntime) -> None:
     deep = b"\x89PNG\r\n\x1a\n" + b"".join(parts)
     for data, name, bits in ((deep, "deep.png", 16), (jpeg(PIXELS), "plain.jpg", 8)):
         notes = Opened(page, data, name).notes
-        assert [f"has {bits} bits a colour, and the page saves 8" in note for note in notes] == [True] * (bits == 16)
+        assert [f"has {bits} bits a colour, and it is saved with 8" in note for note in notes] == [True] * (bits == 16)

@@ -1,8 +1,16 @@
-/** The items of an AVIF or HEIC file (ISO/IEC 14496-12, 23008-12): its metadata, and whether it holds a depth map. */
+/** The items of an AVIF or HEIC file (ISO/IEC 14496-12, 23008-12): its metadata, colours, and whether it holds depth. */
 
 interface Item {
   readonly type: string;
   readonly content: string;
+}
+
+/** What an AVIF or HEIC file says of the colours of its photo. */
+export interface SaidColours {
+  /** Primaries and transfer function as codes of ITU-T H.273; null: not said, or there is an ICC profile. */
+  readonly codes: readonly [primaries: number, transfer: number] | null;
+  /** Of each colour; 8 where it is not told. */
+  readonly bits: number;
 }
 
 /** What an AVIF or HEIC file says beside its pixels; `exif` begins with the byte order. */
@@ -117,6 +125,45 @@ function contents(location: Uint8Array, file: Uint8Array, own: Uint8Array): Map<
     found.set(id, whole);
   }
   return found;
+}
+
+/** Name and content of the properties of the first picture. */
+function properties(meta: Map<string, Uint8Array>): [string, Uint8Array][] {
+  const [item, known] = [meta.get("pitm"), new Map(boxes(meta.get("iprp") ?? new Uint8Array()))];
+  const links = known.get("ipma");
+  if (!item || !links) return [];
+  const primary = new Reader(item, 4).number(item[0] === 0 ? 2 : 4);
+  const all = [...boxes(known.get("ipco") ?? new Uint8Array())];
+  const reader = new Reader(links, 4);
+  const count = reader.number(4);
+  const size = links[3] & 1 ? 2 : 1; // bytes of an index, whose first bit says whether it must be understood
+  for (let i = 0; i < Math.min(count, MOST_ITEMS); i++) {
+    const id = reader.number(links[0] === 0 ? 2 : 4);
+    const indices = Array.from({ length: reader.number(1) }, () => reader.number(size) & (size === 2 ? 0x7fff : 0x7f));
+    if (id === primary) return indices.flatMap((index) => (all[index - 1] ? [all[index - 1]] : []));
+  }
+  return [];
+}
+
+/** What the file says of its colours; as little as can be where it is broken. */
+export function coloursSaid(file: Uint8Array): SaidColours {
+  let codes: SaidColours["codes"] = null;
+  let bits = 8;
+  let profile = false;
+  try {
+    const meta = [...boxes(file)].find(([name]) => name === "meta")?.[1];
+    for (const [name, content] of meta ? properties(new Map(boxes(meta, 4))) : []) {
+      const kind = name === "colr" ? latin(content.subarray(0, 4)) : "";
+      if (kind === "prof" || kind === "rICC") profile = true;
+      if (kind === "nclx" && content.length >= 8) codes ??= [new Reader(content, 4).number(2), new Reader(content, 6).number(2)];
+      if (name === "av1C" && content.length > 2 && content[2] & 0x40) bits = content[2] & 0x20 ? 12 : 10;
+      if (name === "hvcC" && content.length > 17) bits = Math.max(bits, 8 + (content[17] & 7));
+      if (name === "pixi" && content.length > 5) bits = Math.max(bits, content[5]);
+    }
+  } catch (error) {
+    if (!(error instanceof RangeError)) throw error;
+  }
+  return { codes: profile ? null : codes, bits };
 }
 
 /** What the file says; all null where it is broken. */

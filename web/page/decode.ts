@@ -2,7 +2,10 @@
 
 import { mapped, zeros, type Photo, type Planes } from "../arrays.js";
 import { kindOf, said } from "./boxes.js";
-import { readHeic } from "./heic.js";
+import { toSrgb, type Space } from "./colour.js";
+import { coloursOf } from "./colour_said.js";
+import { readHeic, type Heic } from "./heic.js";
+import { storedPng } from "./png.js";
 import { storedDepth } from "./portrait.js";
 
 export interface Decoded {
@@ -29,29 +32,37 @@ export function refusal(head: Uint8Array, name: string): string {
   return `${name} is not a photo that this browser can read, or it is damaged. Use JPEG, PNG, WebP, AVIF or HEIC.`;
 }
 
-async function bitmap(file: Blob): Promise<ImageBitmap> {
-  return createImageBitmap(file, { imageOrientation: "from-image", premultiplyAlpha: "none" });
+/** `as stored`: the numbers of the file, whatever it says of its colours. */
+async function bitmap(file: Blob, colours: "as sRGB" | "as stored" = "as sRGB"): Promise<ImageBitmap> {
+  return createImageBitmap(file, {
+    imageOrientation: "from-image", premultiplyAlpha: "none",
+    colorSpaceConversion: colours === "as stored" ? "none" : "default",
+  });
 }
 
 /** Throws an `Error` for a person if the file can't be opened. `base` is the page's address. */
 export async function decoded(file: Blob, data: Uint8Array, name: string, base: string): Promise<Decoded> {
   const kind = kindOf(data);
+  const { space, stored, bits } = coloursOf(data);
+  const colours = stored ? "as stored" : "as sRGB";
   const notes: string[] = [];
-  let picture: ImageBitmap | null = await bitmap(file).catch(() => null);
+  let picture: ImageBitmap | null = null;
   let depth: Planes | null = null;
+  if (kind !== "heic" || !space) picture = await bitmap(file, colours).catch(() => null);
   if (kind === "heic" && (!picture || said(data).depth)) {
-    const heic = await readHeic(data, name, base, MOST_PIXELS);
-    picture ??= await bitmap(heic.png);
+    const heic = await readHeic(data, name, base, MOST_PIXELS, Boolean(space?.hdr));
+    picture ??= await heicPicture(heic, space);
     depth = heic.depth;
     notes.push(...heic.notes);
-    if (heic.bits > 8) notes.push(BITS(heic.bits));
   }
   if (!picture && data[0] === 0xff && data[1] === 0xd8) { // viewers show a JPEG without its end too
-    picture = await bitmap(new Blob([data as Uint8Array<ArrayBuffer>, Uint8Array.of(0xff, 0xd9)])).catch(() => null);
+    const whole = new Blob([data as Uint8Array<ArrayBuffer>, Uint8Array.of(0xff, 0xd9)]);
+    picture = await bitmap(whole, colours).catch(() => null);
     if (picture) notes.push("The file ends too early: the last lines of the photo may be missing.");
   }
   if (!picture) throw new Error(refusal(data.subarray(0, 16), name));
-  if (!kind && data[0] === 0x89 && data[24] === 16) notes.push(BITS(16));
+  if (bits > 8) notes.push(`The photo has ${bits} bits a colour, and it is saved with 8.`);
+  if (space?.hdr) notes.push(`The photo is HDR (${space.hdr}). It is saved without: what is brighter than white paper becomes white.`);
   if (kind === "avif" && said(data).depth) notes.push("The depth map in the photo is not used: the page reads none in AVIF.");
   const { width, height } = picture;
   if (width * height > MOST_PIXELS) {
@@ -62,6 +73,11 @@ export async function decoded(file: Blob, data: Uint8Array, name: string, base: 
     );
   }
   if (!kind) depth = await jpegDepth(data, notes);
+  if (space && kind !== "heic") {
+    const rgba = pixelsOf(picture, name);
+    picture.close();
+    picture = await shown(toSrgb(rgba, 4, 8, width, height, space));
+  }
   const rgba = pixelsOf(picture, name);
   const count = width * height;
   const pixels = new Uint8Array(3 * count);
@@ -77,9 +93,14 @@ export async function decoded(file: Blob, data: Uint8Array, name: string, base: 
   return { photo: { height, width, data: pixels }, alpha: opaque ? null : alpha, picture, depth, notes };
 }
 
-/** What is said of a photo with more bits than a browser keeps. */
-const BITS = (bits: number): string =>
-  `The photo has ${bits} bits a colour, and the page saves 8. deeplens refocus keeps 16.`;
+function shown(image: ImageData): Promise<ImageBitmap> {
+  return createImageBitmap(image, { premultiplyAlpha: "none" });
+}
+
+function heicPicture({ width, height, values, channels, valueBits, icc }: Heic, space: Space | null): Promise<ImageBitmap> {
+  if (space) return shown(toSrgb(values, channels, valueBits, width, height, space));
+  return bitmap(storedPng(values as Uint8Array, width, height, icc)); // the browser applies the profile
+}
 
 function pixelsOf(picture: ImageBitmap, name: string): Uint8ClampedArray {
   const { width, height } = picture;

@@ -47,11 +47,20 @@ const tasks = {
     return { shape: [1, made.channels, made.height, made.width], ms };
   },
 
-  /** Opens a photo's file as a person does; posts its disparity, and returns its size and what is told of it. */
-  async open(file: string, name: string, out: string): Promise<{ shape: number[]; size: number[]; notes: readonly string[] }> {
+  /**
+   * Opens a photo's file as a person does; posts its disparity as `out` and its pixels with alpha as `shown`, and
+   * returns its size and what is told of it.
+   */
+  async open(
+    file: string, name: string, out: string, shown: string,
+  ): Promise<{ shape: number[]; size: number[]; notes: readonly string[] }> {
     const info = await engine.open(new Blob([await bytes(file)]), name);
     const map = await engine.disparity();
     await give(out, map.data as Float32Array<ArrayBuffer>);
+    const context = new OffscreenCanvas(info.width, info.height).getContext("2d") as OffscreenCanvasRenderingContext2D;
+    context.drawImage(info.picture, 0, 0);
+    const { data } = context.getImageData(0, 0, info.width, info.height);
+    await give(shown, new Uint8Array(data.buffer));
     return { shape: [map.height, map.width], size: [info.height, info.width], notes: info.notes };
   },
 

@@ -7,6 +7,10 @@ const WIDTH = 0xa002;
 const HEIGHT = 0xa003;
 const THUMBNAIL = 0x0201;
 const THUMBNAIL_BYTES = 0x0202;
+const INTEROPERABILITY = 0xa005;
+/** Within the interoperability directory: four letters, "R98" for sRGB and "R03" for Adobe RGB (DCF 2.0). */
+const INDEX = 1;
+const UNCALIBRATED = 0xffff;
 const SHORT = 3;
 
 /**
@@ -46,12 +50,39 @@ export function corrected(block: Uint8Array, width: number, height: number): Uin
         const entry = about.get(tag);
         if (entry !== undefined) set(entry, value);
       }
+      const index = indexEntry(view, about, little);
+      if (index !== undefined) out.set([0x52, 0x39, 0x38, 0], index + 8); // R98
     }
   } catch (error) {
     if (error instanceof RangeError) return null; // an offset beyond the end
     throw error;
   }
   return out;
+}
+
+/** Where the entry of the interoperability index stands. */
+function indexEntry(view: DataView, about: ReadonlyMap<number, number>, little: boolean): number | undefined {
+  const entry = about.get(INTEROPERABILITY);
+  return entry === undefined ? undefined : directory(view, view.getUint32(entry + 8, little), little)[0].get(INDEX);
+}
+
+/** Whether the block says that the colours are those of Adobe RGB; false where it is broken. */
+export function saysAdobeRgb(block: Uint8Array): boolean {
+  const view = new DataView(block.buffer, block.byteOffset, block.byteLength);
+  try {
+    const little = view.getUint16(0) === 0x4949;
+    const exif = directory(view, view.getUint32(4, little), little)[0].get(EXIF_DIRECTORY);
+    if (exif === undefined) return false;
+    const [about] = directory(view, view.getUint32(exif + 8, little), little);
+    const entry = about.get(COLOUR_SPACE);
+    const space = entry === undefined ? 0 : view.getUint16(entry + 8, little);
+    const index = indexEntry(view, about, little);
+    const isR03 = index !== undefined && view.getUint32(index + 8) >>> 8 === 0x523033;
+    return space === 2 || (space === UNCALIBRATED && isR03);
+  } catch (error) {
+    if (error instanceof RangeError) return false;
+    throw error;
+  }
 }
 
 /** Tag → where its entry stands, and where the offset of the next directory stands. */

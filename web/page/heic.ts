@@ -1,7 +1,6 @@
 /** HEIC photos by libheif, which is loaded when the first one is opened, from a file of its own beside the page. */
 
 import { zeros, type Planes } from "../arrays.js";
-import { storedPng, type Colour } from "./png.js";
 
 /** Of libheif's C functions those that are used; structures are returned at the address of the first argument. */
 interface Heif {
@@ -17,7 +16,6 @@ interface Heif {
   _heif_image_handle_get_luma_bits_per_pixel(handle: number): number;
   _heif_image_handle_get_raw_color_profile_size(handle: number): number;
   _heif_image_handle_get_raw_color_profile(error: number, handle: number, out: number): void;
-  _heif_image_handle_get_nclx_color_profile(error: number, handle: number, out: number): void;
   _heif_image_handle_get_list_of_depth_image_IDs(handle: number, out: number, count: number): number;
   _heif_image_handle_get_depth_image_handle(error: number, handle: number, id: number, out: number): void;
   _heif_image_handle_get_depth_image_representation_info(handle: number, id: number, out: number): number;
@@ -31,21 +29,24 @@ interface Heif {
 }
 
 const [RGB, MONOCHROME] = [1, 2];
-const [INTERLEAVED_RGBA, MONO] = [11, 0];
+/** 8 bits with alpha; two bytes a colour, the lower one first; one channel. */
+const [INTERLEAVED_RGBA, INTERLEAVED_RRGGBB, MONO] = [11, 14, 0];
 const [INTERLEAVED, Y] = [10, 0];
 
 /** Values of the depth representation type that are affine to inverse depth, near = large. */
 const DISPARITIES = [0, 1];
 
-/** Transfer functions of HDR: PQ and HLG. */
-const HDR = [16, 18];
-
 export interface Heic {
-  readonly png: Blob;
+  readonly width: number;
+  readonly height: number;
+  /** Row by row, as stored: four numbers a pixel, the last alpha; three where a number has more than 8 bits. */
+  readonly values: Uint8Array | Uint16Array;
+  readonly channels: 3 | 4;
+  /** Of a number of `values`. */
+  readonly valueBits: number;
+  readonly icc: Uint8Array | null;
   /** 1 × h × w as stored, near = large; null: it has none. */
   readonly depth: Planes | null;
-  /** Bits of each colour in the file. */
-  readonly bits: number;
   readonly notes: readonly string[];
 }
 
@@ -58,8 +59,14 @@ async function loaded(base: string): Promise<Heif> {
   return make();
 }
 
-/** The photo in a HEIC file, upright. Throws an `Error` for a person where it is broken or has too many pixels. */
-export async function readHeic(data: Uint8Array, name: string, base: string, mostPixels: number): Promise<Heic> {
+/**
+ * The photo in a HEIC file, upright; `deep`: with all bits that it has, and without alpha.
+ *
+ * Throws an `Error` for a person where it is broken or has too many pixels.
+ */
+export async function readHeic(
+  data: Uint8Array, name: string, base: string, mostPixels: number, deep: boolean,
+): Promise<Heic> {
   library ??= loaded(base);
   let heif: Heif;
   try {
@@ -70,7 +77,7 @@ export async function readHeic(data: Uint8Array, name: string, base: string, mos
   }
   const opened = new Opened(heif, data, name);
   try {
-    return opened.read(mostPixels);
+    return opened.read(mostPixels, deep);
   } finally {
     opened.close();
   }
@@ -103,7 +110,7 @@ class Opened {
     for (const each of this.undo.splice(0).reverse()) each();
   }
 
-  read(mostPixels: number): Heic {
+  read(mostPixels: number, deep: boolean): Heic {
     const { heif, primary, name } = this;
     const [width, height] = [heif._heif_image_handle_get_width(primary), heif._heif_image_handle_get_height(primary)];
     if (width * height > mostPixels) {
@@ -112,21 +119,29 @@ class Opened {
           "Make it smaller, or use deeplens refocus.",
       );
     }
-    const image = this.decoded(primary, RGB, INTERLEAVED_RGBA);
-    const { at, stride, rows, columns } = this.plane(image, INTERLEAVED);
-    const colour = this.colour();
-    const png = storedPng(heif.HEAPU8.subarray(at, at + rows * stride), columns, rows, stride, colour);
+    const bits = heif._heif_image_handle_get_luma_bits_per_pixel(primary);
+    const wide = deep && bits > 8;
+    const pixels = this.pixels(wide);
     const notes: string[] = [];
-    if (colour.cicp && HDR.includes(colour.cicp[1])) {
-      notes.push("The photo is HDR: the browser makes it darker than deeplens refocus does.");
-    }
     let depth: Planes | null = null;
     try {
       depth = this.depth(notes);
     } catch {
       notes.push("The depth map in the photo can't be read.");
     }
-    return { png, depth, bits: heif._heif_image_handle_get_luma_bits_per_pixel(primary), notes };
+    return { ...pixels, channels: wide ? 3 : 4, valueBits: wide ? bits : 8, icc: this.icc(), depth, notes };
+  }
+
+  private pixels(wide: boolean): { width: number; height: number; values: Uint8Array | Uint16Array } {
+    const image = this.decoded(this.primary, RGB, wide ? INTERLEAVED_RRGGBB : INTERLEAVED_RGBA);
+    const { at, stride, rows, columns } = this.plane(image, INTERLEAVED);
+    const bytes = wide ? 6 : 4;
+    const out = new Uint8Array(rows * columns * bytes);
+    for (let y = 0; y < rows; y++) {
+      const from = at + y * stride;
+      out.set(this.heif.HEAPU8.subarray(from, from + columns * bytes), y * columns * bytes);
+    }
+    return { width: columns, height: rows, values: wide ? new Uint16Array(out.buffer) : out };
   }
 
   private depth(notes: string[]): Planes | null {
@@ -158,19 +173,13 @@ class Opened {
     return out;
   }
 
-  private colour(): Colour {
+  private icc(): Uint8Array | null {
     const { heif, primary } = this;
     const size = heif._heif_image_handle_get_raw_color_profile_size(primary);
-    if (size > 0) {
-      const at = this.room(size);
-      heif._heif_image_handle_get_raw_color_profile(this.scratch, primary, at);
-      return { icc: heif.HEAPU8.slice(at, at + size), cicp: null };
-    }
-    const out = this.room(4);
-    heif._heif_image_handle_get_nclx_color_profile(this.scratch, primary, out);
-    if (this.word(this.scratch) !== 0) return { icc: null, cicp: null };
-    const profile = this.word(out); // a byte for the version, padding, then primaries and transfer
-    return { icc: null, cicp: [this.word(profile + 4), this.word(profile + 8)] };
+    if (size <= 0) return null;
+    const at = this.room(size);
+    heif._heif_image_handle_get_raw_color_profile(this.scratch, primary, at);
+    return heif.HEAPU8.slice(at, at + size);
   }
 
   private decoded(handle: number, space: number, chroma: number): number {

@@ -15,6 +15,7 @@ export interface Metadata {
 const NONE: Metadata = { exif: null, xmp: null, iptc: null };
 const EXIF_HEAD = latin("Exif\0\0");
 const XMP_HEAD = latin("http://ns.adobe.com/xap/1.0/\0");
+const ICC_HEAD = latin("ICC_PROFILE\0");
 const IPTC_HEAD = latin("Photoshop 3.0\0");
 const MOST_IN_SEGMENT = 65533;
 const PNG_HEAD = Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a);
@@ -64,7 +65,18 @@ function* chunks(data: Uint8Array, png: boolean): Generator<[string, Uint8Array]
   }
 }
 
-function isPng(data: Uint8Array): boolean {
+/** The chunks of a PNG: name and content. */
+export function pngChunks(data: Uint8Array): Generator<[string, Uint8Array]> {
+  return chunks(data, true);
+}
+
+/** Whether a JPEG, PNG or WebP holds an ICC profile. */
+export function profileInside(data: Uint8Array): boolean {
+  if (isJpeg(data)) return [...segments(data)].some(([marker, content]) => marker === 0xe2 && begins(content, ICC_HEAD));
+  return (isPng(data) || isWebp(data)) && [...chunks(data, isPng(data))].some(([name]) => name === "iCCP" || name === "ICCP");
+}
+
+export function isPng(data: Uint8Array): boolean {
   return begins(data, PNG_HEAD);
 }
 

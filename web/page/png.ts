@@ -55,24 +55,15 @@ function stored(data: Uint8Array): Uint8Array<ArrayBuffer> {
   return out;
 }
 
-export interface Colour {
-  /** An ICC profile, or null. */
-  readonly icc: Uint8Array | null;
-  /** Primaries, transfer and matrix by ISO/IEC 23091-2, and whether values use the full range; or null. */
-  readonly cicp: readonly [primaries: number, transfer: number] | null;
-}
-
-/** A PNG of 8-bit pixels with alpha, `rows` of `stride` bytes. */
-export function storedPng(
-  rgba: Uint8Array, width: number, height: number, stride: number, { icc, cicp }: Colour,
-): Blob {
+/** A PNG of 8-bit pixels with alpha, row by row, and their ICC profile. */
+export function storedPng(rgba: Uint8Array, width: number, height: number, icc: Uint8Array | null): Blob {
   const head = new Uint8Array(13);
   const view = new DataView(head.buffer);
   view.setUint32(0, width);
   view.setUint32(4, height);
   head.set([8, 6, 0, 0, 0], 8);
   const rows = new Uint8Array(height * (4 * width + 1));
-  for (let y = 0; y < height; y++) rows.set(rgba.subarray(y * stride, y * stride + 4 * width), y * (4 * width + 1) + 1);
+  for (let y = 0; y < height; y++) rows.set(rgba.subarray(4 * y * width, 4 * (y + 1) * width), y * (4 * width + 1) + 1);
   const parts: Uint8Array<ArrayBuffer>[] = [
     Uint8Array.of(0x89, 0x50, 0x4e, 0x47, 0x0d, 0x0a, 0x1a, 0x0a), pngChunk("IHDR", head),
   ];
@@ -82,8 +73,6 @@ export function storedPng(
     profile[0] = 0x70; // its name: "p", zero, and the way of packing
     profile.set(packed, 3);
     parts.push(pngChunk("iCCP", profile));
-  } else if (cicp) {
-    parts.push(pngChunk("cICP", Uint8Array.of(cicp[0], cicp[1], 0, 1)));
   }
   parts.push(pngChunk("IDAT", stored(rows)), pngChunk("IEND", new Uint8Array()));
   return new Blob(parts, { type: "image/png" });
