@@ -18,6 +18,10 @@ DISPARITY_KINDS = (None, 0, 1)
 evenly quantised; or nothing said."""
 
 
+class NoDepthError(InputError):
+    """A photo holds no depth map. One that holds a map that can't be read is another error."""
+
+
 def is_heic(path: Path) -> bool:
     """Whether a file's first bytes say that it is HEIC; False for one that can't be read."""
     try:
@@ -60,12 +64,13 @@ def heic_map(path: Path, *, max_pixels: int | None = None) -> np.ndarray:
     """The disparity that a portrait photo holds, as stored: h×w, float32, near = large.
 
     Raises:
-        InputError: no depth in it, depth of another kind, too large, or a broken file.
+        NoDepthError: no depth in it.
+        InputError: depth of another kind, too large, or a broken file.
         MissingError: pillow-heif is not installed.
     """
     depth = heic_depth(path)
     if depth is None:
-        raise InputError(f"{path} has no depth in it: give --depth FILE, or predict it")
+        raise NoDepthError(f"{path} has no depth in it: give --depth FILE, or predict it")
     kind = (depth.info.get("metadata") or {}).get("representation_type")
     if kind not in DISPARITY_KINDS:
         raise InputError(

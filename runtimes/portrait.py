@@ -23,7 +23,7 @@ from deeplens.console.inputs import read_bytes
 from deeplens.runtimes.bounds import check_pixels
 from deeplens.runtimes.depth_kind import Kind, inverse_depth
 from deeplens.runtimes.disparity import normalise_disparity
-from deeplens.runtimes.heic import heic_depth, heic_map, is_heic
+from deeplens.runtimes.heic import NoDepthError, heic_depth, heic_map, is_heic
 from deeplens.runtimes.image_file import check_file, opened_image
 from deeplens.runtimes.jpeg import listed_pictures
 from deeplens.runtimes.xmp import Xmp
@@ -47,7 +47,8 @@ def embedded_disparity(
         notes: gets what was taken for granted, one line each.
 
     Raises:
-        InputError: the photo holds none, or one that can't be read.
+        NoDepthError: the photo holds none, or none that says that it is depth.
+        InputError: it holds one that can't be read.
         MissingError: a HEIC photo, and pillow-heif is not installed.
     """
     try:
@@ -128,12 +129,12 @@ def _listed(path: Path, data: bytes, kind: Kind | None, max_pixels: int | None, 
         values = _decoded(unsaid[0], path, max_pixels)
         return values if kind == "disparity" else inverse_depth(values, path.name, notes)
     if unsaid:
-        raise InputError(
+        raise NoDepthError(
             f"{path} has {len(unsaid)} grey picture{'s' if len(unsaid) > 1 else ''} in its MPF section, but nothing in "
             "the file says that it is depth: if it is the only one and is, give --depth-kind disparity (near = bright) "
             "or depth (far = bright)"
         )
-    raise InputError(f"{path} has no depth in it ({_other_parts(pictures)}): give --depth FILE, or predict it")
+    raise NoDepthError(f"{path} has no depth in it ({_other_parts(pictures)}): give --depth FILE, or predict it")
 
 
 def _other_parts(pictures: "list[tuple[bytes, Kind | None, tuple[float, float] | None]]") -> str:

@@ -86,6 +86,15 @@ export function showsWhole(map: Planes, photo: Photo, constants: Constants): boo
   return square || rounded || Math.max(ratio, 1 / ratio) <= 1 + constants.aspect_tolerance;
 }
 
+function checkMap(map: Planes, photo: Photo, constants: Constants): void {
+  checkNormalised(map);
+  if (showsWhole(map, photo, constants)) return;
+  throw new Error(
+    `the disparity map of ${map.width}×${map.height} does not have the aspect ratio of the photo of ` +
+      `${photo.width}×${photo.height}`,
+  );
+}
+
 /**
  * The pictures of all levels and the registered disparity.
  *
@@ -93,13 +102,7 @@ export function showsWhole(map: Planes, photo: Photo, constants: Constants): boo
  * Throws an `Error` if it holds other values, or if its aspect ratio is not the photo's.
  */
 export function prepare(photo: Photo, map: Planes, constants: Constants): Prepared {
-  checkNormalised(map);
-  if (!showsWhole(map, photo, constants)) {
-    throw new Error(
-      `the disparity map of ${map.width}×${map.height} does not have the aspect ratio of the photo of ` +
-        `${photo.width}×${photo.height}`,
-    );
-  }
+  checkMap(map, photo, constants);
   const levels = levelsOf(photo.height, photo.width, constants);
   return {
     photo,
@@ -108,6 +111,13 @@ export function prepare(photo: Photo, map: Planes, constants: Constants): Prepar
     pictures: pyramid(photo, levels.n, levels.padded[levels.n]),
     registered: registeredAt(map, registeredLevel(levels.n), photo, levels),
   };
+}
+
+/** The same photo with another map of its disparity, as `prepare` takes it. */
+export function withMap(prepared: Prepared, map: Planes, constants: Constants): Prepared {
+  const { photo, levels } = prepared;
+  checkMap(map, photo, constants);
+  return { ...prepared, map, registered: registeredAt(map, registeredLevel(levels.n), photo, levels) };
 }
 
 /** The aperture α of an f-number; throws an `Error` if it is below the smallest one. */

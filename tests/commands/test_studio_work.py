@@ -78,7 +78,7 @@ def test_what_is_kept_is_bounded_and_used_again(artifacts: Path, tmp_path: Path)
         pictures = [pixels_of(browser.wish(key, disparity=0.9, f_number=1.4)) for key in keys]
         assert all(np.array_equal(each, pictures[0]) for each in pictures)
         assert 0 < server.work.held_bytes() <= 6_000_000
-        kept = [key for key, _ in server.work._kept]
+        kept = [key[0] for key in server.work._kept]
         assert kept == keys[-len(kept) :]  # those that were used last
         assert 1 <= len(kept) < 4
         for key, parts in ((keys[-1], set()), (keys[0], {"read", "prepare"})):

@@ -1,8 +1,14 @@
 """Chromium with the built page, as a person on a static host has it; skipped, with the reason, where one is missing."""
 
+import base64
 import io
 import json
+import os
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,8 +27,10 @@ from tests.conftest import ROOT
 
 ANSWERS = """
 window.answers = [];
-document.addEventListener("deeplens-answer", ({ detail: { level, covered, picture } }) =>
-  window.answers.push({ level, covered, size: [picture.width, picture.height] }));
+document.addEventListener("deeplens-answer", ({ detail: { level, covered, picture } }) => {
+  window.answers.push({ level, covered, size: [picture.width, picture.height] });
+  window.newest = picture;
+});
 """
 
 
@@ -60,7 +68,7 @@ class Visitor:
                 for (const event of ["dragover", "drop"])
                     window.dispatchEvent(new DragEvent(event, { dataTransfer: data, bubbles: true, cancelable: true }));
             }""",
-            [_base64(data), name, kind],
+            [base64.b64encode(data).decode(), name, kind],
         )
 
     def open(self, data: bytes, name: str, kind: str = "") -> None:
@@ -91,6 +99,21 @@ class Visitor:
         self.page.wait_for_selector("#stage[data-state=ready]", timeout=90_000)
         return list(self.page.evaluate("window.answers"))
 
+    def picture(self) -> np.ndarray:
+        """The pixels of the newest answer, H×W×3, uint8."""
+        script = """() => {
+            const { width, height } = window.newest;
+            const context = new OffscreenCanvas(width, height).getContext("2d");
+            context.drawImage(window.newest, 0, 0);
+            const { data } = context.getImageData(0, 0, width, height);
+            const text = [];
+            for (let at = 0; at < data.length; at += 8192)
+                text.push(String.fromCharCode(...data.subarray(at, at + 8192)));
+            return [height, width, btoa(text.join(""))];
+        }"""
+        height, width, data = self.page.evaluate(script)
+        return np.frombuffer(base64.b64decode(data), np.uint8).reshape(height, width, 4)[:, :, :3]
+
     def download(self, selector: str, folder: Path) -> Path:
         """Press a button that saves a file."""
         with self.page.expect_download(timeout=90_000) as waiting:
@@ -111,12 +134,6 @@ class Visitor:
             return [...canvas.getContext("2d").getImageData(...at).data.slice(0, 3)];
         }"""
         return list(self.page.evaluate(script, [x, y]))
-
-
-def _base64(data: bytes) -> str:
-    import base64
-
-    return base64.b64encode(data).decode()
 
 
 @pytest.fixture(scope="session")
@@ -175,6 +192,40 @@ def visitor(browser: Browser, server: PageServer) -> Visitor:
     return visit(browser, server)
 
 
+@contextmanager
+def studio(*arguments: str | Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`deeplens studio` on PyTorch, which needs no artefacts, and the address that it prints."""
+    pytest.importorskip("starlette", reason="the extra studio is not installed")
+    command = [sys.executable, "-m", "deeplens", "studio", *map(str, arguments)]
+    command += ["--no-open", "--port", "0", "--runtime", "torch"]
+    running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=os.environ)
+    try:
+        assert running.stdout is not None
+        lines = []
+        for line in running.stdout:
+            lines.append(line)
+            found = re.search(r"http://\S+", line)
+            if found:
+                yield running, found[0]
+                break
+        else:
+            pytest.fail("".join(lines))
+    finally:
+        running.kill()
+        running.wait()
+
+
+def at_studio(browser: Browser, address: str) -> Visitor:
+    """A person opens the page of `deeplens studio`."""
+    page = browser.chromium.new_context(viewport={"width": 1000, "height": 700}).new_page()
+    visitor = Visitor(page, address)
+    page.add_init_script(ANSWERS)
+    page.goto(address)
+    page.wait_for_selector("#loading:has-text('Ready.')", timeout=60_000)
+    assert page.input_value("#engine") == "machine:torch"
+    return visitor
+
+
 SETTINGS = {"focus": {"disparity": 0.5, "range": 0.0}, "fNumber": 4}
 
 
@@ -191,7 +242,8 @@ class Opened:
 
     Attributes:
         shown: its pixels in sRGB, H×W×3, uint8.
-        map: its disparity.
+        map: its disparity: the one in the file, where that can be used.
+        embedded: whether it can.
     """
 
     def __init__(self, page: WebRuntime, data: bytes, name: str) -> None:
@@ -199,6 +251,7 @@ class Opened:
         given = page.put("file", np.frombuffer(data, np.uint8))
         found = page.call("open", given["file"], name, "map", "shown")
         self.size = tuple(found["size"])
+        self.embedded: bool = found["embedded"]
         self.notes: list[str] = found["notes"]
         self.map = page.take("map", found["shape"])
         self.shown = page.take("shown", [*found["size"], 4], "u1")[:, :, :3]

@@ -2,7 +2,8 @@
 
 import type { Planes } from "../arrays.js";
 import { focusAt, type Focus, type Point } from "../focus.js";
-import { Cancelled, type Engine, type PhotoInfo, type Settings } from "./engine.js";
+import { DepthChoice } from "./depth_choice.js";
+import { Cancelled, type DepthSource, type Engine, type PhotoInfo, type Settings } from "./engine.js";
 import { Pull } from "./pull.js";
 import { Stage, type View } from "./stage.js";
 
@@ -31,12 +32,15 @@ export class App {
   private map: Planes | null = null;
   private points: Point[] = [];
   private focus: Focus = { disparity: 0.5, range: 0 };
+  /** What the focus is read from: the points, or the ends of the range; null: nothing was chosen yet. */
+  private by: "points" | "ends" | null = null;
   /** What the newest drag asks for, while an older one is being answered. */
   private wanted: Settings | null = null;
   private asking = false;
   private baseTime = Infinity;
   private readonly stage: Stage;
   private readonly pull: Pull;
+  private readonly depth = new DepthChoice((before) => void this.depthChosen(before));
   private readonly aperture = element<HTMLInputElement>("aperture");
   private readonly near = element<HTMLInputElement>("near");
   private readonly far = element<HTMLInputElement>("far");
@@ -61,14 +65,17 @@ export class App {
     return element<HTMLInputElement>("controls").querySelector<HTMLInputElement>("[name=sharp]:checked")?.value === "range";
   }
 
-  /** A photo was opened by `engine`; `again`: it is the one that was open, which keeps its focus. */
-  async opened(engine: Engine, info: PhotoInfo, again: boolean): Promise<void> {
+  /** A photo was opened by `engine`; `key` null: it is the one that was open, which keeps its focus. */
+  async opened(engine: Engine, info: PhotoInfo, key: string | null): Promise<void> {
     this.pull.end();
-    const points = again ? this.points : [];
     this.engine = engine;
     this.info = info;
     this.map = null;
-    this.points = [];
+    if (key !== null) {
+      this.points = [];
+      this.by = null;
+    }
+    this.depth.open({ key: key ?? this.depth.key, embedded: info.embedded });
     this.wanted = null;
     this.baseTime = Infinity;
     element("welcome").hidden = true;
@@ -83,18 +90,46 @@ export class App {
     this.say("Tap what should be sharp.");
     this.save.disabled = true;
     element<HTMLButtonElement>("pull").disabled = true;
-    this.map = await engine.disparity();
-    this.stage.setDepth(this.map, null);
-    if (points.length > 0) {
-      this.points = points;
-      this.setFocus(focusAt(this.map, points));
-      this.lifted();
+    await this.findDepth(engine);
+  }
+
+  /** Take the map from the source that is chosen, and look the focus up in it anew. */
+  private async findDepth(engine: Engine): Promise<void> {
+    const { source } = this.depth;
+    const map = await engine.disparity(source);
+    if (engine !== this.engine || source !== this.depth.source) return;
+    this.map = map;
+    this.stage.setDepth(map, null);
+    if (this.by === "points") this.setFocus(focusAt(map, this.points));
+    else if (this.by === "ends") this.setFocus(this.focus);
+    if (this.by !== null) this.lifted();
+  }
+
+  /** Another source of depth was chosen. */
+  private async depthChosen(before: DepthSource): Promise<void> {
+    const { engine, map } = this;
+    if (!engine) return;
+    engine.cancel();
+    this.pull.end();
+    this.wanted = null;
+    this.map = null;
+    this.busy(null);
+    this.say("Finding the depth…");
+    try {
+      await this.findDepth(engine);
+      if (this.by === null) this.say("Tap what should be sharp.");
+    } catch (error) {
+      this.fail(error);
+      if (error instanceof Cancelled) return; // the other one was chosen again
+      this.depth.set(before);
+      this.map = map;
+      this.say("");
     }
   }
 
   /** Compute once more, by another runtime. */
   again(): void {
-    if (this.points.length > 0) this.lifted();
+    if (this.by !== null) this.lifted();
   }
 
   say(text: string): void {
@@ -107,6 +142,8 @@ export class App {
     const box = element("error");
     (box.firstElementChild as HTMLElement).textContent = error instanceof Error ? error.message : String(error);
     box.hidden = false;
+    this.say("");
+    delete element("stage").dataset["state"];
     this.busy(null);
   }
 
@@ -121,6 +158,7 @@ export class App {
     if (!this.map) return;
     if (this.ranged && !dragging) this.points = [...this.points.slice(-1), point];
     else this.points = this.ranged ? [...this.points.slice(0, -1), point] : [point];
+    this.by = "points";
     this.setFocus(focusAt(this.map, this.points));
     if (this.pull.waiting) {
       if (!dragging && this.engine) void this.pull.make(this.engine, this.focus).catch((error) => this.fail(error));
@@ -250,7 +288,7 @@ export class App {
       this.aperture.setAttribute("aria-valuetext", `f/${fNumber}`);
     };
     shown();
-    const chosen = (): boolean => this.points.length > 0 || this.focus.range > 0;
+    const chosen = (): boolean => this.by !== null;
     this.aperture.addEventListener("input", () => {
       shown();
       this.pull.end();
@@ -264,6 +302,7 @@ export class App {
       if (near < far) (moved === this.near ? this.far : this.near).value = moved.value;
       const [high, low] = [Number(this.near.value) / 100, Number(this.far.value) / 100];
       this.focus = { disparity: (high + low) / 2, range: high - low };
+      this.by = "ends";
       this.save.disabled = false;
       this.showDepth();
       this.drag();
@@ -281,6 +320,7 @@ export class App {
       this.hint();
       if (!this.ranged && this.map && this.points.length > 0) {
         this.points = this.points.slice(-1);
+        this.by = "points";
         this.setFocus(focusAt(this.map, this.points));
         this.lifted();
       }

@@ -53,15 +53,15 @@ const tasks = {
    */
   async open(
     file: string, name: string, out: string, shown: string,
-  ): Promise<{ shape: number[]; size: number[]; notes: readonly string[] }> {
+  ): Promise<{ shape: number[]; size: number[]; embedded: boolean; notes: readonly string[] }> {
     const info = await engine.open(new Blob([await bytes(file)]), name);
-    const map = await engine.disparity();
+    const map = await engine.disparity(info.embedded ? "embedded" : "predicted");
     await give(out, map.data as Float32Array<ArrayBuffer>);
     const context = new OffscreenCanvas(info.width, info.height).getContext("2d") as OffscreenCanvasRenderingContext2D;
     context.drawImage(info.picture, 0, 0);
     const { data } = context.getImageData(0, 0, info.width, info.height);
     await give(shown, new Uint8Array(data.buffer));
-    return { shape: [map.height, map.width], size: [info.height, info.width], notes: info.notes };
+    return { shape: [map.height, map.width], size: [info.height, info.width], embedded: info.embedded, notes: info.notes };
   },
 
   /** The open photo in its full size, as it is saved; posted as `out`. */

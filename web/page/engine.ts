@@ -9,6 +9,9 @@ export interface Settings {
   readonly fNumber: number;
 }
 
+/** Where depth comes from: the map that the phone put into the photo's file, or the depth network. */
+export type DepthSource = "embedded" | "predicted";
+
 /** The photo that is open. */
 export interface PhotoInfo {
   readonly name: string;
@@ -17,6 +20,8 @@ export interface PhotoInfo {
   readonly height: number;
   /** Number of levels: the last one is the photo's own size. */
   readonly levels: number;
+  /** Whether the photo's file holds a depth map that can be used. */
+  readonly embedded: boolean;
   /** What is told to the person: what of the file can't be kept or seen. */
   readonly notes: readonly string[];
   /** The photo as it is, upright. */
@@ -57,8 +62,8 @@ export interface Engine {
   /** Get ready; `progress` counts bytes. */
   start(progress: Progress): Promise<void>;
   open(file: Blob, name: string): Promise<PhotoInfo>;
-  /** 1 × h × w, in [0, 1], near = large. */
-  disparity(): Promise<Planes>;
+  /** From now on depth comes from `source`; its map is 1 × h × w, in [0, 1], near = large. */
+  disparity(source: DepthSource): Promise<Planes>;
   /** An answer while a finger drags; `fast`: half the base, where the engine has it. Ends what else is at work. */
   quick(settings: Settings, fast: boolean): Promise<Answer>;
   /** All levels, one by one, ending with the photo's own size. Rejects with `Cancelled` if a newer request comes. */

@@ -2,7 +2,7 @@
 
 import type { Planes } from "../arrays.js";
 import {
-  Cancelled, type Answer, type Engine, type PhotoInfo, type Progress, type SavedFile, type Settings,
+  Cancelled, type Answer, type DepthSource, type Engine, type PhotoInfo, type Progress, type SavedFile, type Settings,
 } from "./engine.js";
 import type { Placements } from "./placement.js";
 import type { Backend, Event, Reply, Task, TestLine } from "./messages.js";
@@ -63,8 +63,8 @@ export class LocalEngine implements Engine {
     return this.ask({ do: "open", file, name });
   }
 
-  disparity(): Promise<Planes> {
-    return this.ask({ do: "disparity" });
+  disparity(source: DepthSource): Promise<Planes> {
+    return this.ask({ do: "disparity", source });
   }
 
   async quick(settings: Settings, fast: boolean): Promise<Answer> {

@@ -2,8 +2,9 @@
 
 import type { Planes } from "../arrays.js";
 import {
-  Cancelled, type Answer, type Engine, type PhotoInfo, type Progress, type SavedFile, type Settings,
+  Cancelled, type Answer, type DepthSource, type Engine, type PhotoInfo, type Progress, type SavedFile, type Settings,
 } from "./engine.js";
+import { isReadable } from "./metadata.js";
 
 /** What the machine says of itself. */
 export interface About {
@@ -21,6 +22,7 @@ interface Given {
   readonly width: number;
   readonly height: number;
   readonly levels: number;
+  readonly embedded?: boolean;
   readonly notes?: readonly string[];
 }
 
@@ -57,6 +59,8 @@ export class MachineEngine implements Engine {
   readonly name: string;
   private photo: Given | null = null;
   private running: AbortController | null = null;
+  private depth: DepthSource = "predicted";
+  private depthAsked: object = {};
   runtime: string;
 
   constructor(readonly about: About) {
@@ -85,16 +89,18 @@ export class MachineEngine implements Engine {
 
   /** A photo that was named when the machine was started. */
   async openGiven(id: string): Promise<PhotoInfo> {
-    const found = this.about.photos.find((photo) => photo.photo === id) as Given | undefined;
-    if (!found) throw new Error("The machine does not have this photo any more.");
-    return this.opened(found);
+    const response = await asked(`api/photos/${encodeURIComponent(id)}`); // reads it, where it was not read yet
+    return this.opened((await response.json()) as Given);
   }
 
   private async opened(given: Given): Promise<PhotoInfo> {
     this.photo = given;
     const { name, width, height } = given;
     const picture = await this.picture(Math.max(width, height));
-    return { name, width, height, levels: given.levels ?? levelsOf(width, height), notes: given.notes ?? [], picture };
+    return {
+      name, width, height, levels: given.levels ?? levelsOf(width, height), embedded: given.embedded ?? false,
+      notes: given.notes ?? [], picture,
+    };
   }
 
   private get address(): string {
@@ -107,16 +113,20 @@ export class MachineEngine implements Engine {
     return createImageBitmap(await response.blob());
   }
 
-  /** The open photo as a file, upright and without what the original says of itself. */
+  /** The open photo as a file: its own, or where browsers can't read that, a JPEG of what it shows. */
   async file(): Promise<{ readonly file: Blob; readonly name: string } | null> {
     if (!this.photo) return null;
     const { name, width, height } = this.photo;
+    const own = await (await asked(`${this.address}/file`)).blob();
+    if (isReadable(new Uint8Array(await own.slice(0, 64).arrayBuffer()))) return { file: own, name };
     const response = await asked(`${this.address}/picture?side=${Math.max(width, height)}`);
     return { file: await response.blob(), name };
   }
 
-  async disparity(): Promise<Planes> {
-    const response = await asked(`${this.address}/disparity`);
+  async disparity(source: DepthSource): Promise<Planes> {
+    const asking = this.depthAsked = {};
+    const response = await asked(`${this.address}/disparity?depth=${source}`);
+    if (asking === this.depthAsked) this.depth = source; // else another one was chosen meanwhile
     const [width, height] = ["X-Width", "X-Height"].map((name) => Number(response.headers.get(name)));
     return { channels: 1, height, width, data: new Float32Array(await response.arrayBuffer()) };
   }
@@ -127,7 +137,7 @@ export class MachineEngine implements Engine {
       ? { near: Math.min(1, focus.disparity + half), far: Math.max(0, focus.disparity - half) }
       : {};
     return JSON.stringify({
-      disparity: focus.disparity, ...where, f_number: fNumber, level, runtime: this.runtime,
+      disparity: focus.disparity, ...where, f_number: fNumber, level, runtime: this.runtime, depth: this.depth,
     });
   }
 

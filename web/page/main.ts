@@ -88,7 +88,7 @@ class Page {
       button.addEventListener("click", () => {
         select.value = `machine:${this.about?.runtime}`; // which has the photo
         this.last = null;
-        void this.open((engine) => (engine as MachineEngine).openGiven(photo), name);
+        void this.open((engine) => (engine as MachineEngine).openGiven(photo), name, photo);
       });
       return button;
     }));
@@ -117,7 +117,7 @@ class Page {
       if (!this.last) return;
       before.cancel();
       const { file, name } = this.last;
-      await this.open((chosen) => chosen.open(file, name), name, true);
+      await this.open((chosen) => chosen.open(file, name), name, null);
     } catch (error) {
       this.app.fail(error);
     }
@@ -129,10 +129,11 @@ class Page {
     await this.open(async (engine) => {
       const info = await engine.open(file, name);
       return { ...info, notes: [...info.notes, ...credit] };
-    }, name);
+    }, name, `${name}/${file.size}`);
   }
 
-  private async open(how: (engine: Engine) => Promise<PhotoInfo>, name: string, again = false): Promise<void> {
+  /** `key` tells photos apart; null: it is the one that is open, for another engine. */
+  private async open(how: (engine: Engine) => Promise<PhotoInfo>, name: string, key: string | null): Promise<void> {
     const mine = ++this.asked;
     element("error").hidden = true;
     const told = element("welcome").hidden ? (text: string) => this.app.say(text) : (text: string) => {
@@ -145,7 +146,7 @@ class Page {
       const info = await how(engine);
       if (mine !== this.asked) return;
       this.current = engine;
-      await this.app.opened(engine, info, again);
+      await this.app.opened(engine, info, key);
     } catch (error) {
       if (!(error instanceof Cancelled)) {
         told("");

@@ -2,14 +2,14 @@
 
 import type { Photo, Planes } from "../arrays.js";
 import type { Placements } from "./placement.js";
-import type { PhotoInfo, SavedFile, Settings } from "./engine.js";
+import type { DepthSource, PhotoInfo, SavedFile, Settings } from "./engine.js";
 
 export type Backend = "wasm" | "webgpu";
 
 export type Task =
   | { readonly do: "start"; readonly base: string; readonly backend: Backend }
   | { readonly do: "open"; readonly file: Blob; readonly name: string }
-  | { readonly do: "disparity" }
+  | { readonly do: "disparity"; readonly source: DepthSource }
   | { readonly do: "quick"; readonly settings: Settings; readonly fast: boolean }
   | { readonly do: "refine"; readonly settings: Settings }
   | { readonly do: "frames"; readonly all: readonly Settings[]; readonly side: number }

@@ -88,6 +88,11 @@ function isWebp(data: Uint8Array): boolean {
   return begins(data, latin("RIFF")) && begins(data.subarray(8), latin("WEBP"));
 }
 
+/** Whether a file's first 64 bytes are those of a photo that the page reads. */
+export function isReadable(head: Uint8Array): boolean {
+  return isPng(head) || isJpeg(head) || isWebp(head) || kindOf(head) !== null;
+}
+
 /** The file type that a photo is saved as: its own where it can be written, else JPEG. */
 export function typeToSave(data: Uint8Array): "image/jpeg" | "image/png" | "image/webp" {
   if (isPng(data)) return "image/png";

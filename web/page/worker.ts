@@ -1,16 +1,17 @@
 /** Computes the pictures in the browser, away from the page, so that the page never waits. */
 
-import { depthPicture, estimatedDisparity, normalised } from "../focus.js";
+import { depthPicture, estimatedDisparity } from "../focus.js";
 import { variantOf, readConstants, type Constants, type Variant } from "../constants.js";
 import { mapped, type Photo, type Planes } from "../arrays.js";
 import {
-  beginsAtBase, prepare, showsWhole, quickAnswer, refocus, refocusedLevels, resultOf, type Networks, type Options, type Prepared,
+  beginsAtBase, prepare, quickAnswer, refocus, refocusedLevels, resultOf, withMap, type Networks, type Options, type Prepared,
 } from "../harness.js";
 import { joinedParts, type Network, type Run } from "../tiles.js";
 import { decoded } from "./decode.js";
-import { Cancelled, type PhotoInfo, type SavedFile, type Settings } from "./engine.js";
+import { Cancelled, type DepthSource, type PhotoInfo, type SavedFile, type Settings } from "./engine.js";
 import { Lanes } from "./lanes.js";
 import { coreCount, engineFile, loadLibrary, openNetwork, openOnGpu, unpacked } from "./library.js";
+import { Maps, ownMap } from "./maps.js";
 import { metadataOf, typeToSave, withMetadata, type Metadata } from "./metadata.js";
 import { KeptFeatures } from "./kept.js";
 import { check, fetched, graphsOf, modelFile, NETWORKS, readModels, type NetworkName } from "./models.js";
@@ -31,7 +32,8 @@ interface Ready {
 
 interface Open {
   readonly name: string;
-  readonly prepared: Prepared;
+  prepared: Prepared;
+  readonly maps: Maps;
   readonly alpha: Uint8Array | null;
   readonly metadata: Metadata;
   readonly type: string;
@@ -106,25 +108,23 @@ async function openPhoto(file: Blob, name: string): Promise<PhotoInfo> {
   const { photo, alpha, picture, depth, notes: told } = await decoded(file, data, name, base);
   const notes = [...told];
   const metadata = metadataOf(data, notes);
-  const map = ownMap(depth, photo, constants, notes) ?? (await estimatedDisparity(photo, networks.depth, constants));
-  const prepared = prepare(photo, map, constants);
-  open = { name, prepared, alpha, metadata, type: typeToSave(data), notes, features: new KeptFeatures(), finished: null };
-  return { name, width: photo.width, height: photo.height, levels: prepared.levels.n + 1, notes, picture };
+  const own = ownMap(depth, photo, constants, notes);
+  const maps = new Maps(own, () => estimatedDisparity(photo, networks.depth, constants));
+  const prepared = prepare(photo, await maps.from(own ? "embedded" : "predicted"), constants);
+  const features = new KeptFeatures();
+  open = { name, prepared, maps, alpha, metadata, type: typeToSave(data), notes, features, finished: null };
+  const levels = prepared.levels.n + 1;
+  return { name, width: photo.width, height: photo.height, levels, embedded: own !== null, notes, picture };
 }
 
-/** The depth map in the photo as disparity; null where there is none that can be used. */
-function ownMap(depth: Planes | null, photo: Photo, constants: Constants, notes: string[]): Planes | null {
-  if (!depth) return null;
-  if (!showsWhole(depth, photo, constants)) {
-    notes.push("The depth map in the photo is not used: it does not show the whole photo.");
-    return null;
+/** Takes depth from `source` from now on. */
+async function depthFrom(source: DepthSource): Promise<Planes> {
+  const photo = isOpen();
+  const map = await photo.maps.from(source);
+  if (map !== photo.prepared.map) {
+    photo.prepared = withMap(photo.prepared, map, isReady().constants);
+    photo.finished = null;
   }
-  const map = normalised(depth, constants);
-  if (map.data.every((value) => value === 0)) {
-    notes.push("The depth map in the photo is not used: it is the same everywhere.");
-    return null;
-  }
-  notes.push("Focus and blur follow the depth map that the phone put into the photo.");
   return map;
 }
 
@@ -284,7 +284,7 @@ async function work(task: Task, id: number, tell: Tell): Promise<End> {
     case "open":
       return { kind: "done", value: await openPhoto(task.file, task.name) };
     case "disparity":
-      return { kind: "done", value: isOpen().prepared.map };
+      return { kind: "done", value: await depthFrom(task.source) };
     case "quick":
       await quick(task.settings, task.fast, tell, id);
       return { kind: "done" };

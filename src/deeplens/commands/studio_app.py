@@ -15,13 +15,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from deeplens.commands.studio_guard import Guard, error
 from deeplens.commands.studio_photos import Photos, Record, Refused, Session
-from deeplens.commands.studio_wish import Wish
+from deeplens.commands.studio_wish import Wish, depth_named
 from deeplens.commands.studio_work import Token, Work
 from deeplens.console.errors import Cancelled, DeepLensError, InputError
 from deeplens.console.inputs import parse_json
@@ -69,7 +69,9 @@ class Studio:
             Route("/index.html", self._index, methods=["GET"]),
             Route("/api/about", self._about, methods=["GET"]),
             Route("/api/photos", self._upload, methods=["POST"]),
+            Route(photo, self._describe, methods=["GET"]),
             Route(photo, self._remove, methods=["DELETE"]),
+            Route(f"{photo}/file", self._file, methods=["GET"]),
             Route(f"{photo}/picture", self._picture, methods=["GET"]),
             Route(f"{photo}/disparity", self._disparity, methods=["GET"]),
             Route(f"{photo}/refocus", self._refocus, methods=["POST"]),
@@ -161,6 +163,21 @@ class Studio:
             await run_in_threadpool(self._photos.read, record)
             return JSONResponse(record.about(), 201, headers=NO_STORE)
 
+    async def _describe(self, request: Request) -> Response:
+        """What a photo holds. One of the command line is read now, if it was not yet."""
+        _, record = self._record(request)
+        if not record.described:
+            await run_in_threadpool(self._photos.read, record)
+        return JSONResponse(record.about(), headers=NO_STORE)
+
+    async def _file(self, request: Request) -> Response:
+        """The file itself, as something to be saved: a browser must not take it for a page."""
+        _, record = self._record(request)
+        if not record.path.is_file():
+            raise Refused(404, f"{record.name} can't be read any more: open it again")
+        headers = {"Content-Disposition": "attachment", **NO_STORE}
+        return FileResponse(record.path, media_type="application/octet-stream", headers=headers)
+
     async def _remove(self, request: Request) -> Response:
         self._photos.remove(self._session(request), request.path_params["photo"])
         return Response(status_code=204, headers=NO_STORE)
@@ -179,8 +196,9 @@ class Studio:
 
     async def _disparity(self, request: Request) -> Response:
         session, record = self._record(request)
+        depth = depth_named(request.query_params.get("depth"))
         found = await self._while_wanted(
-            request, session, record, "disparity", lambda token: self._work.disparity(record, token)
+            request, session, record, "disparity", lambda token: self._work.disparity(record, depth, token)
         )
         height, width = found.shape
         data = np.ascontiguousarray(found, "<f4").tobytes()

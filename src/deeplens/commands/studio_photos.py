@@ -19,6 +19,7 @@ from threading import Lock
 
 import numpy as np
 
+from deeplens.commands.studio_depth import embedded_of
 from deeplens.console.errors import DeepLensError, MissingError
 from deeplens.runtimes.bounds import TooLargeError
 from deeplens.runtimes.image_file import upright_size
@@ -73,6 +74,8 @@ class Record:
         notes: about the file, one line each.
         used: when it was asked for last (`time.monotonic`).
         disparity: by runtime, as the depth network gave it.
+        embedded: the disparity that the file itself holds; None: none that can be used.
+        described: whether the file was read, so that all of this is known.
         gone: whether it was removed; nothing of it is kept then.
     """
 
@@ -85,6 +88,8 @@ class Record:
     height: int = 0
     notes: tuple[str, ...] = ()
     disparity: dict[str, np.ndarray] = field(default_factory=dict)
+    embedded: np.ndarray | None = None
+    described: bool = False
     gone: bool = False
 
     @property
@@ -101,6 +106,7 @@ class Record:
             "height": self.height,
             "levels": self.levels,
             "notes": list(self.notes),
+            "embedded": self.embedded is not None,
         }
 
 
@@ -238,6 +244,7 @@ class Photos:
         try:
             with self._reading:  # a large photo takes much memory while it is decoded: one at a time
                 photo = read_photo(record.path, max_pixels=self.limits.pixels)
+                found = None if record.described else embedded_of(record.path, photo, max_pixels=self.limits.pixels)
         except MissingError as error:
             raise Refused(501, nameless(str(error), record)) from error
         except DeepLensError as error:
@@ -248,7 +255,10 @@ class Photos:
         except OSError as error:
             raise Refused(404, f"{record.name} can't be read any more: open it again") from error
         record.height, record.width = photo.pixels.shape[:2]
-        record.notes = tuple(nameless(note, record) for note in photo.notes)
+        if found is not None:
+            record.embedded, notes = found
+            record.notes = tuple(nameless(note, record) for note in (*photo.notes, *notes))
+            record.described = True
         return photo
 
     def remove(self, session: Session, key: str) -> None:

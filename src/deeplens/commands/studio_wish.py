@@ -7,6 +7,20 @@ import numpy as np
 
 from deeplens.commands.studio_photos import Refused
 from deeplens.runtimes.disparity import focal_disparity_at
+from deeplens.runtimes.given_depth import EMBEDDED
+
+PREDICTED = "predicted"
+DEPTHS = (PREDICTED, EMBEDDED)
+"""Where depth comes from: the depth network, or the map that the photo's own file holds."""
+
+
+def depth_named(said: object) -> str:
+    """Where depth comes from; None: from the depth network. Refused: another name."""
+    if said is None:
+        return PREDICTED
+    if said not in DEPTHS:
+        raise Refused(400, f"depth is {' or '.join(DEPTHS)}")
+    return str(said)
 
 
 @dataclass(frozen=True)
@@ -19,6 +33,7 @@ class Wish:
         f_number: from `harness.N_MIN` up.
         level: 0 (the base) to the last; None: the photo's own size.
         runtime: its name; None: the one that was chosen at the start.
+        depth: one of `DEPTHS`.
     """
 
     point: tuple[float, float] | None
@@ -26,6 +41,7 @@ class Wish:
     f_number: float
     level: int | None
     runtime: str | None
+    depth: str = PREDICTED
 
     @classmethod
     def parsed(cls, said: object) -> "Wish":
@@ -55,7 +71,14 @@ class Wish:
             raise Refused(400, 'level is a whole number from 0, or "full"')
         if runtime is not None and not isinstance(runtime, str):
             raise Refused(400, "runtime is the name of a runtime")
-        return cls(point, tuple(found.values()), float(number), None if level == "full" else level, runtime)
+        return cls(
+            point,
+            tuple(found.values()),
+            float(number),
+            None if level == "full" else level,
+            runtime,
+            depth_named(said.get("depth")),
+        )
 
     def focal(self, disparity: np.ndarray) -> tuple[float, float, float]:
         """The disparity at the focus, the middle of what is sharp, and the width of that; all in [0, 1]."""

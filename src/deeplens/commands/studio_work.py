@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from deeplens.commands.studio_photos import Photos, Record, Refused
-from deeplens.commands.studio_wish import Wish
+from deeplens.commands.studio_wish import PREDICTED, Wish
 from deeplens.console.errors import Cancelled
 from deeplens.console.progress import Stopwatch
 from deeplens.model.contract import NETWORKS
@@ -90,7 +90,7 @@ class Work:
         self.runtime, self.runtimes = runtime, runtimes
         self._photos, self._open_named, self._tile, self._memory = photos, open_named, tile, memory
         self._opened: dict[str, Runtime] = {}
-        self._kept: OrderedDict[tuple[str, str], _Kept] = OrderedDict()
+        self._kept: OrderedDict[tuple[str, str, str], _Kept] = OrderedDict()  # by photo, runtime and source of depth
         self._tokens: dict[tuple[str, str, str], Token] = {}
         self._turn, self._lock = Lock(), Lock()
         photos.dropped.append(self._forget)
@@ -128,10 +128,14 @@ class Work:
             for token in self._tokens.values():
                 token.cancel()
 
-    def disparity(self, record: Record, token: Token) -> np.ndarray:
-        """The depth network's map of a photo: h×w, float32, in [0, 1], near = large."""
+    def disparity(self, record: Record, depth: str, token: Token) -> np.ndarray:
+        """The map of a photo that `depth`, one of `studio_wish.DEPTHS`, gives: h×w, float32, in [0, 1], near = large.
+
+        Raises:
+            Refused: the photo holds none.
+        """
         with self._turns(token, record):
-            return self._ready(record, self.runtime, Stopwatch()).disparity
+            return self._ready(record, self.runtime, depth, Stopwatch()).disparity
 
     def picture(self, record: Record, side: int) -> tuple[bytes, str]:
         """The upright photo with a long side of at most `side` pixels, and its type: JPEG, or PNG if it has alpha."""
@@ -153,7 +157,7 @@ class Work:
             DeepLensError: from the runtime.
         """
         with self._turns(token, record):
-            ready = self._ready(record, self._named(wish), watch)
+            ready = self._ready(record, self._named(wish), wish.depth, watch)
             last = ready.kept.refocuser.levels.steps
             if wish.level is not None and not 0 <= wish.level <= last:
                 raise Refused(400, f"this photo has the levels 0 to {last}, and no level {wish.level}")
@@ -186,7 +190,7 @@ class Work:
         suffix = Path(record.name).suffix
         suffix = suffix if suffix.lower() in WRITERS else ".jpg"
         with self._turns(token, record):
-            ready = self._ready(record, name, watch)
+            ready = self._ready(record, name, wish.depth, watch)
             _, focal, width = wish.focal(ready.disparity)
             # Without what is kept, whose sums may be rounded otherwise: so these are the bytes of `deeplens refocus`.
             with watch.part("refocus"):
@@ -250,28 +254,29 @@ class Work:
         return self._opened[name]
 
     def _photo_of(self, record: Record) -> Photo:
-        for (key, _), kept in list(self._kept.items()):
-            if key == record.key:
+        for key, kept in list(self._kept.items()):
+            if key[0] == record.key:
                 return kept.photo
         return self._photos.read(record)
 
-    def _ready(self, record: Record, name: str, watch: Stopwatch) -> "_Ready":
+    def _ready(self, record: Record, name: str, depth: str, watch: Stopwatch) -> "_Ready":
         """A photo ready to be refocused, made now where it is not kept."""
-        key = (record.key, name)
+        key = (record.key, name, depth)
         if key in self._kept:
             self._kept.move_to_end(key)
-            return _Ready(self._kept[key], record.disparity[name])
+            return _Ready(self._kept[key], _map_of(record, name, depth))
         with watch.part("read"):
             photo = self._photo_of(record)
         harness = Harness(self._runtime_named(name), tile=self._tile)
-        if name not in record.disparity:
+        if depth == PREDICTED and name not in record.disparity:
             with watch.part("depth"):
                 record.disparity[name] = harness.disparity(photo.pixels)
+        found = _map_of(record, name, depth)
         with watch.part("prepare"):
-            kept = _Kept(photo, harness.photo(photo.pixels, record.disparity[name]))
+            kept = _Kept(photo, harness.photo(photo.pixels, found))
         self._kept[key] = kept
         self._trim()
-        return _Ready(kept, record.disparity[name])
+        return _Ready(kept, found)
 
     def _trim(self) -> None:
         """Forget what was used longest ago, until the rest fits."""
@@ -279,8 +284,17 @@ class Work:
             self._kept.popitem(last=False)
 
     def _forget(self, record: Record) -> None:
-        for name in self.runtimes:
-            self._kept.pop((record.key, name), None)
+        for key in [key for key in self._kept if key[0] == record.key]:
+            del self._kept[key]
+
+
+def _map_of(record: Record, name: str, depth: str) -> np.ndarray:
+    """A photo's disparity; the depth network's must be there. Refused: the photo's file holds none."""
+    if depth == PREDICTED:
+        return record.disparity[name]
+    if record.embedded is None:
+        raise Refused(400, "this photo holds no depth map that can be used: ask for depth that is predicted")
+    return record.embedded
 
 
 @dataclass(frozen=True)
