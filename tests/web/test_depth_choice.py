@@ -78,9 +78,9 @@ def test_the_two_choices_are_those_of_refocus(visitor: Visitor, portrait: Path, 
     visitor.open(encoded(PIXELS[:200], "PNG"), "plain.png", "image/png")
     assert page.is_hidden("#depth-choice"), "a photo without a map leaves no choice"
     opened(visitor, portrait)
-    group = page.get_by_role("group", name="Depth", exact=True)
+    group = page.get_by_role("group", name="Depth map")
     assert group.is_visible()
-    assert page.get_by_role("radio", name="From the phone").is_checked()
+    assert page.get_by_role("radio", name="The phone's").is_checked()
     visitor.tap(*POINT)
     assert page.inner_text("#f-number") == f"f/{F_NUMBER}"
     assert difference(visitor.picture(), due["embedded"]).max() <= 1

@@ -31,6 +31,12 @@ def test_this_machine_then_this_browser_then_nobody(browser: Browser, tmp_path: 
         saved = Image.open(visitor.download("#save", tmp_path))
         assert (saved.size, saved.format) == ((photo().shape[1], photo().shape[0]), "PNG")
 
+        visitor.drop(b"not a photo", "notes.txt")
+        page.locator("#error[role=alert]").wait_for(state="visible", timeout=30_000)
+        page.click("#error button")
+        assert visitor.tap(0.9, 0.1)[-1]["level"] == 2, "the photo before is still open"
+        visitor.tap(*POINT)
+
         visitor.forget()  # the browser takes the photo and its focus over
         page.select_option("#engine", "wasm")
         assert visitor.answers()[-1]["level"] == 2
@@ -42,4 +48,5 @@ def test_this_machine_then_this_browser_then_nobody(browser: Browser, tmp_path: 
         error = page.locator("#error[role=alert]")
         error.wait_for(state="visible", timeout=30_000)
         assert "The machine does not answer any more" in error.inner_text()
+        assert page.input_value("#engine") == "wasm", "who computes is still the browser"
         page.context.close()

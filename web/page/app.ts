@@ -142,8 +142,6 @@ export class App {
     const box = element("error");
     (box.firstElementChild as HTMLElement).textContent = error instanceof Error ? error.message : String(error);
     box.hidden = false;
-    this.say("");
-    delete element("stage").dataset["state"];
     this.busy(null);
   }
 
@@ -231,12 +229,13 @@ export class App {
       this.say(`${this.described()}. Ready after ${((performance.now() - began) / 1000).toFixed(1)} s.`);
     } catch (error) {
       this.fail(error);
+      if (!(error instanceof Cancelled)) this.say("Not sharpened to the end. Tap the photo to try again.");
     }
   }
 
   private described(): string {
     const { focus: { range }, fNumber } = this.settings;
-    return range > 0 ? `f/${fNumber}, a range is sharp` : `f/${fNumber}`;
+    return range > 0 ? `f/${fNumber}, a range` : `f/${fNumber}`;
   }
 
   private divide(share: number): void {
@@ -273,6 +272,7 @@ export class App {
       this.say([`Saved ${file.name}.`, ...file.notes].join(" "));
     } catch (error) {
       this.fail(error);
+      if (!(error instanceof Cancelled)) this.say("The photo was not saved.");
     } finally {
       this.save.disabled = false;
       this.busy(null);

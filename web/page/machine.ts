@@ -80,11 +80,13 @@ export class MachineEngine implements Engine {
           "Use a smaller photo.",
       );
     }
-    await this.forget();
+    const before = this.photo;
     const response = await asked("api/photos", {
       method: "POST", body: file, headers: { "X-Name": encodeURIComponent(name) },
     });
-    return this.opened((await response.json()) as Given);
+    const info = await this.opened((await response.json()) as Given);
+    await this.forget(before); // only now: where the new one can't be opened, the old one stays open
+    return info;
   }
 
   /** A photo that was named when the machine was started. */
@@ -208,16 +210,14 @@ export class MachineEngine implements Engine {
     this.running?.abort();
   }
 
-  private async forget(): Promise<void> {
-    const old = this.photo;
+  private async forget(old: Given | null): Promise<void> {
     if (!old || this.about.photos.some(({ photo }) => photo === old.photo)) return;
-    this.photo = null;
     await fetch(`api/photos/${encodeURIComponent(old.photo)}`, { method: "DELETE", headers: GUARD }).catch(() => null);
   }
 
   close(): void {
     this.cancel();
-    void this.forget();
+    void this.forget(this.photo);
   }
 }
 

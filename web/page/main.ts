@@ -87,8 +87,9 @@ class Page {
       button.textContent = name;
       button.addEventListener("click", () => {
         select.value = `machine:${this.about?.runtime}`; // which has the photo
-        this.last = null;
-        void this.open((engine) => (engine as MachineEngine).openGiven(photo), name, photo);
+        void this.open((engine) => (engine as MachineEngine).openGiven(photo), name, photo).then((opened) => {
+          if (opened) this.last = null;
+        });
       });
       return button;
     }));
@@ -120,20 +121,30 @@ class Page {
       await this.open((chosen) => chosen.open(file, name), name, null);
     } catch (error) {
       this.app.fail(error);
+    } finally {
+      if (before && this.current === before && engine !== before) this.backTo(before);
     }
   }
 
+  /** The engine that was chosen could not take the photo: the choice shows again who computes. */
+  private backTo(engine: Engine): void {
+    const key = [...this.engines].find(([, one]) => one.engine === engine)?.[0];
+    if (key === undefined) return;
+    element<HTMLSelectElement>("engine").value = engine instanceof MachineEngine ? `machine:${engine.runtime}` : key;
+    this.app.again(); // what was at work was ended
+  }
+
   private async take(file: File, credit: readonly string[] = []): Promise<void> {
-    this.last = { file, name: file.name || "photo.jpg" };
-    const { name } = this.last;
-    await this.open(async (engine) => {
+    const name = file.name || "photo.jpg";
+    const opened = await this.open(async (engine) => {
       const info = await engine.open(file, name);
       return { ...info, notes: [...info.notes, ...credit] };
     }, name, `${name}/${file.size}`);
+    if (opened) this.last = { file, name };
   }
 
-  /** `key` tells photos apart; null: it is the one that is open, for another engine. */
-  private async open(how: (engine: Engine) => Promise<PhotoInfo>, name: string, key: string | null): Promise<void> {
+  /** Whether it was opened. `key` tells photos apart; null: it is the one that is open, for another engine. */
+  private async open(how: (engine: Engine) => Promise<PhotoInfo>, name: string, key: string | null): Promise<boolean> {
     const mine = ++this.asked;
     element("error").hidden = true;
     const told = element("welcome").hidden ? (text: string) => this.app.say(text) : (text: string) => {
@@ -144,14 +155,16 @@ class Page {
       await ready;
       told(`Opening ${name} and finding its depth…`);
       const info = await how(engine);
-      if (mine !== this.asked) return;
+      if (mine !== this.asked) return false;
       this.current = engine;
       await this.app.opened(engine, info, key);
+      return true;
     } catch (error) {
       if (!(error instanceof Cancelled)) {
         told("");
         this.app.fail(error);
       }
+      return false;
     }
   }
 

@@ -33,6 +33,7 @@ export class Pull {
     this.from = this.settings().focus;
     this.waiting = true;
     element("pulling").hidden = false;
+    element("pulling").scrollIntoView({ block: "nearest" });
     element("pull-hint").textContent = "It starts at what is sharp now. Tap where the focus should end.";
     this.say("Focus pull: tap where the focus should end.");
   }
@@ -98,6 +99,7 @@ export class Pull {
       return button;
     }));
     element("pull-save").hidden = false;
+    element("pulling").scrollIntoView({ block: "nearest" });
   }
 
   private play(): void {
