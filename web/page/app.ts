@@ -82,11 +82,10 @@ export class App {
     element("work").hidden = false;
     element("another").hidden = false;
     this.stage.open(info);
-    element("notes").replaceChildren(...info.notes.map((note) => {
-      const line = document.createElement("li");
-      line.textContent = note;
-      return line;
-    }));
+    delete element("stage").dataset["state"];
+    this.busy(null); // what was at work was for the photo before
+    const item = (textContent: string): HTMLElement => Object.assign(document.createElement("li"), { textContent });
+    element("notes").replaceChildren(...info.notes.map(item));
     this.say("Tap what should be sharp.");
     this.save.disabled = true;
     element<HTMLButtonElement>("pull").disabled = true;

@@ -33,8 +33,8 @@ export class Pull {
     this.from = this.settings().focus;
     this.waiting = true;
     element("pulling").hidden = false;
-    element("pulling").scrollIntoView({ block: "nearest" });
     element("pull-hint").textContent = "It starts at what is sharp now. Tap where the focus should end.";
+    element("pulling").scrollIntoView({ block: "nearest" });
     this.say("Focus pull: tap where the focus should end.");
   }
 
