@@ -226,9 +226,6 @@ def at_studio(browser: Browser, address: str) -> Visitor:
     return visitor
 
 
-SETTINGS = {"focus": {"disparity": 0.5, "range": 0.0}, "fNumber": 4}
-
-
 @pytest.fixture(scope="session")
 def page(built: Path) -> Iterator[WebRuntime]:
     """The page's own code, driven without anybody who looks at it."""
@@ -256,7 +253,8 @@ class Opened:
         self.map = page.take("map", found["shape"])
         self.shown = page.take("shown", [*found["size"], 4], "u1")[:, :, :3]
 
-    def saved(self) -> Image.Image:
-        """What is saved, at an aperture at which hardly anything changes."""
-        self._page.call("save", SETTINGS, "saved")
+    def saved(self, *, f_number: float = 4, disparity: float = 0.5) -> Image.Image:
+        """What is saved; at the usual aperture hardly anything changes."""
+        focus = {"disparity": disparity, "range": 0}
+        self._page.call("save", {"focus": focus, "fNumber": f_number}, "saved")
         return Image.open(io.BytesIO(self._page.taken("saved")))

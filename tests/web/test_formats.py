@@ -12,9 +12,11 @@ import pytest
 from PIL import Image
 
 from deeplens.console.errors import MismatchError
+from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.photo import read_photo
 from deeplens.runtimes.portrait import embedded_disparity
 from deeplens.runtimes.web import WebRuntime
+from tests.support.device import needs_torch
 from tests.support.portrait_files import jpeg, write_dynamic_depth, write_gdepth, write_mpf
 from tests.web.conftest import Opened, encoded, photo
 
@@ -187,3 +189,23 @@ def test_more_than_8_bits_are_told(page: WebRuntime) -> None:
     for data, name, bits in ((deep, "deep.png", 16), (jpeg(PIXELS), "plain.jpg", 8)):
         notes = Opened(page, data, name).notes
         assert [f"has {bits} bits a colour, and it is saved with 8" in note for note in notes] == [True] * (bits == 16)
+
+
+@needs_torch
+@pytest.mark.usefixtures("shipped")
+def test_what_is_hidden_does_not_bleed_into_the_rim(page: WebRuntime, tmp_path: Path) -> None:
+    """A cut-out whose transparent pixels are black in the file."""
+    from deeplens.runtimes.pytorch import TorchRuntime
+
+    seen = (ROWS - 47) ** 2 + (COLUMNS - 60) ** 2 < 35**2
+    pixels = np.full((*seen.shape, 4), (240, 230, 220, 255), np.uint8)
+    pixels[~seen] = 0
+    path = tmp_path / "cutout.png"
+    path.write_bytes(encoded(pixels, "PNG"))
+    opened = Opened(page, path.read_bytes(), path.name)
+    saved = np.asarray(opened.saved(f_number=1.4, disparity=0))
+    np.testing.assert_array_equal(saved[:, :, 3], pixels[:, :, 3])
+    with TorchRuntime() as runtime:
+        due = Harness(runtime).refocus(read_photo(path).pixels, opened.map, focal_disparity=0, aperture=1.0)
+    assert np.abs(saved[seen, :3].astype(int) - due[seen]).max() <= 1
+    assert saved[seen, :3].min() > 210, "no black in it"

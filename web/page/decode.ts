@@ -4,6 +4,7 @@ import { mapped, zeros, type Photo, type Planes } from "../arrays.js";
 import { kindOf, said } from "./boxes.js";
 import { toSrgb, type Space } from "./colour.js";
 import { coloursOf } from "./colour_said.js";
+import { fillHidden } from "./hidden.js";
 import { readHeic, type Heic } from "./heic.js";
 import { storedPng } from "./png.js";
 import { storedDepth } from "./portrait.js";
@@ -90,7 +91,9 @@ export async function decoded(file: Blob, data: Uint8Array, name: string, base: 
     alpha[i] = rgba[from + 3];
     opaque &&= alpha[i] === 255;
   }
-  return { photo: { height, width, data: pixels }, alpha: opaque ? null : alpha, picture, depth, notes };
+  const photo = { height, width, data: pixels };
+  if (!opaque) fillHidden(photo, alpha);
+  return { photo, alpha: opaque ? null : alpha, picture, depth, notes };
 }
 
 function shown(image: ImageData): Promise<ImageBitmap> {
