@@ -23,6 +23,7 @@ from deeplens.runtimes.options import (
     ChannelsLast,
     Compile,
     CpuNodes,
+    CudaGraph,
     DepthNetwork,
     Device,
     LoopPlaces,
@@ -130,6 +131,7 @@ def bench(
     device: Device = CPU,
     channels_last: ChannelsLast = None,
     compiled: Compile = False,
+    cuda_graph: CudaGraph = False,
     loop: LoopPlaces = None,
     artifacts: Artifacts = None,
     _trust: Trust = None,
@@ -171,7 +173,7 @@ def bench(
     chosen = [(composed(own, depth_network), name, each) for own, name, each in chosen]
     places = {
         "onnx": [Accelerator(each, cpu_nodes) for each in provider or [CPU]],
-        "torch": [Accelerator(device=device, channels_last=channels_last, compiled=compiled)],
+        "torch": [Accelerator(CPU, None, device, channels_last, compiled, cuda_graph)],
     }
     candidates = [
         replace(each, loop=place)

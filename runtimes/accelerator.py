@@ -23,6 +23,7 @@ class Accelerator:
         device: PyTorch's, one of `DEVICES`.
         channels_last: whether PyTorch keeps pictures with their channels last; None: on a GPU.
         compiled: whether PyTorch compiles the networks (`torch.compile`), for each size anew.
+        cuda_graph: whether PyTorch's loop on an NVIDIA GPU is recorded as one CUDA graph, for each photo anew.
     """
 
     provider: str = CPU
@@ -30,6 +31,7 @@ class Accelerator:
     device: str = CPU
     channels_last: bool | None = None
     compiled: bool = False
+    cuda_graph: bool = False
 
     def chosen(self) -> dict[str, Any]:
         """What differs from the default, by its name."""
@@ -53,18 +55,21 @@ class Accelerator:
                 raise InputError(f"{OPTIONS[name]} works with --runtime {OWNER[name]} only, not with {runtime}")
         if self.device not in DEVICES:
             raise InputError(f"unknown device '{self.device}': choose {' or '.join(DEVICES)}")
+        if self.cuda_graph and self.device != "cuda":
+            raise InputError(f"--cuda-graph needs an NVIDIA GPU: give --device cuda, not {self.device}")
         if self.cpu_nodes is not None and self.provider == CPU:
             raise InputError("--cpu-nodes limits what another provider leaves to the CPU: give --provider too")
 
 
 OWNER = {
-    "provider": "onnx", "cpu_nodes": "onnx", "device": "torch", "channels_last": "torch", "compiled": "torch"
+    "provider": "onnx", "cpu_nodes": "onnx", "device": "torch", "channels_last": "torch", "compiled": "torch",
+    "cuda_graph": "torch",
 }  # fmt: skip
 """Attribute of `Accelerator` → the runtime that it belongs to."""
 
 OPTIONS = {
     "provider": "--provider", "cpu_nodes": "--cpu-nodes", "device": "--device", "channels_last": "--channels-last",
-    "compiled": "--compile",
+    "compiled": "--compile", "cuda_graph": "--cuda-graph",
 }  # fmt: skip
 """Attribute of `Accelerator` → its option on the command line."""
 

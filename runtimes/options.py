@@ -99,6 +99,13 @@ ChannelsLast = Annotated[
 Compile = Annotated[
     bool, typer.Option("--compile", help="Let PyTorch compile the networks, once for each size of a tile.")
 ]
+CudaGraph = Annotated[
+    bool,
+    typer.Option(
+        "--cuda-graph",
+        help="With --device cuda: record the loop of a photo as one CUDA graph when it is refocused the second time.",
+    ),
+]
 LoopPlace = Annotated[
     str,
     typer.Option(

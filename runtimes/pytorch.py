@@ -176,7 +176,7 @@ class TorchRuntime(OpensOnce[TorchSession]):
             on a GPU too, not TF32.
         dtype: "float64" computes and answers in double precision from the same float32 inputs and weights, whatever the
             precision.
-        accelerator: its `device`, `channels_last` and `compiled` are looked at.
+        accelerator: its `device`, `channels_last`, `compiled` and `cuda_graph` are looked at.
         native: a depth network of others that keeps the aspect ratio runs at the photo's own; False: in a frame of its
             one size, as artefacts do.
 
@@ -214,7 +214,7 @@ class TorchRuntime(OpensOnce[TorchSession]):
         self._device = accelerator.device
         last = accelerator.channels_last
         self._channels_last = accelerator.device != CPU if last is None else last
-        self._compiled = accelerator.compiled
+        self._compiled, self._graphs = accelerator.compiled, accelerator.cuda_graph
 
     def device_loop(
         self, pixels: np.ndarray, disparity: np.ndarray, *, tile: int | None, asked: bool
@@ -222,6 +222,7 @@ class TorchRuntime(OpensOnce[TorchSession]):
         """See `runtimes.contract.Runtime.device_loop`. On the CPU `tile` is kept to, elsewhere as memory allows."""
         if not asked and self._device == CPU:
             return None
+        from deeplens.runtimes.torch_graph import CudaGraphs
         from deeplens.runtimes.torch_loop import TorchLoop
 
         return TorchLoop(
@@ -230,6 +231,7 @@ class TorchRuntime(OpensOnce[TorchSession]):
             pixels,
             disparity,
             tile=tile if self._device == CPU else None,
+            record=CudaGraphs() if self._graphs else None,
         )
 
     def _load(self, network: str) -> TorchSession:
@@ -266,8 +268,9 @@ class TorchRuntime(OpensOnce[TorchSession]):
         if self._channels_last:
             module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self._compiled:
-            # Each shape anew, so that all are static. On an NVIDIA GPU this mode records a CUDA graph of each.
-            mode = "reduce-overhead" if self._device == "cuda" else None
+            # Each shape anew, so that all are static. On an NVIDIA GPU this mode records a CUDA graph of each; within
+            # the graph of a whole loop there can be none.
+            mode = "reduce-overhead" if self._device == "cuda" and not self._graphs else None
             module = torch.compile(module, dynamic=False, mode=mode)  # type: ignore[assignment]
         return TorchSession(
             module,
@@ -316,11 +319,24 @@ def _thread_count(threads: int | None) -> Iterator[None]:
 
 @contextmanager
 def _exact_float32() -> Iterator[None]:
-    """Convolutions of FP32 in FP32 on an NVIDIA GPU, where PyTorch's own choice is TF32, with 10 bits of fraction."""
+    """FP32 in FP32 on an NVIDIA GPU, not in TF32, which has 10 bits of fraction.
+
+    TF32 is PyTorch's own choice for convolutions, and for products of matrices where a program or an environment
+    variable (`TORCH_ALLOW_TF32_CUBLAS_OVERRIDE`, as NVIDIA's containers set it) says so.
+    """
     import torch
 
     if not torch.cuda.is_available():
         yield
         return
-    with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
-        yield
+    matmul, on_cpu = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul.fp32_precision
+    rounds = matmul.fp32_precision == "tf32"
+    if rounds:
+        torch.set_float32_matmul_precision("highest")
+    try:
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=False, allow_tf32=False):
+            yield
+    finally:
+        if rounds:
+            torch.set_float32_matmul_precision("high")
+            torch.backends.mkldnn.matmul.fp32_precision = on_cpu

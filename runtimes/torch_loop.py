@@ -1,7 +1,8 @@
 """The loop on PyTorch's device, in tensors: what `runtimes.focusing` and `runtimes.pyramid` do in NumPy on the host.
 
 Nothing is left out: every level is run whole where the memory holds it, else in tiles. No value is read back before the
-result, so that the host never waits in between; with a range in focus one number is.
+result, so that the host never waits in between; with a range in focus one number is. What is recorded as a graph
+(`runtimes.torch_graph`) reads back none: with a range in focus it makes level 1 in both ways, and mixes them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,13 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deeplens.console.errors import MismatchError
-from deeplens.model.contract import CONTRACTS, FINER_BASE, R_MAX, Variant
+from deeplens.model.contract import CONTRACTS, R_MAX, Variant
 from deeplens.runtimes.assembly import Progress
 from deeplens.runtimes.depth_levels import FocalPlane
 from deeplens.runtimes.device_loop import DeviceLoop
 from deeplens.runtimes.pyramid import geometry, reflected, registered_disparity
 from deeplens.runtimes.sharp import BLURRED_RADIUS, DIAGONAL, SHARP_RADIUS, FinerMap
 from deeplens.runtimes.tiling import split
+from deeplens.runtimes.torch_graph import Record, Recorded
+from deeplens.runtimes.torch_plane import Plan, Planes, share_of
 
 Size = tuple[int, int]
 Begun = tuple[FocalPlane | None, int, Tensor | None]
@@ -54,6 +57,7 @@ class TorchLoop(DeviceLoop):
         sessions: "lens_blur" and "upsample"; they say device and precision.
         pixels, disparity: as `runtimes.harness.Harness.photo` takes them.
         tile: the largest side of a tile; None: as the memory allows.
+        record: records a whole picture, from its second time on, so that it is launched as one; None: nothing does.
     """
 
     def __init__(
@@ -64,6 +68,7 @@ class TorchLoop(DeviceLoop):
         disparity: np.ndarray,
         *,
         tile: int | None = None,
+        record: Record | None = None,
     ) -> None:
         self._sessions, self._variant, self._tile = sessions, variant, tile
         self.device = sessions["upsample"].device
@@ -75,7 +80,10 @@ class TorchLoop(DeviceLoop):
         self._sharp_last = finer.last
         self._lock = Lock()
         self._begun: Begun = NOTHING
+        self._recorded = None if record is None else Recorded(record)
+        self._sides: dict[Size, int | None] = {}
         with torch.inference_mode():
+            self._planes = Planes(self.device, variant, self.levels)
             self.pictures = self._pictures(self.upload(_signed(pixels)))
             self._maps = self._disparities(self.upload(registered))
             if finer.last:
@@ -90,7 +98,13 @@ class TorchLoop(DeviceLoop):
 
     def download(self, tensor: Tensor) -> np.ndarray:
         """From the device; all pictures that come from there go through this."""
-        found: np.ndarray = tensor.cpu().numpy()
+        if self.device.type != "cuda":
+            found: np.ndarray = tensor.cpu().numpy()
+            return found
+        there = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)  # what the GPU itself can write to
+        there.copy_(tensor, non_blocking=True)
+        torch.cuda.current_stream().synchronize()
+        found = there.numpy()
         return found
 
     def _read(self, numbers: Tensor) -> list[float]:
@@ -104,8 +118,8 @@ class TorchLoop(DeviceLoop):
             events = [torch.cuda.Event(enable_timing=True) for _ in range(2 * (self.device.type == "cuda"))]
             for event in events[:1]:
                 event.record()
-            made, end = self._run(plane, level, begun, progress)
-            flat = self._integers(made, level)
+            self._planes.numbers.copy_(self.upload(self._planes.numbers_of(plane)))
+            flat, end = self._made(plane, level, begun, progress)
             for event in events[1:]:
                 event.record()
             found = self.download(flat)
@@ -117,37 +131,62 @@ class TorchLoop(DeviceLoop):
         height, width = self.levels.covered(level)
         return found[:-1].view(self._dtype).reshape(height, width, 3)
 
-    def _run(
-        self,
-        plane: FocalPlane,
-        level: int,
-        begun: Begun,
-        progress: Progress | None,
-    ) -> tuple[Tensor, Begun]:
-        """The picture of a level, and what the next one goes on from."""
-        depths = self._signed_depths(plane)
-        finer = self._finer(plane, depths[0]) if level else 0.0
-        first = 1 if finer == 1 else 0
+    def _made(self, plane: FocalPlane, level: int, begun: Begun, progress: Progress | None) -> tuple[Tensor, Begun]:
+        """The integers of a level, and what the next one goes on from."""
+        if self._recorded is not None and level == self.levels.steps and begun[0] != plane:
+            plan = self._plan(plane, level, exact=False)
+            flat = self._recorded.run(plan, lambda: self._integers(self._run(plan), level))
+            if progress is not None:
+                progress(1.0)
+            return flat, NOTHING
+        plan = self._plan(plane, level, exact=True)
         before, made, blurred = begun
-        if before != plane or blurred is None or not first <= made <= level:
-            made = -1
-        shares = self._reached(plane) if self._sharp_last else None
-        for each in range(max(first, made + 1), level + 1):
-            if each == first:
+        if before != plane or not plan.first <= made <= level:
+            made, blurred = -1, None
+        result = self._run(plan, made, blurred, progress)
+        return self._integers(result, level), (plane, level, result) if level < self.levels.steps else NOTHING
+
+    def _plan(self, plane: FocalPlane, level: int, *, exact: bool) -> Plan:
+        """What a plane decides.
+
+        Args:
+            exact: read the device's signed depth where nothing else tells; else level 1 is made in both ways there.
+        """
+        ranged = plane.focus_range > 0
+        if level == 0 or not self._planes.has_finer:
+            share = 0.0
+        elif not ranged:
+            share = self._planes.share(plane, self._extremes)
+        elif exact:
+            base = self._planes.depths(self._maps, ranged=True)[0]
+            share = share_of(self._read(base.abs().amax()[None])[0])
+        else:
+            share = 0.5
+        return Plan(level, share if share in (0.0, 1.0) else 0.5, ranged)
+
+    def _run(
+        self, plan: Plan, made: int = -1, blurred: Tensor | None = None, progress: Progress | None = None
+    ) -> Tensor:
+        """The picture of a level, from level `made`, which is `blurred`, or from the beginning."""
+        depths = self._planes.depths(self._maps, ranged=plan.ranged)
+        shares = self._reached(plan) if self._sharp_last else None
+        for each in range(max(plan.first, made + 1), plan.level + 1):
+            if each == plan.first:
                 blurred = self._lens_blur(each, depths)
             else:
                 assert blurred is not None
                 low = each - 1
                 inputs = (self.pictures[each], self.pictures[low], blurred, depths[low])
                 blurred = self._net("upsample", self.levels.padded(low), inputs)
-                if each == 1 and 0 < finer < 1:
-                    blurred = (1 - finer) * blurred + finer * self._lens_blur(1, depths)
+                if each == 1 and plan.finer:
+                    share = self._planes.share_of_depth(depths[0])
+                    blurred = (1 - share) * blurred + share * self._lens_blur(1, depths)
             if shares is not None and 1 <= each <= self._sharp_last:
-                blurred = self._sharpened(each, blurred, plane, depths, shares)
+                blurred = self._sharpened(each, blurred, plan, depths, shares)
             if progress is not None:
-                progress((each + 1) / (level + 1))
+                progress((each + 1) / (plan.level + 1))
         assert blurred is not None
-        return blurred, (plane, level, blurred) if level < self.levels.steps else NOTHING
+        return blurred
 
     def _lens_blur(self, level: int, depths: list[Tensor]) -> Tensor:
         return self._net("lens_blur", self.levels.padded(level), (self.pictures[level], depths[level]))
@@ -176,8 +215,10 @@ class TorchLoop(DeviceLoop):
         """The side of the tiles of a level; None: it is run whole."""
         if self._tile is not None:
             return self._tile
-        pixel = PIXEL_BYTES * self._sessions["upsample"].element_bytes // 4
-        return side_for(size, room(self.device), pixel, halo)
+        if self._recorded is None or size not in self._sides:  # while it is recorded the device can't be asked
+            pixel = PIXEL_BYTES * self._sessions["upsample"].element_bytes // 4
+            self._sides[size] = side_for(size, room(self.device), pixel, halo)
+        return self._sides[size]
 
     def _integers(self, picture: Tensor, level: int) -> Tensor:
         """The part of a level that shows the photo, in the photo's bits, and behind it 1 if a value is not finite."""
@@ -218,41 +259,10 @@ class TorchLoop(DeviceLoop):
             maps.append(F.avg_pool2d(maps[-1], 2))
         return maps[::-1]
 
-    def _signed(self, disparity: Tensor, plane: FocalPlane) -> Tensor:
-        signed = disparity - np.float32(plane.focal_disparity).item()
-        if plane.focus_range:
-            half = np.float32(plane.focus_range / 2).item()
-            signed = signed - signed.clamp(-half, half)
-        return (signed * np.float32(plane.aperture * self.levels.blur_scale).item()).clamp(-1.0, 1.0)
-
-    def _signed_depths(self, plane: FocalPlane) -> list[Tensor]:
-        """See `runtimes.depth_levels.SignedDepths`."""
-        if plane.focus_range:
-            found = [self._signed(self._maps[-1], plane)]
-            for _ in self._maps[1:]:
-                found.append(F.avg_pool2d(found[-1], 2))
-            found.reverse()
-        else:
-            found = [self._signed(each, plane) for each in self._maps]
-        if not self._variant.depth_by_level:
-            return found
-        return [depth if not level else (depth * 2.0**level).clamp(-1.0, 1.0) for level, depth in enumerate(found)]
-
-    def _finer(self, plane: FocalPlane, base: Tensor) -> float:
-        """See `runtimes.focusing.Focusing`. Of a plane the extremes of the base's disparity say it."""
-        if not self._variant.finer_base or self.levels.steps == 0:
-            return 0.0
-        if plane.focus_range:
-            most = self._read(base.abs().amax()[None])[0]
-        else:
-            most = max(abs(float(self._signed(torch.tensor(each), plane))) for each in self._extremes)
-        whole, none = FINER_BASE
-        return min(1.0, max(0.0, (none - most) / (none - whole)))
-
     # What a finer map says is sharp: see `runtimes.sharp`
 
-    def _reached(self, plane: FocalPlane) -> Tensor:
-        found = (self._signed(self._nearest, plane).clamp(min=0) * R_MAX).contiguous()
+    def _reached(self, plan: Plan) -> Tensor:
+        found = (self._planes.signed(self._nearest, ranged=plan.ranged).clamp(min=0) * R_MAX).contiguous()
         for _ in range(int(R_MAX)):  # no disc reaches further
             wide = F.pad(found, (1, 1, 1, 1), mode="replicate")
             rows, columns = F.max_pool2d(wide[..., 1:-1], (3, 1), 1), F.max_pool2d(wide[..., 1:-1, :], (1, 3), 1)
@@ -260,14 +270,12 @@ class TorchLoop(DeviceLoop):
             found = torch.maximum(found, torch.maximum(torch.maximum(rows, columns) - 1, corners - float(DIAGONAL)))
         return found
 
-    def _sharpened(
-        self, level: int, blurred: Tensor, plane: FocalPlane, depths: list[Tensor], reached: Tensor
-    ) -> Tensor:
+    def _sharpened(self, level: int, blurred: Tensor, plan: Plan, depths: list[Tensor], reached: Tensor) -> Tensor:
         if level < len(depths):
             by_level = 1.0 if self._variant.depth_by_level else 2.0**level
             signed = depths[level].abs() * by_level
         else:
-            signed = self._signed(self._finest, plane).abs() * 2.0**level
+            signed = self._planes.signed(self._finest, ranged=plan.ranged).abs() * 2.0**level
         width = BLURRED_RADIUS - SHARP_RADIUS
         own = ((BLURRED_RADIUS - signed * R_MAX) / width).clamp(0, 1)
         size = self.levels.padded(level)

@@ -49,6 +49,7 @@ def refocus(
     device: str = CPU,
     cpu_nodes: int | None = None,
     compiled: bool = False,
+    cuda_graph: bool = False,
     tile: int | None = TILE,
     loop: Loop = "auto",
     progress: Callable[[float], None] | None = None,
@@ -81,6 +82,8 @@ def refocus(
         device: PyTorch's device: "cpu", "cuda" or "mps".
         cpu_nodes: with a provider: how many operations of a network may run on the CPU instead; None: any number.
         compiled: whether PyTorch compiles the networks.
+        cuda_graph: whether PyTorch's loop on an NVIDIA GPU is recorded as one CUDA graph; for a photo that is refocused
+            more than once.
         tile: largest side of a tile in low-resolution pixels; None: each level at once.
         loop: where the loop over the levels runs. "device": where the runtime computes, nothing is copied in between.
             "host": here. "auto": on the device where the runtime uses one beside the CPU and has such a loop.
@@ -98,7 +101,7 @@ def refocus(
     with _Opened(
         photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=composed(variant, depth_network),
         precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile, loop=loop,
-        accelerator=Accelerator(provider, cpu_nodes, device, compiled=compiled),
+        accelerator=Accelerator(provider, cpu_nodes, device, compiled=compiled, cuda_graph=cuda_graph),
     ) as opened:  # fmt: skip
         focal, in_focus = _focus(focus, focus_depth).of(opened.disparity, focus_range=focus_range)
         pixels = opened.harness.refocus(
@@ -146,13 +149,14 @@ class Refocuser:
         device: str = CPU,
         cpu_nodes: int | None = None,
         compiled: bool = False,
+        cuda_graph: bool = False,
         tile: int | None = TILE,
         loop: Loop = "auto",
     ) -> None:
         self._opened = _Opened(
             photo, depth=depth, depth_kind=depth_kind, runtime=runtime, variant=composed(variant, depth_network),
             precision=precision, artifacts=artifacts, weights=weights, threads=threads, tile=tile, loop=loop,
-            accelerator=Accelerator(provider, cpu_nodes, device, compiled=compiled),
+            accelerator=Accelerator(provider, cpu_nodes, device, compiled=compiled, cuda_graph=cuda_graph),
         )  # fmt: skip
         self.photo, self.disparity, self.runtime = self._opened.photo, self._opened.disparity, self._opened.name
         self._refocuser = self._opened.harness.photo(self.photo.pixels, self.disparity)

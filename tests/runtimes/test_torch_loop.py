@@ -63,7 +63,9 @@ def test_the_pixels_are_those_of_the_hosts_loop(runtime: Runtime, name: str) -> 
     if name == "mixed":
         loop = runtime.device_loop(pixels, disparity, tile=None, asked=True)
         assert isinstance(loop, TorchLoop)
-        shares = {a: loop._finer(FocalPlane(0.5, a), loop._maps[0]) for a in np.linspace(0.8, 1.2, 200).clip(0, 1)}
+        shares = {
+            a: loop._planes.share(FocalPlane(0.5, a), loop._extremes) for a in np.linspace(0.8, 1.2, 200).clip(0, 1)
+        }
         plane["aperture"] = float(next((a for a, share in shares.items() if 0.2 < share < 0.8), 1.0))
     off = differences(runtime, pixels, disparity, plane)
     assert off.max() <= 1
@@ -119,7 +121,8 @@ def test_the_photo_goes_there_once_and_each_result_comes_back_in_one_piece(
     for focal in (0.4, 0.6):
         loop.log.clear()
         ready.refocus(focal_disparity=focal, aperture=1.0)
-        assert loop.log == [("down", pixels.nbytes + 1)], "the picture and a byte that says whether it is sound"
+        expected = [("up", 12), ("down", pixels.nbytes + 1)]
+        assert loop.log == expected, "three numbers there; the picture and a byte that says whether it is sound"
 
 
 def test_nothing_is_read_back_in_between() -> None:

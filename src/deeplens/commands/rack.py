@@ -21,6 +21,7 @@ from deeplens.runtimes.options import (
     ChannelsLast,
     Compile,
     CpuNodes,
+    CudaGraph,
     DepthNetwork,
     Device,
     Precision,
@@ -108,6 +109,7 @@ def rack(
     device: Device = CPU,
     channels_last: ChannelsLast = None,
     compiled: Compile = False,
+    cuda_graph: CudaGraph = False,
     variant: Variant = "edge",
     artifacts: Artifacts = None,
     _trust: Trust = None,
@@ -144,7 +146,7 @@ def rack(
         raise InputError(f"{output.suffix} can't keep each pixel as it is: leave out --lossless, or write .webp")
     chosen_weights = weights_from(weights)
     networks = composed(variant, depth_network)
-    placed = Accelerator(provider, cpu_nodes, device, channels_last, compiled)
+    placed = Accelerator(provider, cpu_nodes, device, channels_last, compiled, cuda_graph)
     runtime, precision = resolved(
         runtime,
         variant=networks,

@@ -20,6 +20,7 @@ from deeplens.runtimes.options import (
     ChannelsLast,
     Compile,
     CpuNodes,
+    CudaGraph,
     DepthModelAspect,
     DepthModelChannels,
     DepthModelFile,
@@ -146,6 +147,7 @@ def refocus(
     device: Device = CPU,
     channels_last: ChannelsLast = None,
     compiled: Compile = False,
+    cuda_graph: CudaGraph = False,
     loop: LoopPlace = "auto",
     variant: Variant = "edge",
     artifacts: Artifacts = None,
@@ -214,7 +216,7 @@ def refocus(
     aperture = aperture_from_f_number(f_number)
     chosen_weights = weights_from(weights)
     networks = composed(variant, depth_network)
-    placed = Accelerator(provider, cpu_nodes, device, channels_last, compiled)
+    placed = Accelerator(provider, cpu_nodes, device, channels_last, compiled, cuda_graph)
     runtime, precision = resolved(
         runtime, variant=networks, artifacts=artifacts, weights=chosen_weights, precision=precision, accelerator=placed
     )

@@ -21,6 +21,7 @@ from deeplens.runtimes.options import (
     ChannelsLast,
     Compile,
     CpuNodes,
+    CudaGraph,
     DepthNetwork,
     Device,
     Precision,
@@ -63,6 +64,7 @@ def studio(
     device: Device = CPU,
     channels_last: ChannelsLast = None,
     compiled: Compile = False,
+    cuda_graph: CudaGraph = False,
     variant: Variant = "edge",
     depth_network: DepthNetwork = None,
     artifacts: Artifacts = None,
@@ -115,7 +117,7 @@ def studio(
 
     chosen_weights = weights_from(weights)
     networks = composed(variant, depth_network)
-    placed = Accelerator(provider, cpu_nodes, device, channels_last, compiled)
+    placed = Accelerator(provider, cpu_nodes, device, channels_last, compiled, cuda_graph)
     name, precision = resolved(
         runtime,
         variant=networks,
