@@ -329,8 +329,9 @@ def _exact_float32() -> Iterator[None]:
     if not torch.cuda.is_available():
         yield
         return
-    matmul, on_cpu = torch.backends.cuda.matmul, torch.backends.mkldnn.matmul.fp32_precision
-    rounds = matmul.fp32_precision == "tf32"
+    rounds = torch.backends.cuda.matmul.fp32_precision == "tf32"
+    on_cpu = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+    before = on_cpu.fp32_precision
     if rounds:
         torch.set_float32_matmul_precision("highest")
     try:
@@ -339,4 +340,4 @@ def _exact_float32() -> Iterator[None]:
     finally:
         if rounds:
             torch.set_float32_matmul_precision("high")
-            torch.backends.mkldnn.matmul.fp32_precision = on_cpu
+            on_cpu.fp32_precision = before

@@ -5,6 +5,7 @@ What is recorded must read its inputs from tensors that stay where they are, and
 
 import warnings
 from collections.abc import Callable, Hashable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -63,7 +64,7 @@ class CudaGraphs:
     """Records CUDA graphs on a stream of its own. They share their memory, so only one may be launched at a time."""
 
     def __init__(self) -> None:
-        self._pool: tuple[int, int] | None = None
+        self._pool: Any = None
 
     def __call__(self, work: Work) -> Work:
         """See `Record`. RuntimeError: something in it can't be recorded, or memory is short."""
