@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from deeplens.console.errors import InputError
 from deeplens.export.trt_build import Options
 from deeplens.model.contract import MIN_SIZE, VARIANTS
-from deeplens.model.whole_contract import WHOLE_CONTRACTS, contract_named
+from deeplens.model.whole_contract import OF_ONE_PHOTO, contract_named
 from deeplens.runtimes.engine_key import Profile, Size
 from deeplens.runtimes.pyramid import geometry
 from deeplens.runtimes.spec import RUNTIMES
@@ -94,7 +94,7 @@ def profiles(
     Returns:
         none for a network that has one size, and for a graph of the whole effect.
     """
-    if contract_named(network).fixed_size is not None or network in WHOLE_CONTRACTS:
+    if contract_named(network).fixed_size is not None or network in OF_ONE_PHOTO:
         return ()
     sizes = [size for height, width in photos for size in _levels(variant, network, height, width, tile)]
     sizes = list(dict.fromkeys([*sizes, *shapes]))

@@ -11,7 +11,7 @@ radius of `R_MAX` pixels: at the base size, or of the network's own low picture 
 by level (`Variant`). `contract_of` says for each variant what its networks are given.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from deeplens.model.discs import DISCS, lens_blur_reach
@@ -59,6 +59,10 @@ class Tensor:
     def shape(self, height: int, width: int) -> tuple[int, int, int, int]:
         """The shape at a low-resolution size of `height` × `width` pixels."""
         return (1, self.channels, self.scale * height, self.scale * width)
+
+    def size_of(self, shape: Sequence[int | str]) -> tuple[int | str, int | str]:
+        """Height and width in a shape of this tensor."""
+        return shape[-2], shape[-1]
 
 
 @dataclass(frozen=True)

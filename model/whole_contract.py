@@ -1,10 +1,12 @@
 """What a graph of the whole effect takes and gives: a photo of one size in, the refocused photo out.
 
 `whole` takes the photo with its disparity map; `whole_with_depth` has the depth network in front. Each is made for one
-size of photo, and has the pyramid, the signed depth, the lens blur and all steps inside. Imports neither torch nor
-NumPy, as `model.contract`.
+size of photo, and has the pyramid, the signed depth, the lens blur and all steps inside. `pixels_in` and `pixels_out`
+stand before and after `whole` where a photo's bytes go in and come out. Imports neither torch nor NumPy, as
+`model.contract`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from deeplens.console.errors import InputError
@@ -13,6 +15,11 @@ from deeplens.model.contract import CONTRACTS, DEPTH_SIZE, Contract, Tensor
 WHOLE, WHOLE_WITH_DEPTH = "whole", "whole_with_depth"
 
 WHOLE_NETWORKS = (WHOLE, WHOLE_WITH_DEPTH)
+
+PIXELS_IN, PIXELS_OUT = "pixels_in", "pixels_out"
+
+PIXELS, REFOCUSED, TOTAL = "pixels", "refocused_pixels", "total"
+"""Names of the photo, of the result, both H×W×3 integers, and of the sum of the result: not finite where a value is."""
 
 SMALLEST = 32
 """Smallest height or width of a photo that such a graph is made for, in pixels."""
@@ -33,6 +40,16 @@ class SizedTensor(Tensor):
         """Its only shape; the arguments are those of `Tensor.shape`."""
         del height, width
         return (1, self.channels, self.height, self.width)
+
+
+class PixelTensor(Tensor):
+    """A photo as it lies in memory: H×W×3, integers."""
+
+    def shape(self, height: int, width: int) -> tuple[int, int, int, int]:
+        return (height, width, 3)  # type: ignore[return-value]
+
+    def size_of(self, shape: Sequence[int | str]) -> tuple[int | str, int | str]:
+        return shape[0], shape[1]
 
 
 _PICTURE = Tensor("picture", 3, 1, 0.0, 1.0, "the photo")
@@ -69,10 +86,28 @@ WHOLE_CONTRACTS: dict[str, Contract] = {
 """Name → contract. Its low-resolution size is the size of the photo: `fixed_size` is set for a graph of one."""
 
 
+PIXEL_CONTRACTS: dict[str, Contract] = {
+    PIXELS_IN: Contract(PIXELS_IN, (PixelTensor(PIXELS, 3, 1, 0.0, 255.0, "the photo, 8 bits"),), (_PICTURE,), None),
+    PIXELS_OUT: Contract(
+        PIXELS_OUT,
+        (_REFOCUSED,),
+        (
+            PixelTensor(REFOCUSED, 3, 1, 0.0, 255.0, "the refocused photo, 8 bits, rounded half to even"),
+            SizedTensor(TOTAL, 1, 1, None, None, "the sum of all values: not finite where one of them is not", 1, 1),
+        ),
+        None,
+    ),
+}
+"""What stands before and after `whole` on a device where it takes and gives floating point."""
+
+OF_ONE_PHOTO = {**WHOLE_CONTRACTS, **PIXEL_CONTRACTS}
+"""Graphs that are made for one size of photo."""
+
+
 def parts_of(network: str) -> tuple[str, ...]:
     """The networks that a graph holds: itself, or those that are joined in it."""
     if network not in WHOLE_CONTRACTS:
-        return (network,)
+        return () if network in PIXEL_CONTRACTS else (network,)
     return ("depth", "lens_blur", "upsample") if network == WHOLE_WITH_DEPTH else ("lens_blur", "upsample")
 
 
@@ -82,7 +117,7 @@ def contract_named(network: str) -> Contract:
     Raises:
         InputError: there is no such network.
     """
-    found = CONTRACTS.get(network) or WHOLE_CONTRACTS.get(network)
+    found = CONTRACTS.get(network) or OF_ONE_PHOTO.get(network)
     if found is None:
         raise InputError(f"unknown network '{network}': choose {', '.join(CONTRACTS)}")
     return found

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from deeplens.model.contract import part_of
-from deeplens.model.whole_contract import WHOLE_NETWORKS
+from deeplens.model.whole_contract import OF_ONE_PHOTO
 from deeplens.runtimes import folders_of_user
 from deeplens.runtimes.manifest import DEFAULT_FOLDER, read
 
@@ -43,7 +43,7 @@ def folder_of(
     for folder in search_path() if artifacts is None else (artifacts,):
         for each in read(folder):
             fits = each.runtime == runtime and own in (None, each.variant) and precision in (None, each.precision)
-            if fits and (each.network in WHOLE_NETWORKS) == whole:
+            if fits and (each.network in OF_ONE_PHOTO) == whole:
                 return folder
     return None
 

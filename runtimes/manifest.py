@@ -17,7 +17,7 @@ from deeplens.console.files import file_sha256, locked, locked_name, remove, sta
 from deeplens.console.inputs import MOST_TEXT, parse_json, read_bytes
 from deeplens.console.package import pip_install
 from deeplens.model.contract import VARIANTS
-from deeplens.model.whole_contract import WHOLE_CONTRACTS, WHOLE_WITH_DEPTH, contract_named
+from deeplens.model.whole_contract import OF_ONE_PHOTO, WHOLE_WITH_DEPTH, contract_named
 from deeplens.runtimes import trust
 from deeplens.runtimes.manifest_entry import Entry as Entry
 from deeplens.runtimes.manifest_entry import TensorEntry as TensorEntry
@@ -206,7 +206,7 @@ def export_command(
     if precision not in (None, RUNTIMES[target].default_precision if target in RUNTIMES else None):
         command += f" --precision {precision}"
     if shape is not None:
-        command += f" --{'whole' if network in WHOLE_CONTRACTS else 'size'} {shape[1]}x{shape[0]}"
+        command += f" --{'whole' if network in OF_ONE_PHOTO else 'size'} {shape[1]}x{shape[0]}"
     if network == WHOLE_WITH_DEPTH:
         command += " --with-depth"
     return command if folder == DEFAULT_FOLDER else f"{command} --out {folder}"

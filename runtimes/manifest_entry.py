@@ -6,7 +6,7 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from deeplens.model.contract import CONTRACTS, VARIANTS, contract_of, depth_contract
-from deeplens.model.whole_contract import WHOLE_CONTRACTS, contract_named
+from deeplens.model.whole_contract import OF_ONE_PHOTO, contract_named
 
 FIT = "fit"
 """Key of an artefact's entry: how photos are put into a depth network of others (`runtimes.fit`)."""
@@ -69,10 +69,10 @@ class Entry:
     @property
     def size(self) -> tuple[int, int] | None:
         """The low-resolution height and width in pixels, of a whole graph the photo's; None where they are free."""
-        low = {tensor.name for tensor in contract_named(self.network).inputs if tensor.scale == 1}
+        low = {tensor.name: tensor for tensor in contract_named(self.network).inputs if tensor.scale == 1}
         for tensor in self.inputs:
             if tensor.name in low:
-                height, width = tensor.shape[-2:]
+                height, width = low[tensor.name].size_of(tensor.shape)
                 if isinstance(height, int) and isinstance(width, int):
                     return (height, width)
         return None
@@ -100,7 +100,7 @@ def entry_from(item: Any) -> Entry:
     rest = dict(item)
     text = ("network", "variant", "runtime", "precision", "path", "sha256", "weights_sha256", "created")
     values = {name: _typed(rest, name, str) for name in text}
-    if values["network"] not in CONTRACTS and values["network"] not in WHOLE_CONTRACTS:
+    if values["network"] not in CONTRACTS and values["network"] not in OF_ONE_PHOTO:
         raise ValueError(f"unknown network '{values['network']}'")
     path = PurePosixPath(values["path"])
     if path.is_absolute() or ".." in path.parts or not path.parts or "\0" in values["path"]:

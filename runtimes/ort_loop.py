@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from deeplens.console.errors import MismatchError, one_line
+from deeplens.model.whole_contract import PIXELS, REFOCUSED, TOTAL
 from deeplens.runtimes.whole_loop import check_finite
-from deeplens.runtimes.whole_pixels import PIXELS, REFOCUSED, TOTAL
 
 
 class OnnxResident:
@@ -45,7 +45,7 @@ class OnnxResident:
                 f"ONNX Runtime fails while it runs the graph of the whole effect ({one_line(error)}): export it again, "
                 "or use --loop host if memory is short"
             ) from error
-        check_finite(float(total))
+        check_finite(float(total.sum()))
         found: np.ndarray = result
         return found
 

@@ -5,50 +5,16 @@ run beside the network of another; within a lane an input travels while the CPU 
 Where CPU and GPU share their memory, as on a Jetson, nothing is copied: the network works on what the CPU sees.
 """
 
-import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from math import prod
-from typing import Any
 
 import numpy as np
 
-from deeplens.console.errors import MismatchError
-from deeplens.model.contract import Contract, Tensor
+from deeplens.model.contract import Tensor
 from deeplens.runtimes.contract import Arrays
-from deeplens.runtimes.cuda import Buffer, Cuda, CudaError, DeviceBuffer, Graph, HostBuffer, MappedBuffer, Stream, Timer
-from deeplens.runtimes.engine_key import Profile, Size
-from deeplens.runtimes.trt_api import TensorRt
-
-
-class Engine:
-    """An engine that keeps a contract.
-
-    Args:
-        engine: as `TensorRt.engine` gives it.
-        profiles: in its order.
-
-    Raises:
-        MismatchError: its inputs, outputs or number of profiles are others.
-    """
-
-    def __init__(self, api: TensorRt, engine: Any, contract: Contract, profiles: Sequence[Profile]) -> None:
-        self.api = api
-        self.engine = engine
-        self.contract = contract
-        self.profiles = tuple(profiles)
-        names = {engine.get_tensor_name(index) for index in range(engine.num_io_tensors)}
-        expected = {tensor.name for tensor in (*contract.inputs, *contract.outputs)}
-        if names != expected or engine.num_optimization_profiles != len(self.profiles):
-            raise MismatchError(
-                f"the engine has {', '.join(sorted(names))} and {engine.num_optimization_profiles} profiles, expected "
-                f"{', '.join(sorted(expected))} and {len(self.profiles)}"
-            )
-        self.dtypes = {name: api.dtype(engine, name) for name in names}
-
-    def profile(self, size: Size) -> int | None:
-        """The profile to run a low-resolution size with: its own before the fallback; None where there is neither."""
-        holding = [index for index, profile in enumerate(self.profiles) if profile.holds(size)]
-        return min(holding, key=lambda index: not self.profiles[index].is_static, default=None)
+from deeplens.runtimes.cuda import Buffer, Cuda, DeviceBuffer, HostBuffer, MappedBuffer, Stream, Timer
+from deeplens.runtimes.engine_key import Size
+from deeplens.runtimes.trt_bound import Bound, Engine, Launched
 
 
 class Lane:
@@ -107,11 +73,8 @@ class _Level:
         self._contract = engine.contract
         self._dtypes = engine.dtypes
         self._stream = stream
-        self._context, self._captures = engine.api.context(engine.engine, graphs=graphs)
-        if not self._context.set_optimization_profile_async(index, stream.handle):
-            raise MismatchError(f"{self._contract.network}: TensorRT refuses profile {index} ({engine.api.reason()})")
-        stream.wait()
-        self._reason = engine.api.reason
+        self._bound = Bound(engine, index, stream, graphs=graphs)
+        self._launched = Launched(stream, captures=self._bound.captures, name=engine.contract.network)
         tensors = (*engine.contract.inputs, *engine.contract.outputs)
         self._shared = cuda.shares_memory
         host: type[HostBuffer] = MappedBuffer if self._shared else HostBuffer
@@ -121,14 +84,11 @@ class _Level:
         }
         self._timer = Timer(cuda)
         self._size: Size | None = None
-        self._addresses: dict[str, int] = {}
-        self._graph: Graph | None = None
-        self._seen: tuple[Any, ...] | None = None
-        """Size and addresses of the last run: what a graph is valid for."""
 
     def start(self, size: Size, inputs: Mapping[str, np.ndarray]) -> None:
         self._reserve(size)
-        self._bind(size)
+        self._bound.bind(size, {name: buffer.address for name, buffer in self.device.items()})
+        self._size = size
         for tensor in self._contract.inputs:
             if tensor.name not in inputs:
                 continue
@@ -137,7 +97,7 @@ class _Level:
             if not self._shared:
                 self._stream.copy_in(self.device[tensor.name], self._host[tensor.name], self._bytes(tensor, size))
         self._timer.begin(self._stream)
-        self._execute()
+        self._launched.run(self._bound.valid_for, lambda: self._bound.enqueue(self._stream))
         self._timer.end(self._stream)
         for tensor in self._contract.outputs if not self._shared else ():
             self._stream.copy_out(self._host[tensor.name], self.device[tensor.name], self._bytes(tensor, size))
@@ -159,8 +119,8 @@ class _Level:
         return self._timer.seconds
 
     def close(self) -> None:
-        self._drop_graph()
-        del self._context
+        self._launched.drop()
+        del self._bound
         self._timer.close()
         for buffer in (*self.device.values(), *self._host.values()):  # freed twice is freed once
             buffer.free()
@@ -172,64 +132,7 @@ class _Level:
         """Buffers for a size; the graph goes before an address that it holds is freed."""
         tensors = (*self._contract.inputs, *self._contract.outputs)
         if any(self._bytes(tensor, size) > self.device[tensor.name].size for tensor in tensors):
-            self._drop_graph()
+            self._launched.drop()
         for tensor in tensors:
             self.device[tensor.name].reserve(self._bytes(tensor, size))
             self._host[tensor.name].reserve(self._bytes(tensor, size))
-
-    def _bind(self, size: Size) -> None:
-        """Tell the context shapes and addresses, where they are not what it knows."""
-        network = self._contract.network
-        if size != self._size:
-            self._size = None
-            for tensor in self._contract.inputs:
-                if not self._context.set_input_shape(tensor.name, tensor.shape(*size)):
-                    raise MismatchError(
-                        f"{network}: TensorRT refuses {tensor.name} of shape {tensor.shape(*size)} ({self._reason()})"
-                    )
-            for tensor in self._contract.outputs:
-                found, due = tuple(self._context.get_tensor_shape(tensor.name)), tensor.shape(*size)
-                if found != due:
-                    raise MismatchError(f"{network}: the engine gives {tensor.name} as {found}, expected {due}")
-            self._size = size
-        for name, buffer in self.device.items():
-            if self._addresses.get(name) != buffer.address:
-                if not self._context.set_tensor_address(name, buffer.address):
-                    raise MismatchError(f"{network}: TensorRT refuses the address of {name} ({self._reason()})")
-                self._addresses[name] = buffer.address
-
-    def _execute(self) -> None:
-        """Run the network: from the graph, where one was recorded for this size and these addresses.
-
-        The first run at a size is never recorded: TensorRT does its set-up in it. The second is.
-        """
-        now = (self._size, *sorted(self._addresses.items()))
-        if now != self._seen:
-            self._drop_graph()
-        if self._captures and self._graph is None and now == self._seen:
-            self._record()
-        if self._graph is not None:
-            self._graph.launch(self._stream)
-        else:
-            self._enqueue()
-        self._seen = now
-
-    def _enqueue(self) -> None:
-        if not self._context.execute_async_v3(self._stream.handle):
-            raise MismatchError(f"{self._contract.network}: TensorRT can't run the engine ({self._reason()})")
-
-    def _record(self) -> None:
-        """Record the network as a graph; where that can't be, runs stay as they are, with a warning."""
-        self._stream.begin_capture()
-        try:
-            self._enqueue()
-            self._graph = self._stream.end_capture()
-        except (CudaError, MismatchError) as error:
-            self._stream.abandon_capture()
-            self._captures = False
-            warnings.warn(f"{self._contract.network} runs without a CUDA graph: {error}", stacklevel=2)
-
-    def _drop_graph(self) -> None:
-        if self._graph is not None:
-            self._graph.close()
-            self._graph = None

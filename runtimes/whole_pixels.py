@@ -1,9 +1,22 @@
-"""Puts the way from bytes to numbers and back into a graph of the whole effect. Needs the package `onnx`; no torch."""
+"""The way from a photo's integers to numbers and back as a part of a graph. Needs the package `onnx`; no torch.
+
+TensorRT has one unsigned type, 8 bits, for inputs and outputs only: they become float32 before anything else is done,
+and integers after everything else. Its cast cuts off what is behind the point, so rounding comes before.
+"""
+
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-PIXELS, REFOCUSED, TOTAL = "pixels", "refocused_pixels", "total"
-"""Names of the photo, of the result, both H×W×3 integers, and of the sum of the result: not finite where a value is."""
+from deeplens.model.whole_contract import PIXELS, PIXELS_IN, PIXELS_OUT, REFOCUSED, TOTAL
+
+if TYPE_CHECKING:
+    import onnx
+
+OPSET = 18
+
+LARGEST, FIRST, LOW, HIGH = "pixels_largest", "pixels_first", "pixels_low", "pixels_high"
+"""Names of constants: the largest value of the photo's type, the axis of the batch, 0 and 1."""
 
 
 def in_pixels(graph: bytes, dtype: "np.dtype[np.uint8 | np.uint16]") -> bytes:
@@ -16,7 +29,7 @@ def in_pixels(graph: bytes, dtype: "np.dtype[np.uint8 | np.uint16]") -> bytes:
         ImportError: onnx is not installed.
     """
     import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto, helper
 
     model = onnx.load_from_string(graph)
     body = model.graph
@@ -27,26 +40,83 @@ def in_pixels(graph: bytes, dtype: "np.dtype[np.uint8 | np.uint16]") -> bytes:
     body.input.append(helper.make_tensor_value_info(PIXELS, kind, [height, width, 3]))
     del body.output[:]
     body.output.append(helper.make_tensor_value_info(REFOCUSED, kind, [height, width, 3]))
-    body.output.append(helper.make_tensor_value_info(TOTAL, TensorProto.FLOAT, []))
-    body.initializer.append(numpy_helper.from_array(np.array(np.iinfo(dtype).max, np.float32), "pixels_largest"))
-    body.initializer.append(numpy_helper.from_array(np.array([0], np.int64), "pixels_first"))
-    node = helper.make_node
-    before = [
-        node("Transpose", [PIXELS], ["pixels_planes"], perm=[2, 0, 1]),
-        node("Cast", ["pixels_planes"], ["pixels_numbers"], to=TensorProto.FLOAT),
-        node("Div", ["pixels_numbers", "pixels_largest"], ["pixels_share"]),
-        node("Unsqueeze", ["pixels_share", "pixels_first"], ["picture"]),
-    ]
-    after = [
-        node("ReduceSum", ["refocused"], [TOTAL], keepdims=0),
-        node("Mul", ["refocused", "pixels_largest"], ["refocused_scaled"]),
-        node("Round", ["refocused_scaled"], ["refocused_whole"]),
-        node("Cast", ["refocused_whole"], ["refocused_integers"], to=kind),
-        node("Squeeze", ["refocused_integers", "pixels_first"], ["refocused_planes"]),
-        node("Transpose", ["refocused_planes"], [REFOCUSED], perm=[1, 2, 0]),
-    ]
-    nodes = [*before, *body.node, *after]
+    body.output.append(helper.make_tensor_value_info(TOTAL, TensorProto.FLOAT, [1, 1, 1, 1]))
+    body.initializer.extend(_constants(dtype))
+    nodes = [*_taken(), *body.node, *_given(kind)]
     del body.node[:]
     body.node.extend(nodes)
     serialised: bytes = model.SerializeToString()
     return serialised
+
+
+def pixel_graphs(size: tuple[int, int]) -> dict[str, bytes]:
+    """The two ends of it alone, for photos of 8 bits: name → serialised graph.
+
+    Args:
+        size: height and width of the photo.
+
+    Raises:
+        ImportError: onnx is not installed.
+    """
+    from onnx import TensorProto, helper
+
+    floats, integers = TensorProto.FLOAT, TensorProto.UINT8
+    planes, photo, one = [1, 3, *size], [*size, 3], [1, 1, 1, 1]
+    ends = {
+        PIXELS_IN: (_taken(), [(PIXELS, integers, photo)], [("picture", floats, planes)]),
+        PIXELS_OUT: (
+            _given(integers),
+            [("refocused", floats, planes)],
+            [(REFOCUSED, integers, photo), (TOTAL, floats, one)],
+        ),
+    }
+    found = {}
+    for name, (nodes, inputs, outputs) in ends.items():
+        sides = [[helper.make_tensor_value_info(*each) for each in side] for side in (inputs, outputs)]
+        used = {each for node in nodes for each in node.input}
+        constants = [each for each in _constants(np.dtype(np.uint8)) if each.name in used]
+        graph = helper.make_graph(nodes, name, *sides, constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
+        found[name] = model.SerializeToString()
+    return found
+
+
+def _constants(dtype: "np.dtype[np.uint8 | np.uint16]") -> "list[onnx.TensorProto]":
+    from onnx import numpy_helper
+
+    values = {
+        LARGEST: np.array(np.iinfo(dtype).max, np.float32),
+        FIRST: np.array([0], np.int64),
+        LOW: np.array(0, np.float32),
+        HIGH: np.array(1, np.float32),
+    }
+    return [numpy_helper.from_array(array, name) for name, array in values.items()]
+
+
+def _taken() -> "list[onnx.NodeProto]":
+    """`PIXELS` → `picture`."""
+    from onnx import TensorProto, helper
+
+    node = helper.make_node
+    return [
+        node("Cast", [PIXELS], ["pixels_numbers"], to=TensorProto.FLOAT),
+        node("Div", ["pixels_numbers", LARGEST], ["pixels_share"]),
+        node("Transpose", ["pixels_share"], ["pixels_planes"], perm=[2, 0, 1]),
+        node("Unsqueeze", ["pixels_planes", FIRST], ["picture"]),
+    ]
+
+
+def _given(kind: int) -> "list[onnx.NodeProto]":
+    """`refocused` → `REFOCUSED` in integers of `kind`, and `TOTAL`."""
+    from onnx import helper
+
+    node = helper.make_node
+    return [
+        node("ReduceSum", ["refocused"], [TOTAL], keepdims=1),
+        node("Clip", ["refocused", LOW, HIGH], ["refocused_share"]),
+        node("Mul", ["refocused_share", LARGEST], ["refocused_scaled"]),
+        node("Round", ["refocused_scaled"], ["refocused_whole"]),
+        node("Squeeze", ["refocused_whole", FIRST], ["refocused_planes"]),
+        node("Transpose", ["refocused_planes"], ["refocused_photo"], perm=[1, 2, 0]),
+        node("Cast", ["refocused_photo"], [REFOCUSED], to=kind),
+    ]
