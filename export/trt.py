@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from deeplens.console.errors import InputError, MissingError
+from deeplens.console.package import pip_install
 from deeplens.console.parsing import parse_size
 from deeplens.console.progress import progress_bar
 from deeplens.console.script import run_script
@@ -26,7 +27,7 @@ from deeplens.export.trt_graph import graph
 from deeplens.export.trt_jobs import TARGETS, Job, jobs
 from deeplens.export.whole_sizes import whole_sizes
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
-from deeplens.model.whole_contract import WHOLE, WHOLE_WITH_DEPTH
+from deeplens.model.whole_contract import PIXEL_CONTRACTS, WHOLE, WHOLE_WITH_DEPTH
 from deeplens.runtimes import depth_store, manifest
 from deeplens.runtimes.cuda import JETSON_RELEASE, Cuda
 from deeplens.runtimes.options import (
@@ -41,6 +42,7 @@ from deeplens.runtimes.options import (
     WithDepth,
     weights_from,
 )
+from deeplens.runtimes.spec import has_library
 from deeplens.runtimes.trt_api import TensorRt
 
 if TYPE_CHECKING:
@@ -200,7 +202,7 @@ def command(
     else:
         variants = chosen_variants(variant, precision, plan)
         exported = (
-            dict.fromkeys(variants, (WHOLE_WITH_DEPTH if with_depth else WHOLE,))
+            dict.fromkeys(variants, (WHOLE_WITH_DEPTH,) if with_depth else (WHOLE, *_ends()))
             if sizes
             else chosen_networks(variants, network, given, report=lambda line: typer.echo(line, err=True))
         )
@@ -266,6 +268,16 @@ def command(
         typer.echo(f"warning: {warning.message}", err=True)
     total = sum(int(entry.more["bytes"]) for entry in entries)
     typer.echo(f"{len(entries)} engines, {total / 1e6:.0f} MB, {where.api.library} {where.api.version}")
+
+
+def _ends() -> tuple[str, ...]:
+    """What is built beside the whole effect, so that a photo's bytes go in and come out; none without `onnx`."""
+    if has_library("onnx"):
+        return tuple(PIXEL_CONTRACTS)
+    typer.echo(
+        f"the package onnx is missing, so photos will go to the GPU as float32: {pip_install('export')}", err=True
+    )
+    return ()
 
 
 def _again(context: typer.Context, target: str) -> str:

@@ -1,5 +1,6 @@
 """One engine: where it can be built, what it is called, built or found built, with its entry."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,6 +78,7 @@ def export(
     timing_cache: Path | None = None,
     rebuild: bool = False,
     force: bool = False,
+    graph: bytes | None = None,
     more: Mapping[str, Any] = MappingProxyType({}),
 ) -> tuple[manifest.Entry, bool]:
     """Build one engine, or find it built.
@@ -86,6 +88,7 @@ def export(
         command: what makes it again, for the manifest.
         timing_cache: a file; None: one in the folder of the engines, by library, version and GPU.
         rebuild: also where an engine with the same key is there.
+        graph: a serialised graph to build it from instead; of `source` it takes weights and tools.
         force: also with a version that is known to compute attention wrongly (`export.trt_guard`).
         more: further keys of its entry.
 
@@ -97,12 +100,13 @@ def export(
         OSError: the engine can't be written. Nothing is left behind.
     """
     machine = where.key_machine(job.options)
-    key = EngineKey(machine, source.sha256, job.options.profiles, job.options.flags)
+    sha256 = source.sha256 if graph is None else hashlib.sha256(graph).hexdigest()
+    key = EngineKey(machine, sha256, job.options.profiles, job.options.flags)
     path = f"{FOLDER}/{job.name}_{key.digest}.engine"
     found = None if rebuild else _built(out, path)
     if found is not None:
         return found, False
-    graph_bytes = load_artefact(out, source)
+    graph_bytes = load_artefact(out, source) if graph is None else graph
     guard(graph_bytes, library=machine.library, version=machine.version, precision=job.precision, forced=force)
     timings = None
     if where.api.has_timing_cache:
@@ -117,6 +121,7 @@ def export(
             source,
             runtime="trt",
             precision=job.precision,
+            **({} if graph is None else _described(job.network, graph)),
             tools={**source.tools, machine.library: machine.version},
             more={
                 **to_more(key, command=command),
@@ -130,6 +135,16 @@ def export(
     if timings is not None:
         timings.save()
     return entry, True
+
+
+def _described(network: str, graph: bytes) -> dict[str, Any]:
+    """What the entry of a graph says that is not its source's."""
+    import onnx
+
+    from deeplens.export.onnx_check import tensor_entries
+
+    body = onnx.load_from_string(graph).graph
+    return {"network": network, "inputs": tensor_entries(body.input), "outputs": tensor_entries(body.output)}
 
 
 def _built(out: Path, path: str) -> manifest.Entry | None:

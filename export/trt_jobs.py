@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from deeplens.console.errors import InputError
 from deeplens.export.trt_build import Options
 from deeplens.model.contract import MIN_SIZE, VARIANTS
-from deeplens.model.whole_contract import OF_ONE_PHOTO, contract_named
+from deeplens.model.whole_contract import OF_ONE_PHOTO, PIXEL_CONTRACTS, contract_named
 from deeplens.runtimes.engine_key import Profile, Size
 from deeplens.runtimes.pyramid import geometry
 from deeplens.runtimes.spec import RUNTIMES
@@ -171,7 +171,7 @@ def jobs(
                 workspace=kind.workspace if workspace is None else workspace,
                 version_compatible=version_compatible,
                 refit=refit,
-                dla_core=dla_core,
+                dla_core=None if network in PIXEL_CONTRACTS else dla_core,  # it has no 8 unsigned bits
                 compute_capability=capability,
             ),
             size,

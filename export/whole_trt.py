@@ -12,8 +12,9 @@ from deeplens.export.precision_plan import Plan
 from deeplens.export.trt_engine import Place, export
 from deeplens.export.trt_jobs import Job
 from deeplens.export.whole_sizes import Wanted, memory_of
-from deeplens.model.whole_contract import parts_of
+from deeplens.model.whole_contract import PIXEL_CONTRACTS, WHOLE, parts_of
 from deeplens.runtimes import manifest
+from deeplens.runtimes.whole_pixels import pixel_graphs
 
 if TYPE_CHECKING:
     from deeplens.model.shipped import Weights
@@ -80,7 +81,8 @@ def export_all(
     """Build the engines of a list; the first that fails stops it.
 
     Args:
-        jobs: of graphs of the whole effect, each with the size of its photo.
+        jobs: of graphs of the whole effect, and of the two that stand before and after one, each with the size of its
+            photo.
         memory: MiB that the target has; None: `whole_memory.LIMITS`.
         report: gets a line for each engine.
     """
@@ -91,7 +93,7 @@ def export_all(
             assert job.size is not None
             wanted = Wanted(
                 variant=job.variant,
-                network=job.network,
+                network=WHOLE if job.network in PIXEL_CONTRACTS else job.network,
                 size=job.size,
                 weights=weights,
                 target=job.target,
@@ -101,7 +103,8 @@ def export_all(
             if wanted not in sources:
                 sources[wanted] = graph(wanted, job.precision, out=out, plan=plans.get(job.variant))
             source = sources[wanted]
-            needs = memory_of(int(source.more["peak_bytes"]), job.target)
+            ends = {} if job.network not in PIXEL_CONTRACTS else pixel_graphs(job.size)
+            needs = {} if ends else memory_of(int(source.more["peak_bytes"]), job.target)
             entry, new = export(
                 job,
                 where,
@@ -110,10 +113,12 @@ def export_all(
                 command=command,
                 timing_cache=timing_cache,
                 rebuild=rebuild,
-                more={"parts": source.more["parts"], **needs},
+                graph=ends.get(job.network),
+                more={} if ends else {"parts": source.more["parts"], **needs},
             )
             entries.append(entry)
             took = f"built in {entry.more['seconds']:.1f} s" if new else "already there, with the same key"
             size = entry.more["bytes"] / 1e6
-            report(f"{out / entry.path}  {size:.1f} MB, takes {needs['memory_mib']} MiB, {took}")
+            memory_taken = f", takes {needs['memory_mib']} MiB" if needs else ""
+            report(f"{out / entry.path}  {size:.1f} MB{memory_taken}, {took}")
     return entries

@@ -8,40 +8,24 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from queue import Empty, SimpleQueue
+from threading import Lock
 from typing import Any
 
 import numpy as np
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.model.contract import VARIANTS, Contract, part_of
-from deeplens.model.whole_contract import WHOLE, WHOLE_CONTRACTS, contract_named
+from deeplens.model.whole_contract import OF_ONE_PHOTO, PIXEL_CONTRACTS, WHOLE, contract_named
 from deeplens.runtimes import artefact, folders, manifest, trust
 from deeplens.runtimes.contract import Arrays, OpensOnce, Session, check_inputs
 from deeplens.runtimes.cuda import Cuda
 from deeplens.runtimes.device_loop import DeviceLoop
 from deeplens.runtimes.engine_key import VERSION_COMPATIBLE, EngineKey, Profile, Size, from_entry
 from deeplens.runtimes.trt_api import LIBRARIES, Library, TensorRt
-from deeplens.runtimes.trt_lane import Engine, Lane
-from deeplens.runtimes.trt_loop import TrtResident
-from deeplens.runtimes.whole_loop import WholeLoop, fits
-
-
-class Kept:
-    """A lane whose inputs stay, and what they are."""
-
-    def __init__(self, lane: Lane) -> None:
-        self.lane = lane
-        self._owner: object = None
-        self._numbers: dict[str, bytes] = {}
-
-    def new(self, owner: object, kept: Callable[[], Arrays], numbers: Mapping[str, np.ndarray]) -> Arrays:
-        """The inputs that are not there yet; they count as there from now on."""
-        found = {name: array for name, array in numbers.items() if self._numbers.get(name) != array.tobytes()}
-        self._numbers.update({name: array.tobytes() for name, array in found.items()})
-        if owner is not self._owner:
-            found.update(kept())
-            self._owner = owner
-        return found
+from deeplens.runtimes.trt_bound import Engine
+from deeplens.runtimes.trt_lane import Lane
+from deeplens.runtimes.trt_loop import Kept, TrtPixels, TrtResident
+from deeplens.runtimes.whole_loop import Resident, WholeLoop, fits
 
 
 class Pending:
@@ -84,7 +68,8 @@ class TrtSession(Session):
         self.device_seconds: float | None = 0.0
         self._contract = engine.contract
         self._cuda, self._graphs = cuda, graphs
-        self._kept: Kept | None = None
+        self._kept, self._kept_lane = Kept(), None  # type: tuple[Kept, Lane | None]
+        self._turn = Lock()
         self.opened: list[Lane] = []
         self._free: SimpleQueue[Lane] = SimpleQueue()
         for _ in range(in_flight):
@@ -95,6 +80,13 @@ class TrtSession(Session):
     @property
     def closed(self) -> bool:
         return self._engine is None
+
+    @property
+    def engine(self) -> Engine:
+        """InputError: the session is closed."""
+        if self._engine is None:
+            raise InputError(f"{self._contract.network}: this session is closed: open the network again")
+        return self._engine
 
     def describe(self) -> Contract:
         """The network's contract; `fixed_size` is set when the engine takes one size only."""
@@ -126,7 +118,7 @@ class TrtSession(Session):
         return self._started(lane, size, inputs)
 
     def run_kept(self, owner: object, kept: Callable[[], Arrays], numbers: Mapping[str, np.ndarray]) -> Arrays:
-        """Run the network once with inputs that stay on the GPU from run to run. For one thread at a time.
+        """Run the network once with inputs that stay on the GPU from run to run. Several threads take turns.
 
         Args:
             owner: whose inputs they are; another's take their place.
@@ -135,17 +127,19 @@ class TrtSession(Session):
 
         Raises: as `run`.
         """
-        if self._engine is None:
-            raise InputError(f"{self._contract.network}: this session is closed: open the network again")
         size = self._contract.fixed_size
         assert size is not None, "what is kept has one size"
-        if self._kept is None:
-            self._kept = Kept(Lane(self._engine, self._cuda, graphs=self._graphs))
-            self.opened.append(self._kept.lane)
-        lane = self._kept.lane
-        lane.start(size, self._kept.new(owner, kept, numbers))
-        outputs = lane.take()
-        self.device_seconds = lane.device_seconds
+        with self._turn:
+            if self._kept_lane is None:
+                self._kept_lane = Lane(self.engine, self._cuda, graphs=self._graphs)
+                self.opened.append(self._kept_lane)
+            try:
+                self._kept_lane.start(size, self._kept.new(owner, kept, numbers))
+                outputs = self._kept_lane.take()
+            except BaseException:
+                self._kept.forget()
+                raise
+            self.device_seconds = self._kept_lane.device_seconds
         return outputs
 
     def give_back(self, lane: Lane) -> None:
@@ -155,17 +149,17 @@ class TrtSession(Session):
 
     def close(self) -> None:
         """Wait for what is in flight and release the GPU's memory."""
-        self._engine = self._kept = None
+        self._engine = self._kept_lane = None
+        self._kept.forget()
         for lane in self.opened:
             lane.close()
         self.opened.clear()
 
     def _checked(self, inputs: Mapping[str, np.ndarray]) -> Size:
-        if self._engine is None:
-            raise InputError(f"{self._contract.network}: this session is closed: open the network again")
+        engine = self.engine
         size = check_inputs(self._contract, inputs)
-        if self._engine.profile(size) is None:
-            takes = ", ".join(str(each) for each in self._engine.profiles)
+        if engine.profile(size) is None:
+            takes = ", ".join(str(each) for each in engine.profiles)
             raise InputError(
                 f"{self._contract.network}: the engine takes {takes}, not {size[0]}x{size[1]}: rebuild it with "
                 f"--size {size[1]}x{size[0]} beside `{self.entry.more['command']}`"
@@ -217,6 +211,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
         self._precision = precision
         self._photo = photo
         self._wholes: dict[Size, TrtSession] = {}
+        self._pixels: dict[Size, TrtPixels | None] = {}
         self._in_flight = in_flight
         self._graphs = graphs
         self._modules = modules
@@ -240,37 +235,62 @@ class TrtRuntime(OpensOnce[TrtSession]):
         try:
             if not fits(disparity):
                 raise InputError(f"the loop on the device takes a disparity map of 320×320, not {disparity.shape}")
-            if size not in self._wholes or self._wholes[size].closed:
-                self._wholes[size] = self._load(WHOLE, size)
+            resident = self._resident(size, pixels.dtype)
         except (InputError, MissingError, MismatchError):
             if asked:
                 raise
             return None
-        return WholeLoop(TrtResident(self._wholes[size]), VARIANTS[self.variant], pixels, disparity)
+        return WholeLoop(resident, VARIANTS[self.variant], pixels, disparity)
+
+    def _resident(self, size: Size, dtype: "np.dtype[Any]") -> Resident:
+        """What refocuses photos of a size: from bytes to bytes, where there are engines that do that."""
+        session = self._wholes.get(size)
+        if session is None or session.closed:
+            session = self._wholes[size] = self._load(WHOLE, size)
+        if dtype != np.uint8:
+            return TrtResident(session)
+        if size not in self._pixels:
+            try:
+                ends = {name: self._engine(name, size)[0] for name in PIXEL_CONTRACTS}
+            except (MissingError, MismatchError):
+                self._pixels[size] = None  # as of a folder that was written before there were such
+            else:
+                engines = {**ends, WHOLE: session.engine}
+                self._pixels[size] = TrtPixels(engines, size, self._cuda, graphs=self._graphs)
+        return self._pixels[size] or TrtResident(session)
 
     def close(self) -> None:
+        for pixels in self._pixels.values():
+            if pixels is not None:
+                pixels.close()
+        self._pixels.clear()
         for session in self._wholes.values():
             session.close()
         self._wholes.clear()
         super().close()
 
     def _load(self, network: str, photo: Size | None = None) -> TrtSession:
+        engine, entry = self._engine(network, photo)
+        return TrtSession(engine, entry, cuda=self._cuda, in_flight=self._in_flight, graphs=self._graphs)
+
+    def _engine(self, network: str, photo: Size | None) -> tuple[Engine, manifest.Entry]:
+        """The engine of a network that fits this machine, read after its hash was found right; and its entry."""
         entry, key, api = self._chosen(network, photo or self._photo)
         path, command = self.artifacts / entry.path, str(entry.more["command"])
         data = artefact.load(self.artifacts, entry)
         trust.check_engine(path, entry.sha256, command)  # what lies there is code: no library sees a byte before
         contract = contract_named(network)
-        if contract.fixed_size is not None or network in WHOLE_CONTRACTS:
+        if contract.fixed_size is not None or network in OF_ONE_PHOTO:
             contract = replace(contract, fixed_size=entry.size)
         if len(key.profiles) == 1 and key.profiles[0].is_static:
             contract = replace(contract, fixed_size=key.profiles[0].best)
         try:
             with api.quiet():
                 engine_data = api.engine(data, host_code=bool(key.flags.get(VERSION_COMPATIBLE)))
-                engine = Engine(api, engine_data, contract, key.profiles or (Profile.static(entry.size or (0, 0)),))
+                profiles = key.profiles or (Profile.static(entry.size or (0, 0)),)
+                return Engine(api, engine_data, contract, profiles), entry
         except MismatchError as error:
             raise MismatchError(f"{path}: {error}: rebuild it with `{command} --rebuild`") from error
-        return TrtSession(engine, entry, cuda=self._cuda, in_flight=self._in_flight, graphs=self._graphs)
 
     def _chosen(self, network: str, photo: Size | None) -> tuple[manifest.Entry, EngineKey, TensorRt]:
         """The newest engine of a network that this machine can run."""
@@ -279,7 +299,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
             each
             for each in manifest.read(self.artifacts)
             if (each.network, each.variant, each.runtime, each.precision) == wanted
-            and (network not in WHOLE_CONTRACTS or each.size == photo)
+            and (network not in OF_ONE_PHOTO or each.size == photo)
         ]
         if not entries:
             manifest.find(
@@ -288,7 +308,7 @@ class TrtRuntime(OpensOnce[TrtSession]):
                 variant=part_of(self.variant, network),
                 runtime=self.name,
                 precision=self._precision,
-                shape=photo if network in WHOLE_CONTRACTS else None,
+                shape=photo if network in OF_ONE_PHOTO else None,
             )
         refused: list[tuple[str, str]] = []
         for entry in sorted(entries, key=lambda each: each.created, reverse=True):

@@ -72,10 +72,10 @@ def pixel_graphs(size: tuple[int, int]) -> dict[str, bytes]:
     }
     found = {}
     for name, (nodes, inputs, outputs) in ends.items():
-        sides = [[helper.make_tensor_value_info(*each) for each in side] for side in (inputs, outputs)]
+        before, after = ([helper.make_tensor_value_info(*each) for each in side] for side in (inputs, outputs))
         used = {each for node in nodes for each in node.input}
         constants = [each for each in _constants(np.dtype(np.uint8)) if each.name in used]
-        graph = helper.make_graph(nodes, name, *sides, constants)
+        graph = helper.make_graph(nodes, name, before, after, constants)
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=10)
         found[name] = model.SerializeToString()
     return found
@@ -84,7 +84,7 @@ def pixel_graphs(size: tuple[int, int]) -> dict[str, bytes]:
 def _constants(dtype: "np.dtype[np.uint8 | np.uint16]") -> "list[onnx.TensorProto]":
     from onnx import numpy_helper
 
-    values = {
+    values: dict[str, np.ndarray] = {
         LARGEST: np.array(np.iinfo(dtype).max, np.float32),
         FIRST: np.array([0], np.int64),
         LOW: np.array(0, np.float32),

@@ -15,9 +15,11 @@ from deeplens.export import fp16, onnx_trace
 from deeplens.export.trt_build import Options, build
 from deeplens.model import build as networks
 from deeplens.model.contract import CONTRACTS, NETWORKS, VARIANTS
+from deeplens.model.whole_contract import PIXEL_CONTRACTS, PIXELS_IN
 from deeplens.runtimes import manifest
 from deeplens.runtimes.engine_key import Profile, from_entry
 from deeplens.runtimes.trt_api import TensorRt
+from deeplens.runtimes.whole_pixels import pixel_graphs
 from tests.conftest import Command
 
 pytest.importorskip("tensorrt_rtx", reason="TensorRT for RTX is not installed: pip install 'deeplens-edge[rtx]'")
@@ -104,6 +106,12 @@ def test_an_int8_graph_with_q_dq_is_taken(api: TensorRt, tmp_path: Path) -> None
     assert engine(api, "upsample", model)
 
 
+@pytest.mark.parametrize("capability", CAPABILITIES)
+def test_a_photo_s_bytes_are_taken_and_given(api: TensorRt, capability: str) -> None:
+    for name, bytes_graph in pixel_graphs((96, 130)).items():
+        assert build(api, bytes_graph, PIXEL_CONTRACTS[name], Options(compute_capability=capability))
+
+
 def tiny(nodes: list[onnx.NodeProto], weight: np.ndarray) -> onnx.ModelProto:
     shape = [1, 3, 320, 320]
     made = helper.make_graph(
@@ -116,6 +124,39 @@ def tiny(nodes: list[onnx.NodeProto], weight: np.ndarray) -> onnx.ModelProto:
 
 class TestWhatIsRefused:
     """The controls: what the tests above would not survive."""
+
+    @pytest.mark.parametrize(
+        ("nodes", "why"),
+        [
+            (
+                [
+                    helper.make_node("Transpose", ["pixels"], ["planes"], perm=[2, 0, 1]),
+                    helper.make_node("Cast", ["planes"], ["picture"], to=TensorProto.FLOAT),
+                ],
+                "Transpose",
+            ),
+            (
+                [
+                    helper.make_node("Cast", ["pixels"], ["numbers"], to=TensorProto.FLOAT),
+                    helper.make_node("Cast", ["numbers"], ["bytes"], to=TensorProto.UINT8),
+                    helper.make_node("Transpose", ["bytes"], ["picture"], perm=[2, 0, 1]),
+                ],
+                "UINT8",
+            ),
+        ],
+    )
+    def test_bytes_that_are_turned_before_they_are_numbers(
+        self, api: TensorRt, nodes: list[onnx.NodeProto], why: str
+    ) -> None:
+        """What `pixel_graphs` must not do."""
+        kind = TensorProto.FLOAT if why == "Transpose" else TensorProto.UINT8
+        made = helper.make_graph(
+            nodes, "g", [helper.make_tensor_value_info("pixels", TensorProto.UINT8, [96, 128, 3])],
+            [helper.make_tensor_value_info("picture", kind, [3, 96, 128])],
+        )  # fmt: skip
+        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        with pytest.raises(MismatchError, match=why):
+            build(api, model.SerializeToString(), PIXEL_CONTRACTS[PIXELS_IN], Options(compute_capability="8.6"))
 
     def test_mixed_types_without_a_cast(self, api: TensorRt) -> None:
         model = tiny([helper.make_node("Mul", ["picture", "weight"], ["disparity"])], np.array([2.0], np.float16))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from onnx import numpy_helper
 
@@ -16,11 +17,14 @@ from deeplens.export.precision_plan import for_variant
 from deeplens.export.whole_check import by_harness, made_inputs
 from deeplens.export.whole_sizes import Wanted, parts_sha256
 from deeplens.model import build
-from deeplens.model.whole_contract import WHOLE, contract_named
+from deeplens.model.whole_contract import PIXELS, PIXELS_IN, PIXELS_OUT, WHOLE, contract_named
 from deeplens.runtimes import manifest
+from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.pytorch import TorchRuntime
 from deeplens.runtimes.whole import open_whole
+from deeplens.runtimes.whole_pixels import in_pixels, pixel_graphs
 from tests.conftest import Command
+from tests.support.fake_runtime import with_edge
 
 pytestmark = pytest.mark.slow
 
@@ -109,6 +113,39 @@ def test_it_gives_the_harness_s_picture_from_pixels_to_pixels(
         due = np.rint(255 * expected[0].transpose(1, 2, 0)).astype(int)
         assert np.abs(result.astype(int) - due).max() <= 1
         assert np.mean(result != due) < 1e-3
+
+
+def test_bytes_in_and_out_around_it_give_the_hosts_loop(exported: Exported) -> None:
+    """What TensorRT runs one after the other, and ONNX Runtime in one graph, from the photo's bytes to the result's."""
+    inputs = made_inputs(WHOLE, SIZE, seed=6)
+    pixels = np.rint(255 * inputs["picture"][0].transpose(1, 2, 0)).astype(np.uint8)
+    numbers = {name: inputs[name] for name in ("disparity", "focal_disparity", "aperture")}
+    whole = exported.model("fp32").SerializeToString()
+    ends = pixel_graphs(SIZE)
+    (picture,) = run(ends[PIXELS_IN], {PIXELS: pixels})
+    (refocused,) = run(whole, {"picture": picture, **numbers})
+    result, total = run(ends[PIXELS_OUT], {"refocused": refocused})
+    joined, _ = run(in_pixels(whole, pixels.dtype), {PIXELS: pixels, **numbers})
+    with TorchRuntime(variant="edge") as torch, with_edge(soft_radius=None, soft_bound=None, finer_base=False):
+        due = Harness(torch, tile=None, loop="host").refocus(
+            pixels,
+            inputs["disparity"][0, 0],
+            focal_disparity=inputs["focal_disparity"].item(),
+            aperture=inputs["aperture"].item(),
+        )
+    assert np.abs(due.astype(int) - pixels).max() > 20, "the control: something is blurred"
+    for found in (result, joined):
+        assert found.dtype == np.uint8
+        off = np.abs(found.astype(int) - due)
+        assert off.max() <= 1
+        assert (off == 0).mean() > 0.999
+    assert total.item() == pytest.approx(float(refocused.sum()), rel=1e-4)
+
+
+def run(graph: bytes, inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+    session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    made: list[np.ndarray] = session.run(None, inputs)
+    return made
 
 
 def test_a_picture_that_is_too_bright_is_refused() -> None:

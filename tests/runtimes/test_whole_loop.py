@@ -1,6 +1,7 @@
 """The loop on the device as one graph: ONNX Runtime by I/O binding, TensorRT by kept inputs, and what is copied."""
 
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import pytest
 
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.model.contract import DEPTH_SIZE
+from deeplens.model.whole_contract import PIXEL_CONTRACTS
+from deeplens.runtimes.cuda import CudaError
 from deeplens.runtimes.engine_key import Profile
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.refocuser import Refocuser
 from deeplens.runtimes.trt import TrtRuntime
-from tests.support.cuda_stand_in import Cudart, Misuse
+from tests.support.cuda_stand_in import Cudart, Misuse, Status
 from tests.support.device import needs
 from tests.support.fake_runtime import Focus, photo
 from tests.support.small_graphs import add_graphs, add_whole
@@ -119,9 +122,11 @@ class TestOnnxRuntime:
                 ready.refocus(**PLANE)
 
 
-def opened(folder: Path, version: str, cudart: Cudart) -> TrtRuntime:
+def opened(folder: Path, version: str, cudart: Cudart, *, in_pixels: bool = True) -> TrtRuntime:
+    """Engines of the networks and the whole effect; `in_pixels`: and those that turn bytes into numbers and back."""
     module = TensorRtStandIn(version, cudart)
-    add_engine(folder, "whole", module, profiles=(Profile.static(SIZE),))
+    for network in ("whole", *(PIXEL_CONTRACTS if in_pixels else ())):
+        add_engine(folder, network, module, profiles=(Profile.static(SIZE),))
     for network in ("lens_blur", "upsample"):
         add_engine(folder, network, module)
     return runtime_of(folder, module)
@@ -134,19 +139,76 @@ class TestTensorRt:
         pixels = photo(*SIZE)
         with opened(tmp_path, version, cudart) as runtime:
             ready = Harness(runtime).photo(pixels, MAP)
-            assert cudart.done == [], "nothing before it is asked for"
+            assert cudart.copied == [], "nothing before it is asked for"
             runs = []
             for focal, aperture in ((0.0, 0.9), (1.0, 0.9), (1.0, 0.8), (1.0, 0.8)):
                 cudart.done.clear()
+                cudart.copied.clear()
                 found = ready.refocus(focal_disparity=focal, aperture=aperture)
                 assert_is(found, pixels, aperture)
                 runs.append([each for each in cudart.done if each != "profile"])
-            graph = "execute" if "rtx" in version else "graph: execute"  # RTX records its own
-            assert runs[0] == ["copy in"] * 4 + ["execute", "copy out"]
-            assert runs[1:] == [["copy in", graph, "copy out"]] * 2 + [[graph, "copy out"]]
+                went = [pixels.nbytes, MAP.nbytes] * (len(runs) == 1)
+                assert sorted(size for way, size in cudart.copied if way == "in" and size > 4) == sorted(went)
+                assert [size for way, size in cudart.copied if way == "out"] == [pixels.nbytes, 4], "bytes come back"
+            graph = ["execute" if "rtx" in version else "graph: execute"] * 2  # RTX records its own
+            assert runs[0] == ["copy in"] * 4 + ["execute"] * 3 + ["copy out"] * 2
+            assert runs[1:] == [["copy in", *graph, "copy out", "copy out"]] * 2 + [[*graph, "copy out", "copy out"]]
+            assert cudart.count("cudaGraphLaunch") == (0 if "rtx" in version else 3), "whole and bytes are one graph"
             assert ready._device is not None
-            assert ready._device.device_seconds == pytest.approx(1e-3)
+            assert ready._device.device_seconds == pytest.approx(2e-3)
         assert cudart.nothing_held
+
+    @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+    def test_without_those_engines_and_in_16_bits_numbers_are_copied(
+        self, tmp_path: Path, version: str, dtype: type
+    ) -> None:
+        """The count before: four bytes for each value, where the photo has one. TensorRT has no 16 unsigned bits."""
+        cudart = Cudart(sparing=True)
+        pixels = photo(*SIZE, dtype)
+        with opened(tmp_path, version, cudart, in_pixels=dtype == np.uint16) as runtime:
+            ready = Harness(runtime).photo(pixels, MAP)
+            for focal in (0.0, 1.0):
+                cudart.copied.clear()
+                assert_is(ready.refocus(focal_disparity=focal, aperture=0.9), pixels, 0.9)
+                went = [size for way, size in cudart.copied if way == "in" and size > 4]
+                assert went == [4 * pixels.size, MAP.nbytes] * (focal == 0)
+                assert [size for way, size in cudart.copied if way == "out"] == [4 * pixels.size]
+        assert cudart.nothing_held
+
+    def test_values_that_are_not_finite_are_refused(
+        self, tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("tests.support.trt_stand_in.compute", lambda _name, inputs: inputs["picture"] / 0)
+        with opened(tmp_path, version, Cudart()) as runtime, np.errstate(all="ignore"):
+            ready = Harness(runtime).photo(photo(*SIZE), MAP)
+            with pytest.raises(MismatchError, match="not finite"):
+                ready.refocus(**PLANE)
+
+    def test_after_a_failure_all_is_put_there_again(self, tmp_path: Path, version: str) -> None:
+        cudart = Cudart()
+        pixels = photo(*SIZE)
+        with opened(tmp_path, version, cudart) as runtime:
+            ready = Harness(runtime).photo(pixels, MAP)
+            cudart.fail["cudaMemcpyAsync"] = Status.cudaErrorInvalidValue
+            with pytest.raises(CudaError):
+                ready.refocus(**PLANE)
+            cudart.fail.clear()
+            assert_is(ready.refocus(**PLANE), pixels, 0.9)
+        assert cudart.nothing_held
+
+    def test_memory_that_is_short_leaves_nothing_behind(self, tmp_path: Path, version: str) -> None:
+        cudart = Cudart(memory=4 * 3 * SIZE[0] * SIZE[1])
+        with opened(tmp_path, version, cudart) as runtime, pytest.raises(MemoryError):
+            Harness(runtime).photo(photo(*SIZE), MAP)
+        assert cudart.nothing_held
+
+    def test_threads_take_turns(self, tmp_path: Path, version: str) -> None:
+        photos = [photo(*SIZE), 255 - photo(*SIZE)]
+        with opened(tmp_path, version, Cudart()) as runtime, ThreadPoolExecutor(4) as pool:
+            ready = [Harness(runtime).photo(each, MAP) for each in photos]
+            made = list(pool.map(lambda index: ready[index % 2].refocus(**PLANE), range(12)))
+        for index, found in enumerate(made):
+            assert_is(found, photos[index % 2], 0.9)
 
     def test_the_hosts_loop_copies_for_every_tile(self, tmp_path: Path, version: str) -> None:
         """The count before: what the loop on the device saves. And sparing, the stand-in refuses it."""
@@ -177,7 +239,7 @@ class TestTensorRt:
             check(Harness(runtime).photo(pixels, MAP), pixels)
             Harness(runtime, loop="host").refocus(pixels, MAP, **PLANE)
             assert not any("copy" in each for each in cudart.done)
-            assert cudart.count("cudaMalloc") == 0
+            assert cudart.count("cudaMalloc") == 2, "what lies between two engines; the CPU never sees it"
         assert cudart.nothing_held
 
     def test_by_itself_it_takes_the_hosts_loop_without_such_an_engine(self, tmp_path: Path, version: str) -> None:

@@ -42,7 +42,8 @@ class Operation:
 
 
 class Cudart:
-    """The module. `calls` are the names of all calls, in order; `done` the operations that streams have done.
+    """The module. `calls` are the names of all calls, in order; `done` the operations that streams have done, `copied`
+    the copies among them with their bytes.
 
     Args:
         integrated: CPU and GPU share their memory, as on a Jetson: then every copy is one too many.
@@ -58,6 +59,7 @@ class Cudart:
     ) -> None:  # fmt: skip
         self.calls: list[str] = []
         self.done: list[str] = []
+        self.copied: list[tuple[str, int]] = []
         self.device: dict[int, ctypes.Array[ctypes.c_char]] = {}
         self.host: dict[int, ctypes.Array[ctypes.c_char]] = {}
         self.events: dict[int, int | None] = {}
@@ -181,6 +183,7 @@ class Cudart:
             raise Misuse("a copy, though CPU and GPU share their memory")
 
         def copy() -> None:
+            self.copied.append(("in" if into else "out", size))
             if into:
                 data = ctypes.string_at(host, size)
                 if self._sparing and data == self.read(device, size):

@@ -8,14 +8,14 @@ import numpy as np
 from deeplens.console.files import file_sha256
 from deeplens.export.onnx_check import random_inputs
 from deeplens.model.contract import CONTRACTS, Tensor
-from deeplens.model.whole_contract import WHOLE_NETWORKS, contract_named
+from deeplens.model.whole_contract import OF_ONE_PHOTO, contract_named
 from deeplens.runtimes import manifest, trust
 from deeplens.runtimes.contract import Arrays
 from deeplens.runtimes.cuda import Cuda
 from deeplens.runtimes.engine_key import EngineKey, Profile, to_more
 from deeplens.runtimes.trt import TrtRuntime
 from deeplens.runtimes.trt_api import Library, TensorRt
-from tests.support.trt_stand_in import TensorRtStandIn, engine_bytes
+from tests.support.trt_stand_in import TensorRtStandIn, dtype_of, engine_bytes
 
 LEVEL, OTHER = (40, 48), (64, 56)
 PROFILES = (Profile.static(LEVEL), Profile((32, 32), (64, 64), (256, 256)))
@@ -44,13 +44,13 @@ def add_engine(
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(engine_bytes(network, profiles))
     contract = contract_named(network)
-    fixed = contract.fixed_size or (profiles[0].best if network in WHOLE_NETWORKS else None)
+    fixed = contract.fixed_size or (profiles[0].best if network in OF_ONE_PHOTO else None)
 
     def shape(tensor: Tensor) -> tuple[int | str, ...]:
         return tensor.shape(*fixed) if fixed else (1, tensor.channels, "8*h", "8*w")
 
     inputs, outputs = (
-        tuple(manifest.TensorEntry(each.name, shape(each), "float32") for each in side)
+        tuple(manifest.TensorEntry(each.name, shape(each), dtype_of(each, "float32").name) for each in side)
         for side in (contract.inputs, contract.outputs)
     )
     entry = manifest.Entry(

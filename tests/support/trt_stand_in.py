@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from deeplens.model.whole_contract import contract_named
+from deeplens.model.contract import Tensor
+from deeplens.model.whole_contract import PIXELS, PIXELS_IN, PIXELS_OUT, REFOCUSED, TOTAL, PixelTensor, contract_named
 from deeplens.runtimes.engine_key import Profile
 from tests.support.cuda_stand_in import Cudart, Misuse, Operation, Status
 
@@ -23,6 +24,22 @@ BINDINGS = {
     f"{line['library']} {line['version']}": line
     for line in map(json.loads, (Path(__file__).parent / "trt_bindings.jsonl").read_text().splitlines())
 }
+
+
+def dtype_of(tensor: Tensor, dtype: str) -> "np.dtype[Any]":
+    """Of an input or output of an engine in `dtype`: a photo has 8 unsigned bits, what stands around it is float32."""
+    return np.dtype(np.uint8 if isinstance(tensor, PixelTensor) else dtype)
+
+
+def outputs_of(network: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Output → what a network gives, float32 or as it lies in memory."""
+    if network == PIXELS_IN:
+        return {"picture": inputs[PIXELS].transpose(2, 0, 1)[None] / np.float32(255)}
+    if network == PIXELS_OUT:
+        refocused = inputs["refocused"]
+        whole = np.rint(np.clip(refocused, 0, 1) * np.float32(255))[0].transpose(1, 2, 0)
+        return {REFOCUSED: whole, TOTAL: refocused.sum(keepdims=True)}
+    return {contract_named(network).outputs[0].name: compute(network, inputs)}
 
 
 def compute(network: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
@@ -255,8 +272,7 @@ class _Engine:
         return self.names[index]
 
     def get_tensor_dtype(self, name: str) -> str:
-        assert name in self.tensors
-        return self.dtype
+        return dtype_of(self.tensors[name], self.dtype).name
 
     def create_runtime_config(self) -> Any:
         return self.module.strict("IRuntimeConfig", SimpleNamespace(cuda_graph_strategy=None))
@@ -299,7 +315,8 @@ class _Context:
     def get_tensor_shape(self, name: str) -> tuple[int, ...]:
         tensor = self.engine.tensors[name]
         some = next(each for each in self.shapes if self.engine.tensors[each].scale == 1)
-        return tensor.shape(*self.shapes[some][2:])
+        height, width = self.engine.tensors[some].size_of(self.shapes[some])
+        return tensor.shape(int(height), int(width))
 
     def set_tensor_address(self, name: str, memory: int) -> bool:
         if memory not in self.cudart.device:
@@ -317,19 +334,19 @@ class _Context:
         if self.engine.module.fail == "execute":
             return False
         self.set_up_for = shapes
-        dtype = np.dtype(self.engine.dtype)
-        sizes = {name: int(np.prod(shape)) * dtype.itemsize for name, shape in shapes.items()}
+        dtypes = {name: dtype_of(tensor, self.engine.dtype) for name, tensor in self.engine.tensors.items()}
+        sizes = {name: int(np.prod(shape)) * dtypes[name].itemsize for name, shape in shapes.items()}
         addresses = dict(self.addresses)
 
         def run() -> None:
             inputs = {
-                each.name: np.frombuffer(self.cudart.read(addresses[each.name], sizes[each.name]), dtype)
+                each.name: np.frombuffer(self.cudart.read(addresses[each.name], sizes[each.name]), dtypes[each.name])
                 .reshape(shapes[each.name])
                 .astype(np.float32)
                 for each in contract.inputs
             }
-            name = contract.outputs[0].name
-            self.cudart.write(addresses[name], compute(self.engine.network, inputs).astype(dtype).tobytes())
+            for name, made in outputs_of(self.engine.network, inputs).items():
+                self.cudart.write(addresses[name], made.astype(dtypes[name]).tobytes())
 
         touched = {addresses[name]: size for name, size in sizes.items()}
         return self.cudart.put(stream, Operation("execute", run, touched)) == Status.cudaSuccess
