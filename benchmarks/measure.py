@@ -112,7 +112,8 @@ def measure(
         items: of `worker.ITEMS`.
         width, height: of the photo, in pixels.
         progress: called with the share done, up to 1.0.
-        warmed: called after the first item's warm-up, when the cores are as busy as they will be.
+        warmed: called after the first item's warm-up, when the cores are as busy as they will be, and once more right
+            after the last run, before a GPU that has nothing to do lowers its clocks.
 
     Raises:
         MissingError, MismatchError: a candidate can't be opened.
@@ -142,6 +143,8 @@ def measure(
                     progress((index + done) / len(groups))
 
             _group(found, group, take, effort, energy, share, warmed if index == 0 else None)
+        if warmed is not None:
+            warmed()
         for each, pool in zip(found, pools, strict=True):
             each.peak = pool.submit(worker.memory, each.candidate, *size).result()
     return found

@@ -1,9 +1,10 @@
-"""NVIDIA's management library: clocks, temperature, throttle reasons and energy of the first GPU.
+"""NVIDIA's management library: clocks, temperature, throttle reasons and energy of the GPU that is used.
 
 NVIDIA's own module `pynvml` (package nvidia-ml-py, in the extras `tensorrt` and `rtx`) calls it; the library comes with
 the driver. Jetsons before Thor have none.
 """
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ REASONS = {
 
 
 class Nvml:
-    """The first GPU.
+    """The first GPU that CUDA's programs see; of a part of one by MIG the whole GPU, which has the clocks.
 
     Args:
         library: the module `pynvml`, or what stands for it.
@@ -39,7 +40,7 @@ class Nvml:
         self._library = library
         library.nvmlInit()
         try:
-            self._device = library.nvmlDeviceGetHandleByIndex(0)
+            self._device = _device(library, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         except library.NVMLError:
             library.nvmlShutdown()
             raise
@@ -91,7 +92,25 @@ class Nvml:
         try:
             return call(*arguments)
         except self._library.NVMLError:
-            return None
+            return None  # not supported, or not permitted
+
+
+def _device(library: Any, visible: str) -> Any:
+    """The handle of the first of the devices that CUDA_VISIBLE_DEVICES names, by number or by UUID; else of the first.
+
+    The library does not look at the variable itself.
+    """
+    first = visible.split(",")[0].strip()
+    try:
+        if first.startswith("MIG-"):
+            return library.nvmlDeviceGetDeviceHandleFromMigDeviceHandle(library.nvmlDeviceGetHandleByUUID(first))
+        if first.startswith("GPU-"):
+            return library.nvmlDeviceGetHandleByUUID(first)
+        if first.isdecimal():
+            return library.nvmlDeviceGetHandleByIndex(int(first))
+    except library.NVMLError:
+        pass  # a number that counts otherwise, or a UUID that is cut short
+    return library.nvmlDeviceGetHandleByIndex(0)
 
 
 def missing(driver: Path = DRIVER) -> str | None:

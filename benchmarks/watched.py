@@ -36,7 +36,8 @@ def watched(work: Callable[[Progress, Callable[[], None]], Found], *, threads: i
     """What a measurement found, and what the machine was like around it.
 
     Args:
-        work: the measurement; called with a progress, and with what it has to call once when it is warm.
+        work: the measurement; called with a progress, and with what it has to call when it is warm. It may call that
+            once more when the last run is over; else the state after it is read when it has returned.
         threads: CPU threads that the measurement uses.
     """
     if told := nvml.missing():
@@ -47,10 +48,11 @@ def watched(work: Callable[[Progress, Callable[[], None]], Found], *, threads: i
     states: list[state.State] = []
     with progress_bar("Measuring") as progress:
         found = work(progress, lambda: states.append(state.read_state()))
-    states.append(state.read_state())
+    if len(states) < 2:
+        states.append(state.read_state())
     with progress_bar("Measuring the machine again"):
         after = machine.speed(threads=threads)
-    ends = states[0], states[-1]
+    ends = states[0], states[1]
     return found, Watched(
         machine.remarks(load=load, before=before, after=after, states=ends),
         (before.gflops + after.gflops) / 2,

@@ -5,7 +5,7 @@ What is recorded must read its inputs from tensors that stay where they are, and
 
 import warnings
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -14,8 +14,22 @@ from deeplens.console.errors import one_line
 
 Work = Callable[[], Tensor]
 
-Record = Callable[[Work], Work]
-"""Records work; what it gives does the work again, with what its input tensors hold then, into the same output."""
+
+class Record(Protocol):
+    """Records work.
+
+    Attributes:
+        held_bytes: of the device's memory, for all that was recorded.
+    """
+
+    held_bytes: int
+
+    def __call__(self, work: Work) -> Work:
+        """What does the work again, with what its input tensors hold then, into the same output.
+
+        Raises:
+            RuntimeError: it can't be recorded.
+        """
 
 
 class Recorded:
@@ -37,6 +51,11 @@ class Recorded:
     def count(self) -> int:
         """How many kinds of work are recorded."""
         return len(self._made)
+
+    @property
+    def held_bytes(self) -> int:
+        """Of the device's memory, for what is recorded."""
+        return 0 if self._record is None else self._record.held_bytes
 
     def run(self, kind: Hashable, work: Work) -> Tensor:
         """Do the work.
@@ -65,6 +84,7 @@ class CudaGraphs:
 
     def __init__(self) -> None:
         self._pool: Any = None
+        self.held_bytes = 0
 
     def __call__(self, work: Work) -> Work:
         """See `Record`. RuntimeError: something in it can't be recorded, or memory is short."""
@@ -75,10 +95,13 @@ class CudaGraphs:
         with torch.cuda.stream(stream):
             work()  # work space of cuBLAS and plans of cuDNN for this stream
             # Calls of other threads don't end this recording.
+            torch.cuda.empty_cache()
+            reserved = torch.cuda.memory_reserved()
             with torch.cuda.graph(graph, pool=self._pool, stream=stream, capture_error_mode="thread_local"):
                 output = work()
         before.wait_stream(stream)
         self._pool = graph.pool()
+        self.held_bytes += torch.cuda.memory_reserved() - reserved
 
         def again() -> Tensor:
             graph.replay()

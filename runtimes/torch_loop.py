@@ -90,7 +90,7 @@ class TorchLoop(DeviceLoop):
                 self._finest = self._padded(self.upload(finer.finest), max(finer.last, self.levels.finest_depth))
                 self._nearest = self.upload(finer.nearest)[None, None]
             self._extremes = self._read(torch.stack((self._maps[0].amin(), self._maps[0].amax())))
-        self.held_bytes = sum(each.nbytes for each in (*self.pictures, *self._maps))
+        self._photo_bytes = self.held_bytes = sum(each.nbytes for each in (*self.pictures, *self._maps))
 
     def upload(self, array: np.ndarray) -> Tensor:
         """To the device; all that goes there goes through this."""
@@ -136,6 +136,7 @@ class TorchLoop(DeviceLoop):
         if self._recorded is not None and level == self.levels.steps and begun[0] != plane:
             plan = self._plan(plane, level, exact=False)
             flat = self._recorded.run(plan, lambda: self._integers(self._run(plan), level))
+            self.held_bytes = self._photo_bytes + self._recorded.held_bytes
             if progress is not None:
                 progress(1.0)
             return flat, NOTHING

@@ -141,6 +141,14 @@ class FakePynvml:
             raise NvmlError("not found")
         return f"GPU {index}"
 
+    def nvmlDeviceGetHandleByUUID(self, uuid: str) -> str:  # noqa: N802
+        if "unknown" in uuid:
+            raise NvmlError("not found")
+        return uuid
+
+    def nvmlDeviceGetDeviceHandleFromMigDeviceHandle(self, migDevice: str) -> str:  # noqa: N802
+        return f"whole of {migDevice}"
+
     def nvmlDeviceGetName(self, handle: str) -> str:  # noqa: N802
         return f"Fake {handle}"
 
@@ -166,6 +174,19 @@ class FakePynvml:
 
 
 class TestNvml:
+    @pytest.mark.parametrize(
+        ("visible", "name"),
+        [
+            ("", "GPU 0"), ("1", "GPU 1"), ("1,0", "GPU 1"), ("7", "GPU 0"), ("GPU-ab", "GPU-ab"),
+            ("MIG-ab", "whole of MIG-ab"), ("GPU-unknown", "GPU 0"),
+        ],
+    )  # fmt: skip
+    def test_it_is_the_gpu_that_cuda_s_programs_see(
+        self, monkeypatch: pytest.MonkeyPatch, visible: str, name: str
+    ) -> None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        assert nvml.Nvml(FakePynvml(gpus=2)).state()["name"] == f"Fake {name}"
+
     def test_what_it_tells(self) -> None:
         found = nvml.Nvml(FakePynvml())
         assert found.state() == {

@@ -24,6 +24,17 @@ def _made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state, "read_state", lambda: State(throttled={"cpu0": next(counts)}))
 
 
+def test_the_state_after_the_last_run_is_taken_where_the_work_marks_it() -> None:
+    """When it has returned, a GPU that has nothing to do has lowered its clocks."""
+
+    def work(_: Progress, warmed: Callable[[], None]) -> None:
+        warmed()
+        warmed()
+
+    _, around = watched(work, threads=1)  # a third reading would fail: there are two
+    assert around.report["state"]["after"]["throttled"] == {"cpu0": 7}
+
+
 def test_what_changed_meanwhile_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     def work(_: Progress, warmed: Callable[[], None]) -> str:
         warmed()

@@ -1,108 +1,186 @@
 """`make gpu` without a GPU: what it needs; and its parts with stand-ins for the commands that it runs."""
 
 import json
-import sys
 from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from deeplens.app import app
-from deeplens.commands import gpu
-from deeplens.commands.gpu import CUT_OFF, Stage
-from deeplens.console.errors import MismatchError, MissingError
+from deeplens.commands import gpu, gpu_probe
+from deeplens.commands.gpu import CUT_OFF
+from deeplens.commands.gpu_stages import PHOTO, Stage, stages
+from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.guard import guarded
 
 BENCH: dict[str, Any] = {
-    "size": [2048, 1536], "valid": True, "machine": {"state": {"after": {"gpu": {"sm_mhz": 1980}}}},
+    "size": [2048, 1536], "valid": False, "remarks": ["the load average was 3"],
+    "machine": {"state": {"after": {"gpu": {"sm_mhz": 1980}}}},
     "results": [{"name": "edge torch cuda fp16", "items": {"refocus": {"p50": 0.0123, "device": {"p50": 0.009}}}}],
 }  # fmt: skip
 PARITY = {"rows": [{"status": "passed"}, {"status": "passed"}, {"status": "not run"}]}
 
 
-@pytest.fixture
-def with_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+ALL = ["torch", "cuda", "tensorrt"]
+
+
+def told(*engines: str) -> str:
+    """What the probe prints where these engines can be used."""
+    missing = {name: "not installed" for name in ALL if name not in engines}
+    found = {"machine": {"GPU": "NVIDIA Test"}, "engines": engines, "missing": missing, "notes": ["a note"]}
+    return f"a warning\n{json.dumps(found)}"
+
+
+@pytest.fixture(autouse=True)
+def _with_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "has_driver", lambda _name: True)
-    cuda = SimpleNamespace(is_available=lambda: True, get_device_name=lambda _index: "NVIDIA Test")
-    torch = SimpleNamespace(cuda=cuda, version=SimpleNamespace(cuda="13.0"))
-    ort = SimpleNamespace(get_available_providers=lambda: ["CUDAExecutionProvider"])
-    for name, module in (("torch", torch), ("onnxruntime", ort)):
-        monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setattr(gpu, "has_library", lambda _name: True)
 
 
 def test_without_a_driver_it_says_what_it_needs_and_does_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(gpu, "has_driver", lambda _name: False)
+    monkeypatch.setattr(gpu, "run_command", lambda *_: pytest.fail("something is run"))
     assert guarded(lambda: gpu.command(tmp_path / "out", 1.0)) == 4
-    told = capsys.readouterr()
-    assert told.err.startswith("error: there is no NVIDIA driver here: this needs a machine with an NVIDIA GPU")
-    assert told.err.count("\n") == 1
-    assert not told.out
+    said = capsys.readouterr()
+    assert said.err.startswith("error: there is no NVIDIA driver here: this needs a machine with an NVIDIA GPU")
+    assert said.err.count("\n") == 1
+    assert not said.out
     assert not (tmp_path / "out").exists()
 
 
-def test_a_build_of_pytorch_without_cuda_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(gpu, "has_driver", lambda _name: True)
-    monkeypatch.setattr(gpu, "has_library", lambda _name: False)
-    with pytest.raises(MissingError, match=r"PyTorch .* can't use a GPU here: install a build of PyTorch with CUDA"):
-        gpu.engines()
+@pytest.mark.parametrize(
+    ("status", "said", "why"),
+    [
+        (0, told("cuda"), r"PyTorch can't use a GPU here \(not installed\): install a build of PyTorch with CUDA"),
+        (CUT_OFF, "", r"it can't be used \(status -1: nothing was said\)"),
+        (139, "Segmentation fault", r"it can't be used \(status 139: Segmentation fault\)"),
+    ],
+)
+def test_a_gpu_that_pytorch_can_not_use_is_said(status: int, said: str, why: str) -> None:
+    with pytest.raises(MissingError, match=why):
+        gpu.found_here(lambda _command, _seconds: (status, said))
 
 
-@pytest.mark.usefixtures("with_gpu")
+def test_the_probe_tells_what_is_here_and_why_the_rest_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a process of its own, as the script runs it; on a machine without a GPU nothing can be used."""
+    import torch
+
+    monkeypatch.setenv("PYTHONPATH", "src")
+    status, said = gpu.run_command(gpu.PROBE, 90)
+    assert status == 0
+    found = json.loads(said.splitlines()[-1])
+    assert found["machine"]["torch"] == torch.__version__
+    if not torch.cuda.is_available():
+        assert "torch" in found["missing"]
+        assert f"PyTorch {torch.__version__} sees no GPU" in found["missing"]["torch"]
+
+
+def test_two_packages_in_one_place_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"onnxruntime": "1.2", "onnxruntime-gpu": "1.2"}
+    monkeypatch.setattr(gpu_probe, "version", versions.get)
+    with pytest.raises(RuntimeError, match="uninstall both, then install onnxruntime-gpu alone"):
+        gpu_probe._onnxruntime()
+    del versions["onnxruntime-gpu"]
+    with pytest.raises(RuntimeError, match="has no CUDA: install onnxruntime-gpu in its place"):
+        gpu_probe._onnxruntime()
+
+
+def test_what_the_environment_changes_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(gpu_probe.TF32, "1")
+    monkeypatch.setattr(gpu_probe, "has_library", lambda _name: False)
+    monkeypatch.setattr("shutil.which", lambda _name: None)
+    notes = " / ".join(gpu_probe.notes())
+    for part in ("FP32 is computed in FP32 all the same", "triton", "C compiler", "pip install nvidia-ml-py", "pytest"):
+        assert part in notes
+
+
 def test_every_stage_is_a_command_that_exists(tmp_path: Path) -> None:
     """Each line parses as the command line that it is for: nothing is run."""
     from typer.main import get_command
 
-    todo = gpu.stages(gpu.engines(), tmp_path)
-    assert sum(each.name.startswith("bench") for each in todo) == 6
-    assert todo[1].name == "export ONNX", "what parity and the bench of ONNX Runtime read"
-    assert todo[2].name == "export the whole effect", "what its loop on the device reads"
-    small = [each.command for each in todo if each.name.startswith("bench") and "2048x1536" in each.command]
-    assert [command.count("--loop") for command in small] == [2, 2], "both loops, in turns"
+    todo = stages(ALL, tmp_path)
     root: Any = get_command(app)
-    for stage in todo[1:]:
+    for stage in todo:
+        if "pytest" in stage.command:
+            assert Path(stage.command[-1]).is_file()
+            continue
         assert stage.command[:2] == ("-m", "deeplens")
         command, arguments = root, list(stage.command[2:])
         while hasattr(command, "commands"):
             command = command.commands[arguments.pop(0)]
         command.make_context("test", arguments)
-    assert gpu.PHOTO.is_file()
-    assert Path(todo[0].command[-1]).is_file()
+    assert PHOTO.is_file()
 
 
-@pytest.mark.usefixtures("with_gpu")
+def test_what_tells_most_comes_first_and_every_mode_is_a_row(tmp_path: Path) -> None:
+    names = [each.name for each in stages(ALL, tmp_path)]
+    assert names[:3] == ["bench torch fp16, 2048×1536", "parity torch", "bench torch fp16 graph, 2048×1536"]
+    assert names.index("bench torch fp16, 48 MP") < names.index("export ONNX") < names.index("build TensorRT engines")
+    for last, needs in {
+        "parity onnx cuda": "export ONNX, whole",
+        "parity trt": "build TensorRT engines, whole",
+    }.items():
+        assert names.index(last) > names.index(needs), "what it reads is made before"
+    modes = {each.name: each.command for each in stages(["torch"], tmp_path)}
+    assert set(modes["bench torch fp32 bf16, 2048×1536"]) >= {"fp32", "bf16"}
+    assert modes["bench torch fp16, 2048×1536"].count("--loop") == 2, "both loops, in turns"
+    for name, options in {
+        "graph": {"--cuda-graph"},
+        "channels first": {"--channels-first"},
+        "compiled": {"--compile"},
+        "compiled graph": {"--compile", "--cuda-graph"},
+    }.items():
+        assert set(modes[f"bench torch fp16 {name}, 2048×1536"]) >= options
+    assert not any("ONNX" in name or "trt" in name for name in modes)
+    results = [each.result for each in stages(ALL, tmp_path) if each.result is not None]
+    assert len(set(results)) == len(results), "none overwrites another's"
+    assert [each.name for each in stages(ALL, tmp_path, only=["48 mp"])] == ["bench torch fp16, 48 MP"]
+
+
 def test_what_was_done_is_kept_when_the_rest_is_cut_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     class Killed(BaseException):
         pass
 
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "bench_torch_fp16_8000x6000.json").write_text(json.dumps(BENCH))  # of a run before
+
     def run(command: Sequence[str], _seconds: float) -> tuple[int, str]:
+        if command == gpu.PROBE:
+            return 0, told(*ALL)
         if "parity" in command:
             Path(command[-1]).write_text(json.dumps(PARITY))
-            return 0, ""
+            return 5, "a row has failed"
         if "bench" in command and "8000x6000" in command:
             raise Killed
+        if "bench" in command and "--cuda-graph" in command:
+            return 4, "no graph here"
         if "bench" in command:
             Path(command[-1]).write_text(json.dumps(BENCH))
             return 0, ""
-        return (0, "") if "export" in command else (CUT_OFF, "last line")
+        return CUT_OFF, "last line"
 
     monkeypatch.setattr(gpu, "run_command", run)
     with pytest.raises(Killed):
-        gpu.command(tmp_path / "out", 1.0)
-    found = json.loads((tmp_path / "out/gpu.json").read_text())
-    states = {each["name"]: each["state"] for each in found["stages"]}
-    assert states["tests on the GPU"] == "cut off"
-    assert found["stages"][0]["said"] == "last line"
-    assert states["bench torch_cuda, 12 MP"] == "passed"
-    assert states["bench torch_cuda, 48 MP"] == "not run"
-    text = (tmp_path / "out/gpu.md").read_text()
-    assert "| 2048×1536 | edge torch cuda fp16 | refocus | 12.30 | 9.00 | 1980 | yes |" in text
-    assert "| parity torch_cuda | 2 | 0 | 1 |" in text
-    assert "NVIDIA Test" in text
+        gpu.command(out, 1.0)
+    found = json.loads((out / "gpu.json").read_text())
+    states = {each["name"]: each for each in found["stages"]}
+    assert states["tests on the GPU"]["state"] == "cut off"
+    assert states["tests on the GPU"]["said"] == "last line"
+    assert states["bench torch fp16 graph, 2048×1536"]["state"] == "missing"
+    assert states["bench torch fp16, 12 MP"]["state"] == "passed"
+    assert states["bench torch fp16, 48 MP"]["state"] == "running"
+    assert states["bench torch fp16, 48 MP"]["result"] is None, "what a run before has left is not this run's"
+    assert states["export ONNX"]["state"] == "not run"
+    text = (out / "gpu.md").read_text()
+    assert "| 2048×1536 | edge torch cuda fp16 | refocus | 12.30 | 9.00 | 1980 | no |" in text
+    assert "- a bench is not valid: the load average was 3" in text
+    assert "| parity torch | 2 | 0 | 1 |" in text, "also of one that failed"
+    assert "a row has failed" in text
+    assert "- a note" in text
+    assert text.startswith("# On a GPU: GPU NVIDIA Test")
 
 
 def test_the_time_is_shared_and_never_passed() -> None:
@@ -120,11 +198,35 @@ def test_the_time_is_shared_and_never_passed() -> None:
     assert [each.state for each in gpu.run_all(todo, seconds=0.5, run=run, save=lambda _done: None)] == 2 * ["not run"]
 
 
-@pytest.mark.usefixtures("with_gpu")
-def test_a_stage_that_fails_makes_the_whole_fail(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(gpu, "run_command", lambda command, _seconds: (int("parity" in command), "no"))
-    with pytest.raises(MismatchError, match="2 stages failed"):
+def test_a_stage_that_fails_makes_the_whole_fail_and_one_that_is_missing_does_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def run(command: Sequence[str], _seconds: float) -> tuple[int, str]:
+        if command == gpu.PROBE:
+            return 0, told("torch")
+        return (status, "no") if "parity" in command else (4, "not here")
+
+    monkeypatch.setattr(gpu, "run_command", run)
+    status = 1
+    with pytest.raises(MismatchError, match="1 stages failed"):
         gpu.command(tmp_path / "out", 1.0)
+    status = 0
+    gpu.command(tmp_path / "out", 1.0)
+    with pytest.raises(InputError, match="no stage has tensorflow in its name"):
+        gpu.command(tmp_path / "out", 1.0, ["tensorflow"])
+
+
+def test_a_terminal_that_is_closed_ends_what_runs(tmp_path: Path) -> None:
+    """The command's own child must not go on alone."""
+    import signal
+
+    if not hasattr(signal, "SIGHUP"):
+        pytest.skip("there is no such signal here")
+    code = "import os, signal, time; os.kill(os.getppid(), signal.SIGHUP); time.sleep(6); open('late', 'w')"
+    with pytest.raises(SystemExit), gpu._ended_by_hang_up():
+        gpu.run_command(("-c", f"import os; os.chdir({str(tmp_path)!r}); {code}"), 5.0)
+    assert not (tmp_path / "late").exists()
+    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
 
 
 def test_a_command_is_ended_with_what_it_started(tmp_path: Path) -> None:

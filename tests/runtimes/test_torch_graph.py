@@ -75,6 +75,7 @@ def test_one_graph_serves_every_focus_and_aperture_of_its_kind(runtime: TorchRun
         assert_is_the_hosts(runtime, loop, disparity, pixels, FocalPlane(focal, aperture))
     assert len(graphs.made) == 1
     assert graphs.launched == 3
+    assert loop.held_bytes == sum(each.nbytes for each in (*loop.pictures, *loop._maps)) + graphs.held_bytes
     assert graphs.operations()["aten.convolution.default"] > 20, "the control: the networks are in it"
 
 
@@ -194,6 +195,8 @@ class Cuda:
             cuda.now = stream.name
 
         self.Stream, self.CUDAGraph, self.stream, self.graph = Stream, CUDAGraph, stream, graph
+        self.empty_cache = lambda: None
+        self.memory_reserved = lambda: 700 * sum("record, " in each for each in self.log)
         self.current_stream = lambda: Stream(self.now)
 
 
@@ -220,6 +223,7 @@ def test_cuda_is_called_in_the_order_that_pytorch_asks_for(cuda: Cuda) -> None:
     cuda.log.clear()
     graphs(work)
     assert "record, pool (0, 1), thread_local" in cuda.log, "graphs of one photo share their memory"
+    assert graphs.held_bytes > 0
 
 
 def test_after_a_recording_that_failed_the_usual_stream_is_current(cuda: Cuda) -> None:

@@ -29,6 +29,8 @@ class TracedGraphs:
         launched: how often something was.
     """
 
+    held_bytes = 1000
+
     def __init__(self, there: Iterable[Tensor] = ()) -> None:
         self.there = {each.data_ptr() for each in there}
         self.made: list[GraphModule] = []
