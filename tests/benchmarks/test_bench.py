@@ -160,7 +160,7 @@ class TestMeasure:
         )  # fmt: skip
         # First run and warm-up of each, then rounds; the two loops take turns with each other too.
         assert "".join(log) == "ArArAaAaBrBrBaBa" + 2 * "ArAaBrBa" + "AdAdBdBd" + 2 * "AdBd"
-        assert warmed == [8]
+        assert warmed == [8, 24], "after the warm-up of the first items, and after the last run"
         assert [len(each.timings["again"].rounds) for each in found] == [2, 2]
         assert [each.peak for each in found] == [5, 5]
         assert shares == sorted(shares)
