@@ -80,15 +80,22 @@ class Recorded:
 
 
 class CudaGraphs:
-    """Records CUDA graphs on a stream of its own. They share their memory, so only one may be launched at a time."""
+    """Records CUDA graphs on a stream of its own.
+
+    They share their memory, which PyTorch allows for graphs that are recorded on one stream and never launched at the
+    same time, in whatever order: none takes another's output, and each output is copied before the next launch.
+    """
 
     def __init__(self) -> None:
         self._pool: Any = None
+        self._stream: Any = None
         self.held_bytes = 0
 
     def __call__(self, work: Work) -> Work:
         """See `Record`. RuntimeError: something in it can't be recorded, or memory is short."""
-        before, stream = torch.cuda.current_stream(), torch.cuda.Stream()
+        if self._stream is None:
+            self._stream = torch.cuda.Stream()
+        before, stream = torch.cuda.current_stream(), self._stream
         stream.wait_stream(before)
         graph = torch.cuda.CUDAGraph()
         # PyTorch leaves its own stream current if a recording fails; this one sets back what was before in any case.

@@ -158,10 +158,12 @@ class Cuda:
         self.now = "usual"
         self.recording = False
         self.fails = False
+        self.streams = 0
         cuda = self
 
         class Stream:
             def __init__(self, name: str = "own") -> None:
+                cuda.streams += name == "own"
                 self.name = name
 
             def wait_stream(self, other: "Stream") -> None:
@@ -223,6 +225,7 @@ def test_cuda_is_called_in_the_order_that_pytorch_asks_for(cuda: Cuda) -> None:
     cuda.log.clear()
     graphs(work)
     assert "record, pool (0, 1), thread_local" in cuda.log, "graphs of one photo share their memory"
+    assert cuda.streams == 1, "else the memory that one has freed is not the other's to take"
     assert graphs.held_bytes > 0
 
 

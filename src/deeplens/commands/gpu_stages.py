@@ -101,7 +101,7 @@ def _compiled(folder: Path) -> list[Stage]:
         "compiled graph": ("--compile", "--cuda-graph"),
     }
     return [
-        _bench(folder, f"torch fp16 {name}", small, 90, *_on_torch("fp16"), *options, *_items("again"))
+        _bench(folder, f"torch fp16 {name}", small, 120, *_on_torch("fp16"), *options, *_items("again"))
         for name, options in modes.items()
     ]
 
