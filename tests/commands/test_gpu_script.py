@@ -13,6 +13,7 @@ from deeplens.commands.gpu import CUT_OFF
 from deeplens.commands.gpu_stages import PHOTO, Stage, stages
 from deeplens.console.errors import InputError, MismatchError, MissingError
 from deeplens.console.guard import guarded
+from tests.support.device import needs_torch
 
 BENCH: dict[str, Any] = {
     "size": [2048, 1536], "valid": False, "remarks": ["the load average was 3"],
@@ -63,6 +64,8 @@ def test_a_gpu_that_pytorch_can_not_use_is_said(status: int, said: str, why: str
         gpu.found_here(lambda _command, _seconds: (status, said))
 
 
+@needs_torch
+@pytest.mark.slow
 def test_the_probe_tells_what_is_here_and_why_the_rest_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a process of its own, as the script runs it; on a machine without a GPU nothing can be used."""
     import torch

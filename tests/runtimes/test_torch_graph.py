@@ -65,6 +65,7 @@ def assert_is_the_hosts(
     assert np.abs(due.astype(int) - pixels).max() > 20, "the control: something is blurred"
 
 
+@pytest.mark.slow
 def test_one_graph_serves_every_focus_and_aperture_of_its_kind(runtime: TorchRuntime) -> None:
     """It was traced with the first plane: with a number of that in it, the others would come out wrong."""
     pixels, disparity = photo(*SIZE), depth_map(60, 73)
@@ -245,6 +246,7 @@ def test_it_is_asked_for_by_name_and_needs_the_gpu() -> None:
         open_runtime("onnx", accelerator=Accelerator(cuda_graph=True))
 
 
+@pytest.mark.slow
 def test_fp32_is_fp32_also_where_the_environment_says_tf32() -> None:
     """NVIDIA's containers set the variable. In a process of its own: PyTorch reads it once."""
     import os
