@@ -57,8 +57,7 @@ class Compared:
 @pytest.fixture(scope="session")
 def lively_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Weights of every network under which every layer shows."""
-    from safetensors.torch import save_file
-
+    save_file = pytest.importorskip("safetensors.torch", reason="PyTorch is not installed").save_file
     from deeplens.parity_tests.lively import lively
 
     folder = tmp_path_factory.mktemp("lively")

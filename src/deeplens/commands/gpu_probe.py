@@ -13,6 +13,7 @@ from typing import Any
 
 from deeplens.console.errors import one_line
 from deeplens.console.machine import version
+from deeplens.console.script import run_script
 from deeplens.runtimes.spec import has_library
 
 LIBRARIES = ("torch", "triton", "onnxruntime", "onnxruntime-gpu", "onnx", "tensorrt", "cuda-bindings", "nvidia-ml-py")
@@ -126,5 +127,10 @@ def _nvml_notes() -> list[str]:
         pynvml.nvmlShutdown()
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Tell what of this machine can use its GPU, as one line of JSON."""
     print(json.dumps(probe()))
+
+
+if __name__ == "__main__":
+    run_script(main)
