@@ -77,6 +77,24 @@ export function cropped(planes: Planes, top: number, left: number, size: Size): 
   return out;
 }
 
+/** A part of planes: its top left corner and its size. */
+export interface Region {
+  readonly top: number;
+  readonly left: number;
+  readonly height: number;
+  readonly width: number;
+}
+
+/** Lay a part of `from` into `into`, at (`top`, `left`). */
+export function place(from: Planes, into: Planes, top: number, left: number, part: Region): void {
+  for (let c = 0; c < from.channels; c++) {
+    for (let y = 0; y < part.height; y++) {
+      const at = (c * from.height + part.top + y) * from.width + part.left;
+      into.data.set(from.data.subarray(at, at + part.width), (c * into.height + top + y) * into.width + left);
+    }
+  }
+}
+
 export function largestValue(photo: Photo): 255 | 65535 {
   return photo.data instanceof Uint16Array ? 65535 : 255;
 }

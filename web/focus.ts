@@ -2,7 +2,7 @@
 
 import { mapped, resizedBytes, type Photo, type Planes } from "./arrays.js";
 import type { Constants } from "./constants.js";
-import type { Network } from "./tiles.js";
+import type { Network } from "./network.js";
 
 /** A focus point of the photo, from (0, 0) at the top left to (1, 1) at the bottom right. */
 export type Point = readonly [x: number, y: number];

@@ -10,7 +10,8 @@ import {
 } from "./arrays.js";
 import type { Constants, Variant } from "./constants.js";
 import { checkNormalised, type Focus } from "./focus.js";
-import { runLevel, type LevelInputs, type Network, type TileOptions } from "./tiles.js";
+import type { Network } from "./network.js";
+import { runLevel, type LevelInputs, type TileOptions } from "./tiles.js";
 
 /** Sizes of the levels: level 0 is the base, level n the photo. */
 export interface Levels {

@@ -3,7 +3,7 @@
 import * as ort from "onnxruntime-web";
 
 import { networkOf } from "./session.js";
-import type { Network } from "./tiles.js";
+import type { Network } from "./network.js";
 
 /** A network from the bytes or the address of an ONNX file; `options` are those of ONNX Runtime Web. */
 export async function loadNetwork(

@@ -3,7 +3,7 @@
 import type { InferenceSession, Tensor, TensorConstructor } from "onnxruntime-common";
 
 import type { Planes } from "./arrays.js";
-import type { Run } from "./tiles.js";
+import type { Run } from "./network.js";
 
 /** What is needed of a session. */
 export type Session = Pick<InferenceSession, "inputNames" | "outputNames" | "run">;

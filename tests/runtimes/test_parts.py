@@ -8,20 +8,8 @@ from deeplens.model.contract import ALIGNMENT, MIN_SIZE
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.parts import BLOCK, Blocks, Part, all_near, around, of_tiles, smallest
 from deeplens.runtimes.tiling import split
+from tests.support.blocks import SIDES, blobs
 from tests.support.fake_runtime import OPEN, FakeRuntime, depth_map, photo, small_halos
-
-SIDES = st.integers(MIN_SIZE // ALIGNMENT, 40).map(lambda count: ALIGNMENT * count)
-
-
-def blobs(size: tuple[int, int], seed: int) -> Blocks:
-    """Some blocks that are soft, some that are sharp, some of both, in lumps."""
-    rng = np.random.default_rng(seed)
-    shape = size[0] // BLOCK, size[1] // BLOCK
-    masks = []
-    for share in rng.uniform(0, 1.2, 2):
-        lumps = rng.random((-(-shape[0] // 9), -(-shape[1] // 7))) < share
-        masks.append(lumps.repeat(9, 0).repeat(7, 1)[: shape[0], : shape[1]])
-    return Blocks(*masks)
 
 
 @settings(max_examples=150, deadline=None)

@@ -1,7 +1,7 @@
 /** A worker that runs the graphs of one network on one core: several of them run several tiles at the same time. */
 
 import type { Planes } from "../arrays.js";
-import type { Run } from "../tiles.js";
+import type { Run } from "../network.js";
 import { loadLibrary, openNetwork } from "./library.js";
 
 export interface LaneStart {

@@ -1,7 +1,7 @@
 /** Graphs on several workers: each call goes to the one that is free. */
 
 import type { Planes } from "../arrays.js";
-import type { Run } from "../tiles.js";
+import type { Run } from "../network.js";
 import type { LaneReply, LaneRun, LaneStart } from "./lane.js";
 
 export class Lanes {

@@ -3,7 +3,7 @@
 import type * as Ort from "onnxruntime-common";
 
 import { networkOf } from "../session.js";
-import type { Run } from "../tiles.js";
+import type { Run } from "../network.js";
 import type { Backend } from "./messages.js";
 import { overheard, placedBy, type Placed } from "./placement.js";
 

@@ -4,7 +4,7 @@ import type { Planes, Photo } from "../arrays.js";
 import type { Constants, Variant } from "../constants.js";
 import { focusAt, type Point } from "../focus.js";
 import { prepare, refocus, type Networks } from "../harness.js";
-import type { Network } from "../tiles.js";
+import type { Network } from "../network.js";
 import type { TestLine } from "./messages.js";
 
 interface Stored {

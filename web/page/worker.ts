@@ -3,17 +3,18 @@
 import { depthPicture, estimatedDisparity } from "../focus.js";
 import { variantOf, readConstants, type Constants, type Variant } from "../constants.js";
 import { mapped, type Photo, type Planes } from "../arrays.js";
+import type { PhotoFeatures } from "../features.js";
 import {
   beginsAtBase, prepare, quickAnswer, refocus, refocusedLevels, resultOf, withMap, type Networks, type Options, type Prepared,
 } from "../harness.js";
-import { joinedParts, type Network, type Run } from "../tiles.js";
+import { joinedParts, type Network, type Run } from "../network.js";
 import { decoded } from "./decode.js";
 import { Cancelled, type DepthSource, type PhotoInfo, type SavedFile, type Settings } from "./engine.js";
 import { Lanes } from "./lanes.js";
 import { coreCount, engineFile, loadLibrary, openNetwork, openOnGpu, unpacked } from "./library.js";
 import { Maps, ownMap } from "./maps.js";
 import { metadataOf, typeToSave, withMetadata, type Metadata } from "./metadata.js";
-import { KeptFeatures } from "./kept.js";
+import { keptFeatures } from "./kept.js";
 import { check, fetched, graphsOf, modelFile, NETWORKS, readModels, type NetworkName } from "./models.js";
 import type { Backend, End, Event, LoopTask, Reply, Request, Task } from "./messages.js";
 import { placedLines, type Placed, type Placements } from "./placement.js";
@@ -38,7 +39,7 @@ interface Open {
   readonly metadata: Metadata;
   readonly type: string;
   readonly notes: readonly string[];
-  readonly features: KeptFeatures;
+  readonly features: PhotoFeatures;
   finished: { readonly key: string; readonly photo: Photo } | null;
 }
 
@@ -111,7 +112,7 @@ async function openPhoto(file: Blob, name: string): Promise<PhotoInfo> {
   const own = ownMap(depth, photo, constants, notes);
   const maps = new Maps(own, () => estimatedDisparity(photo, networks.depth, constants));
   const prepared = prepare(photo, await maps.from(own ? "embedded" : "predicted"), constants);
-  const features = new KeptFeatures();
+  const features = keptFeatures();
   open = { name, prepared, maps, alpha, metadata, type: typeToSave(data), notes, features, finished: null };
   const levels = prepared.levels.n + 1;
   return { name, width: photo.width, height: photo.height, levels, embedded: own !== null, notes, picture };
