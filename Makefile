@@ -134,6 +134,7 @@ WEB_PAGE := src/deeplens/web_page
 web: $(INSTALLED) web/node_modules/.package-lock.json ## build the web page with its models (needs Node), and web/build/
 	cd web && npm run build && npm run page
 	$(BIN)/deeplens export onnx --variant edge --form cpu --form webgpu --out $(ARTIFACTS)
+	$(BIN)/deeplens export onnx --variant edge --network lens_blur --precision int8 --out $(ARTIFACTS)
 	$(BIN)/python -m deeplens.export.web_graphs --artifacts $(ARTIFACTS)
 	$(BIN)/python -m deeplens.parity_tests.web_vectors
 	@du -sb $(WEB_PAGE) | awk '{ printf "%s: %.1f MB; open it with: $(BIN)/deeplens studio\n", $$2, $$1 / 1e6 }'

@@ -2,9 +2,10 @@
 
     python -m deeplens.export.web_graphs [--artifacts DIR] [--out DIR]
 
-writes `models/` of the page: a graph for each network, the same in the form for WebGPU, harness.json, and models.json,
-which lists the files with their size and SHA-256. It takes the FP32 artefacts of free sizes that `deeplens export onnx`
-has made. `make web` calls it.
+writes `models/` of the page: a graph for each network, the same in the form for WebGPU, the lens blur in INT8 (which
+answers drags where FP32 is too slow), harness.json, and models.json, which lists the files with their size and SHA-256.
+It takes the artefacts of free sizes that `deeplens export onnx` has made. WebGPU and INT8 are left out where they were
+not exported. `make web` calls it.
 """
 
 import hashlib
@@ -32,6 +33,9 @@ VARIANT = "edge"
 
 GPU = "webgpu"
 """The form of the graphs for graphics processors (`export.onnx_forms`), which the page carries where they were made."""
+
+DRAFT = "lens_blur"
+"""The network that answers drags, which the page carries in INT8 too where it was made."""
 
 FORMAT = 2
 """Version of models.json."""
@@ -101,6 +105,9 @@ def make(folder: Path, *, artifacts: Path | None = None) -> dict[str, Any]:
         }
         if folders.folder_of(artefacts_of(GPU), variant=VARIANT, precision="fp32", artifacts=source):
             text[GPU] = {network: _stored(staged, source, network, GPU) for network in NETWORKS}
+        draft = _draft(staged, source, text["networks"][DRAFT]["weights_sha256"])
+        if draft is not None:
+            text["draft"] = draft
         (staged / "models.json").write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)
         staged.rename(folder)
@@ -129,6 +136,18 @@ def _stored(folder: Path, source: Path, network: str, form: str) -> dict[str, An
         "feature": parts.features[0],
         **told,
     }
+
+
+def _draft(folder: Path, source: Path, weights: str) -> dict[str, Any] | None:
+    """Write the lens blur in INT8 into `folder`; returns what is told of it. None: there is none of these weights."""
+    kind: dict[str, Any] = {"network": DRAFT, "variant": VARIANT, "runtime": artefacts_of(CPU), "precision": "int8"}
+    if not any(all(getattr(each, name) == value for name, value in kind.items()) for each in manifest.read(source)):
+        return None
+    entry = manifest.find(source, **kind, shape=None)
+    if entry.weights_sha256 != weights:
+        return None
+    graph = for_webassembly(artefact.load(source, entry))
+    return {**_written(folder / f"{VARIANT}_{DRAFT}_int8.onnx", graph), "weights_sha256": entry.weights_sha256}
 
 
 def for_webassembly(graph: bytes) -> bytes:

@@ -203,8 +203,9 @@ export async function* refocusedLevels(
     });
 
   const finer = n >= 1 && variant.finer_base && !options.fromBase ? finerShare(depths[0], constants) : 0;
-  const shares = sharpShares(prepared, focus, strength, depths, constants, variant);
+  let shares: ReturnType<typeof sharpShares> | null = null; // made when a level needs it: the base does not
   const sharpened = (k: number, x: Planes): Planes => {
+    shares ??= sharpShares(prepared, focus, strength, depths, constants, variant);
     const share = shares(k);
     if (share === null) return x;
     const count = x.height * x.width;

@@ -99,7 +99,7 @@ Ask = Callable[..., Any]
 def ask(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ask]:
     """Gives a task to the modules of the page, in one Node for all."""
     out = tmp_path_factory.mktemp("parts") / "parts.mjs"
-    command = [ESBUILD, "--bundle", "--format=esm", "--platform=node", f"--outfile={out}", "--log-level=error"]
+    command = [str(ESBUILD), "--bundle", "--format=esm", "--platform=node", f"--outfile={out}", "--log-level=error"]
     subprocess.run(command, input=SCRIPT, text=True, cwd=ROOT / "tests" / "web", check=True)
     constants = {name: value for name, value in described().items() if name != "variants"}
     with subprocess.Popen(["node", out], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as node:

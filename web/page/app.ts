@@ -3,7 +3,8 @@
 import type { Planes } from "../arrays.js";
 import { focusAt, type Focus, type Point } from "../focus.js";
 import { DepthChoice } from "./depth_choice.js";
-import { Cancelled, type DepthSource, type Engine, type PhotoInfo, type Settings } from "./engine.js";
+import { Cancelled, type Answer, type DepthSource, type Engine, type PhotoInfo, type Settings } from "./engine.js";
+import { Pace } from "./pace.js";
 import { Pull } from "./pull.js";
 import { Stage, type View } from "./stage.js";
 
@@ -15,8 +16,6 @@ export function element<T extends HTMLElement>(id: string): T {
 
 const SMALLEST = 1.4;
 const LARGEST = 16;
-/** A base that takes longer, in milliseconds, is halved while a finger drags: eight answers a second. */
-const SLOW = 110;
 /** Disparity for each unit of the f-number at which blur begins to be seen. */
 const VISIBLE = 0.05;
 
@@ -37,7 +36,7 @@ export class App {
   /** What the newest drag asks for, while an older one is being answered. */
   private wanted: Settings | null = null;
   private asking = false;
-  private baseTime = Infinity;
+  private readonly pace = new Pace();
   private readonly stage: Stage;
   private readonly pull: Pull;
   private readonly depth = new DepthChoice((before) => void this.depthChosen(before));
@@ -77,7 +76,7 @@ export class App {
     }
     this.depth.open({ key: key ?? this.depth.key, embedded: info.embedded });
     this.wanted = null;
-    this.baseTime = Infinity;
+    this.pace.reset();
     element("welcome").hidden = true;
     element("work").hidden = false;
     element("another").hidden = false;
@@ -188,15 +187,19 @@ export class App {
 
   private async answerDrags(): Promise<void> {
     this.asking = true;
+    const ask = (): Promise<Answer> | null => {
+      const settings = this.wanted;
+      this.wanted = null;
+      return settings && this.engine ? this.engine.quick(settings, this.pace.way) : null;
+    };
     try {
-      while (this.wanted && this.engine) {
-        const settings = this.wanted;
-        this.wanted = null;
-        const fast = this.baseTime > SLOW;
-        const answer = await this.engine.quick(settings, fast);
-        if (answer.level === 0) this.baseTime = answer.milliseconds;
+      for (let next = ask(); next; ) {
+        const answer = await next;
+        this.pace.add(answer);
+        next = ask(); // which is computed while this one is drawn
         this.stage.show(answer, true);
         document.dispatchEvent(new CustomEvent("deeplens-answer", { detail: answer }));
+        next ??= ask(); // the finger may have moved meanwhile
       }
     } catch (error) {
       this.fail(error);
@@ -218,7 +221,7 @@ export class App {
     this.busy(0);
     try {
       await engine.refine(settings, (answer) => {
-        if (answer.level === 0) this.baseTime = answer.milliseconds;
+        this.pace.add(answer);
         this.stage.show(answer);
         document.dispatchEvent(new CustomEvent("deeplens-answer", { detail: answer }));
         if (answer.level < last) this.say(`Sharpening: ${answer.level + 1} of ${last + 1}`);

@@ -35,6 +35,11 @@ const tasks = {
     return { isolated: crossOriginIsolated, placed: engine.placed };
   },
 
+  /** Loads the lens blur in INT8, which `network` runs as "draft". */
+  draft(): Promise<void> {
+    return engine.draft();
+  },
+
   /** One network: its inputs by name; posts its output, and returns its shape and how long it took. */
   async network(network: string, inputs: Record<string, Listed>, out: string): Promise<{ shape: number[]; ms: number }> {
     const given = Object.fromEntries(

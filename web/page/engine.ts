@@ -35,9 +35,14 @@ export interface Answer {
   readonly covered: readonly [width: number, height: number];
   /** 0 is the base, `levels` − 1 the photo's own size, −1 half the base. */
   readonly level: number;
+  /** Whether INT8 made it, which is nearly the same. */
+  readonly draft: boolean;
   /** Milliseconds since it was asked for. */
   readonly milliseconds: number;
 }
+
+/** How a drag is answered: by the whole base, exactly or in INT8, or by half of it. */
+export type Way = "whole" | "draft" | "half";
 
 export type Progress = (done: number, whole: number) => void;
 
@@ -64,8 +69,8 @@ export interface Engine {
   open(file: Blob, name: string): Promise<PhotoInfo>;
   /** From now on depth comes from `source`; its map is 1 × h × w, in [0, 1], near = large. */
   disparity(source: DepthSource): Promise<Planes>;
-  /** An answer while a finger drags; `fast`: half the base, where the engine has it. Ends what else is at work. */
-  quick(settings: Settings, fast: boolean): Promise<Answer>;
+  /** An answer while a finger drags, in this way where the engine has it. Ends what else is at work. */
+  quick(settings: Settings, way: Way): Promise<Answer>;
   /** All levels, one by one, ending with the photo's own size. Rejects with `Cancelled` if a newer request comes. */
   refine(settings: Settings, onAnswer: (answer: Answer) => void, progress: Progress): Promise<void>;
   /** One picture for each focus, of at most `side` pixels: the frames of a focus pull. */

@@ -3,6 +3,7 @@
 import type { Planes } from "../arrays.js";
 import {
   Cancelled, type Answer, type DepthSource, type Engine, type PhotoInfo, type Progress, type SavedFile, type Settings,
+  type Way,
 } from "./engine.js";
 import type { Placements } from "./placement.js";
 import type { Backend, Event, Reply, Task, TestLine } from "./messages.js";
@@ -59,18 +60,25 @@ export class LocalEngine implements Engine {
     this.placed = await this.ask({ do: "start", base: document.baseURI, backend: this.backend }, passing(progress));
   }
 
-  open(file: Blob, name: string): Promise<PhotoInfo> {
-    return this.ask({ do: "open", file, name });
+  async open(file: Blob, name: string): Promise<PhotoInfo> {
+    const info = await this.ask<PhotoInfo>({ do: "open", file, name });
+    this.draft().catch(() => undefined); // without it the others answer
+    return info;
+  }
+
+  /** Loads what answers drags in INT8, if the page has it. */
+  draft(): Promise<void> {
+    return this.ask({ do: "draft" });
   }
 
   disparity(source: DepthSource): Promise<Planes> {
     return this.ask({ do: "disparity", source });
   }
 
-  async quick(settings: Settings, fast: boolean): Promise<Answer> {
+  async quick(settings: Settings, way: Way): Promise<Answer> {
     let answer: Answer | null = null;
     const began = performance.now();
-    await this.ask({ do: "quick", settings, fast }, answering(began, (one) => { answer = one; }));
+    await this.ask({ do: "quick", settings, way }, answering(began, (one) => { answer = one; }));
     if (!answer) throw new Cancelled();
     return answer;
   }
@@ -93,7 +101,8 @@ export class LocalEngine implements Engine {
   }
 
   /** Runs the golden vectors here. */
-  test(onLine: (line: TestLine) => void): Promise<void> {
+  async test(onLine: (line: TestLine) => void): Promise<void> {
+    await this.draft();
     return this.ask({ do: "test", base: document.baseURI }, (event) => { if (event.kind === "line") onLine(event.line); });
   }
 
@@ -114,8 +123,8 @@ function passing(progress: Progress): (event: Event) => void {
 function answering(began: number, onAnswer: (answer: Answer) => void): (event: Event) => void {
   return (event) => {
     if (event.kind !== "picture") return;
-    const { picture, covered, level } = event;
-    onAnswer({ picture, covered, level, milliseconds: performance.now() - began });
+    const { picture, covered, level, draft } = event;
+    onAnswer({ picture, covered, level, draft, milliseconds: performance.now() - began });
   };
 }
 

@@ -164,7 +164,7 @@ export class MachineEngine implements Engine {
     const covered: [number, number] = [
       Math.min(picture.width, width / scale), Math.min(picture.height, height / scale),
     ];
-    return { picture, covered, level: at, milliseconds: performance.now() - began };
+    return { picture, covered, level: at, draft: false, milliseconds: performance.now() - began };
   }
 
   quick(settings: Settings): Promise<Answer> {

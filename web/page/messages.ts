@@ -2,7 +2,7 @@
 
 import type { Photo, Planes } from "../arrays.js";
 import type { Placements } from "./placement.js";
-import type { DepthSource, PhotoInfo, SavedFile, Settings } from "./engine.js";
+import type { DepthSource, PhotoInfo, SavedFile, Settings, Way } from "./engine.js";
 
 export type Backend = "wasm" | "webgpu";
 
@@ -10,7 +10,8 @@ export type Task =
   | { readonly do: "start"; readonly base: string; readonly backend: Backend }
   | { readonly do: "open"; readonly file: Blob; readonly name: string }
   | { readonly do: "disparity"; readonly source: DepthSource }
-  | { readonly do: "quick"; readonly settings: Settings; readonly fast: boolean }
+  | { readonly do: "quick"; readonly settings: Settings; readonly way: Way }
+  | { readonly do: "draft" }
   | { readonly do: "refine"; readonly settings: Settings }
   | { readonly do: "frames"; readonly all: readonly Settings[]; readonly side: number }
   | { readonly do: "result"; readonly settings: Settings }
@@ -36,8 +37,9 @@ export interface TestLine {
   readonly largest: number;
   readonly allowed: number;
   readonly milliseconds: number;
-  /** What is told in place of the largest difference. */
+  /** What is told in place of the largest difference, and of the largest that is allowed. */
   readonly told?: string;
+  readonly toldAllowed?: string;
 }
 
 /** What comes on the way to the end of a task. */
@@ -45,7 +47,7 @@ export type Event =
   | { readonly kind: "progress"; readonly done: number; readonly whole: number }
   | {
       readonly kind: "picture"; readonly picture: ImageBitmap; readonly covered: readonly [number, number];
-      readonly level: number;
+      readonly level: number; readonly draft: boolean;
     }
   | { readonly kind: "line"; readonly line: TestLine }
   | { readonly kind: "planes"; readonly name: string; readonly planes: Planes };

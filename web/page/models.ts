@@ -2,7 +2,7 @@
 
 import type { Progress } from "./engine.js";
 
-interface About {
+export interface About {
   readonly file: string;
   readonly bytes: number;
   readonly sha256: string;
@@ -22,6 +22,8 @@ export interface Models {
   readonly variant: string;
   readonly networks: Readonly<Record<NetworkName, Stored>>;
   readonly harness: About;
+  /** The lens blur in INT8 for drags, where it was exported. */
+  readonly draft?: About;
   /** The same networks in the form that WebGPU computes right, where they were exported. */
   readonly webgpu?: Readonly<Record<NetworkName, Stored>>;
 }

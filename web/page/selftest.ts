@@ -37,8 +37,11 @@ interface Tests {
   readonly loops: readonly LoopTest[];
 }
 
+/** Of values in [0, 1]: 40 dB, which INT8 has to reach anywhere. */
+const DRAFT_ALLOWED = 0.01;
+
 export async function selfTest(
-  base: string, networks: Networks & { readonly depth: Network }, constants: Constants, variant: Variant,
+  base: string, networks: Networks & { readonly depth: Network; readonly draft?: Network }, constants: Constants, variant: Variant,
   tell: (line: TestLine) => void,
 ): Promise<void> {
   const get = async (file: string): Promise<Response> => {
@@ -65,6 +68,7 @@ export async function selfTest(
     const milliseconds = performance.now() - began;
     const due = values(test.output);
     tell({ name: test.name, largest: largest(found.data, due, 1), allowed: test.allowed, milliseconds });
+    if (test.network === "lens_blur" && networks.draft) tell(await draftLine(networks.draft, inputs, due));
   }
   for (const test of tests.loops) {
     const [height, width] = test.photo.shape;
@@ -80,6 +84,20 @@ export async function selfTest(
     const due = new Uint8Array(data, test.picture.offset, result.data.length);
     tell({ name: test.name, largest: largest(result.data, due, 255), allowed: test.allowed, milliseconds });
   }
+}
+
+/** How far INT8 is from the golden vector, as an average over all pixels: single ones may be off by more. */
+async function draftLine(draft: Network, inputs: Record<string, Planes>, due: Float32Array): Promise<TestLine> {
+  const began = performance.now();
+  const { data } = await draft(inputs);
+  const milliseconds = performance.now() - began;
+  const sum = data.reduce((all, value, i) => all + (value - due[i]) ** 2, 0);
+  const off = data.length === due.length ? Math.sqrt(sum / due.length) : Infinity;
+  const decibels = (share: number): string => `${(-20 * Math.log10(share)).toFixed(1)} dB`;
+  return {
+    name: "lens blur in INT8, for drags", largest: off, allowed: DRAFT_ALLOWED, milliseconds,
+    told: decibels(off), toldAllowed: decibels(DRAFT_ALLOWED),
+  };
 }
 
 /** The largest difference, divided by `unit`; infinite if there is a value that is not a number. */

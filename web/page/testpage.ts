@@ -5,12 +5,13 @@ import { LocalEngine } from "./local.js";
 import type { Backend, TestLine } from "./messages.js";
 import { readModels, testedName } from "./models.js";
 
-function shown({ name, largest, allowed, milliseconds, told }: TestLine): HTMLTableRowElement {
+function shown({ name, largest, allowed, milliseconds, told, toldAllowed }: TestLine): HTMLTableRowElement {
   const row = document.createElement("tr");
   const result = largest <= allowed ? "passed" : "failed";
   row.dataset["result"] = result;
   const number = (value: number): string => value.toExponential(1);
-  for (const text of [name, told ?? number(largest), told === undefined ? number(allowed) : "none", `${milliseconds.toFixed(0)} ms`, result]) {
+  const limit = toldAllowed ?? (told === undefined ? number(allowed) : "none");
+  for (const text of [name, told ?? number(largest), limit, `${milliseconds.toFixed(0)} ms`, result]) {
     row.insertCell().textContent = text;
   }
   return row;

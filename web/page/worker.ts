@@ -9,11 +9,13 @@ import {
 } from "../harness.js";
 import { joinedParts, type Network, type Run } from "../network.js";
 import { decoded } from "./decode.js";
-import { Cancelled, type DepthSource, type PhotoInfo, type SavedFile, type Settings } from "./engine.js";
+import { Draft } from "./draft.js";
+import { Cancelled, type DepthSource, type PhotoInfo, type SavedFile, type Settings, type Way } from "./engine.js";
 import { Lanes } from "./lanes.js";
 import { coreCount, engineFile, loadLibrary, openNetwork, openOnGpu, unpacked } from "./library.js";
 import { Maps, ownMap } from "./maps.js";
 import { metadataOf, typeToSave, withMetadata, type Metadata } from "./metadata.js";
+import { imageData, planesImage } from "./images.js";
 import { keptFeatures } from "./kept.js";
 import { check, fetched, graphsOf, modelFile, NETWORKS, readModels, type NetworkName } from "./models.js";
 import type { Backend, End, Event, LoopTask, Reply, Request, Task } from "./messages.js";
@@ -25,6 +27,8 @@ interface Ready {
   readonly variant: Variant;
   readonly networks: Networks & { readonly depth: Network };
   readonly lanes: number;
+  /** Null: there is none. */
+  readonly draft: Draft | null;
   /** The page's address. */
   readonly base: string;
   /** Of the graphics processor: what of each network runs elsewhere; empty on the processor. */
@@ -49,7 +53,14 @@ let ready: Ready | null = null;
 let open: Open | null = null;
 /** The newest request; older ones end before their next tile. */
 let newest = 0;
-let queue: Promise<void> = Promise.resolve();
+let queue: Promise<unknown> = Promise.resolve();
+
+/** Does some work when all that was asked before is done. */
+function inLine<T>(work: () => Promise<T>): Promise<T> {
+  const done = queue.then(work);
+  queue = done.catch(() => undefined);
+  return done;
+}
 
 async function start(base: string, backend: Backend, tell: Tell): Promise<void> {
   const models = await readModels(base);
@@ -85,8 +96,12 @@ async function start(base: string, backend: Backend, tell: Tell): Promise<void> 
     opened[name] = "rest" in stored ? joinedParts({ feature: stored.feature, photo: runs[0], rest: runs[1] }) : runs[0];
   }
   const constants = readConstants(new TextDecoder().decode(harness));
+  const draft = backend === "wasm" && models.draft
+    ? new Draft(base, models.draft, (graph) => inLine(() => openNetwork(library, graph, "wasm")))
+    : null;
   ready = {
     constants, variant: variantOf(constants, models.variant), networks: opened, lanes: lanes?.count ?? 1, base, placed,
+    draft,
   };
 }
 
@@ -145,35 +160,11 @@ function options(id: number, more: Options = {}): Options {
   return { features, tile: constants.tile, lanes, skips: true, beforeTile: () => stillWanted(id), ...more };
 }
 
-/** The bytes of a picture as a canvas takes them. */
-function imageData(photo: Photo, alpha: Uint8Array | null): ImageData {
-  const { height, width, data } = photo;
-  const out = new ImageData(width, height);
-  for (let i = 0, from = 0, to = 0; i < width * height; i++, from += 3, to += 4) {
-    out.data[to] = data[from];
-    out.data[to + 1] = data[from + 1];
-    out.data[to + 2] = data[from + 2];
-    out.data[to + 3] = alpha ? alpha[i] : 255;
-  }
-  return out;
-}
-
-function planesImage({ height, width, data }: Planes): ImageData {
-  const count = height * width;
-  const out = new ImageData(width, height);
-  const pixels = out.data; // rounds and clips by itself
-  for (let i = 0, to = 0; i < count; i++, to += 4) {
-    pixels[to] = 255 * data[i];
-    pixels[to + 1] = 255 * data[count + i];
-    pixels[to + 2] = 255 * data[2 * count + i];
-    pixels[to + 3] = 255;
-  }
-  return out;
-}
-
-async function tellPicture(tell: Tell, image: ImageData, covered: readonly [number, number], level: number): Promise<void> {
+async function tellPicture(
+  tell: Tell, image: ImageData, covered: readonly [number, number], level: number, draft = false,
+): Promise<void> {
   const picture = await createImageBitmap(image);
-  tell({ kind: "picture", picture, covered, level }, [picture]);
+  tell({ kind: "picture", picture, covered, level, draft }, [picture]);
 }
 
 /** Width and height of a level, in its pixels, that show the photo: not rounded, so that levels lie on one another. */
@@ -182,19 +173,21 @@ function coveredOf(prepared: Prepared, level: number): [number, number] {
   return [prepared.photo.width / scale, prepared.photo.height / scale];
 }
 
-async function quick(settings: Settings, fast: boolean, tell: Tell, id: number): Promise<void> {
-  const { constants, variant, networks } = isReady();
+async function quick(settings: Settings, way: Way, tell: Tell, id: number): Promise<void> {
+  const { constants, variant, networks, draft } = isReady();
   const { prepared } = isOpen();
-  if (fast) {
+  if (way === "half") {
     const planes = await quickAnswer(prepared, settings.focus, settings.fNumber, networks.lens_blur, constants);
     await tellPicture(tell, planesImage(planes), coveredOf(prepared, -1), -1);
     return;
   }
+  const rough = way === "draft" ? draft?.run : null;
   const levels = refocusedLevels(
-    prepared, settings.focus, settings.fNumber, networks, constants, variant, options(id, { fromBase: true }),
+    prepared, settings.focus, settings.fNumber, rough ? { ...networks, lens_blur: rough } : networks,
+    constants, variant, options(id, { fromBase: true }),
   );
   const first = await levels.next();
-  if (!first.done) await tellPicture(tell, planesImage(first.value.blurred), coveredOf(prepared, 0), 0);
+  if (!first.done) await tellPicture(tell, planesImage(first.value.blurred), coveredOf(prepared, 0), 0, !!rough);
 }
 
 function keyOf(settings: Settings): string {
@@ -213,7 +206,7 @@ async function refine(settings: Settings, tell: Tell, id: number): Promise<Photo
     let done = 0;
     // With little blur the loop begins at level 1, which takes long: half the base answers first.
     if (n > 0 && !beginsAtBase(prepared, settings.focus, settings.fNumber, constants, variant)) {
-      await quick(settings, true, tell, id);
+      await quick(settings, "half", tell, id);
     }
     const levels = refocusedLevels(
       prepared, settings.focus, settings.fNumber, networks, constants, variant, options(id),
@@ -244,7 +237,7 @@ async function frames(all: readonly Settings[], side: number, tell: Tell, id: nu
     for await (const { level, blurred } of levels) {
       if (level < last) continue;
       const picture = await createImageBitmap(planesImage(blurred), 0, 0, size[0], size[1]);
-      tell({ kind: "picture", picture, covered: [size[0], size[1]], level }, [picture]);
+      tell({ kind: "picture", picture, covered: [size[0], size[1]], level, draft: false }, [picture]);
       break;
     }
   }
@@ -277,7 +270,7 @@ async function loop(task: LoopTask, tell: Tell): Promise<Uint8Array> {
   return picture.data as Uint8Array;
 }
 
-async function work(task: Task, id: number, tell: Tell): Promise<End> {
+async function work(task: Exclude<Task, { readonly do: "draft" }>, id: number, tell: Tell): Promise<End> {
   switch (task.do) {
     case "start":
       await start(task.base, task.backend, tell);
@@ -287,7 +280,7 @@ async function work(task: Task, id: number, tell: Tell): Promise<End> {
     case "disparity":
       return { kind: "done", value: await depthFrom(task.source) };
     case "quick":
-      await quick(task.settings, task.fast, tell, id);
+      await quick(task.settings, task.way, tell, id);
       return { kind: "done" };
     case "refine":
       await refine(task.settings, tell, id);
@@ -298,13 +291,17 @@ async function work(task: Task, id: number, tell: Tell): Promise<End> {
     case "result":
       return { kind: "done", value: await result(task.settings, tell, id) };
     case "test": {
-      const { constants, variant, networks, placed } = isReady();
+      const { constants, variant, networks, placed, draft } = isReady();
       for (const line of placedLines(placed)) tell({ kind: "line", line });
-      await selfTest(task.base, networks, constants, variant, (line) => tell({ kind: "line", line }));
+      const { run } = draft ?? {};
+      const rough = run ? { draft: run } : {};
+      await selfTest(task.base, { ...networks, ...rough }, constants, variant, (line) => tell({ kind: "line", line }));
       return { kind: "done" };
     }
     case "network": {
-      const network = isReady().networks[task.network as NetworkName];
+      const { networks, draft } = isReady();
+      const network = task.network === "draft" ? draft?.run : networks[task.network as NetworkName];
+      if (!network) throw new Error(`this page has no network "${task.network}"`);
       return { kind: "done", value: await network(task.inputs) };
     }
     case "loop":
@@ -320,17 +317,23 @@ self.onmessage = ({ data: request }: MessageEvent<Request | { readonly do: "canc
     return;
   }
   const { id } = request;
-  newest = id;
   const reply = (message: Event | End, transfer: Transferable[] = []): void =>
     postMessage({ ...message, id } satisfies Reply, { transfer });
-  queue = queue.then(async () => {
+  const failed = (error: unknown): void =>
+    reply({ kind: "error", message: error instanceof Error ? error.message : String(error) });
+  if (request.do === "draft") { // which ends nothing
+    (ready?.draft?.load() ?? Promise.resolve()).then(() => reply({ kind: "done" }), failed);
+    return;
+  }
+  newest = id;
+  void inLine(async () => {
     // Of drags that wait in line only the newest is answered.
     if (request.do === "quick" && id !== newest) return reply({ kind: "cancelled" });
     try {
       reply(await work(request, id, reply));
     } catch (error) {
       if (error instanceof Cancelled) return reply({ kind: "cancelled" });
-      reply({ kind: "error", message: error instanceof Error ? error.message : String(error) });
+      failed(error);
     }
   });
 };
