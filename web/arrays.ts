@@ -103,8 +103,9 @@ export function largestValue(photo: Photo): 255 | 65535 {
 function integers(photo: Photo): Planes {
   const out = zeros(3, [photo.height, photo.width]);
   const count = photo.height * photo.width;
-  for (let i = 0; i < count; i++) {
-    for (let c = 0; c < 3; c++) out.data[c * count + i] = photo.data[3 * i + c];
+  for (let c = 0; c < 3; c++) {
+    const plane = out.data.subarray(c * count, (c + 1) * count);
+    for (let i = 0, from = c; i < count; i++, from += 3) plane[i] = photo.data[from];
   }
   return out;
 }
@@ -234,24 +235,26 @@ export function repeated(planes: Planes, size: Size): Planes {
 export function enlarged(planes: Planes, factor: number): Planes {
   if (factor === 1) return planes;
   const { channels, height, width, data } = planes;
-  const taps = (length: number): { low: number; high: number; share: number }[] =>
-    Array.from({ length: length * factor }, (_, i) => {
-      const at = clip((i + 0.5) / factor - 0.5, 0, length - 1);
-      const low = Math.floor(at);
-      return { low, high: Math.min(low + 1, length - 1), share: at - low };
-    });
+  const taps = (length: number): { low: Int32Array; share: Float64Array } => {
+    const at = Float64Array.from({ length: length * factor }, (_, i) => clip((i + 0.5) / factor - 0.5, 0, length - 1));
+    const low = Int32Array.from(at, Math.floor);
+    return { low, share: at.map((each, i) => each - low[i]) };
+  };
   const rows = taps(height);
   const columns = taps(width);
   const out = zeros(channels, [height * factor, width * factor]);
-  let i = 0;
-  for (let c = 0; c < channels; c++) {
-    for (const { low: top, high: bottom, share: down } of rows) {
-      const a = (c * height + top) * width;
-      const b = (c * height + bottom) * width;
-      for (const { low, high, share } of columns) {
-        const upper = data[a + low] * (1 - share) + data[a + high] * share;
-        const lower = data[b + low] * (1 - share) + data[b + high] * share;
-        out.data[i++] = upper * (1 - down) + lower * down;
+  const line = new Float64Array(width + 1); // one row between two; its last pixel is repeated
+  for (let c = 0, to = 0; c < channels; c++) {
+    for (let y = 0; y < out.height; y++) {
+      const down = rows.share[y];
+      const upper = (c * height + rows.low[y]) * width;
+      const lower = (c * height + Math.min(rows.low[y] + 1, height - 1)) * width;
+      for (let x = 0; x < width; x++) line[x] = data[upper + x] * (1 - down) + data[lower + x] * down;
+      line[width] = line[width - 1];
+      for (let x = 0; x < out.width; x++, to++) {
+        const share = columns.share[x];
+        const low = columns.low[x];
+        out.data[to] = line[low] * (1 - share) + line[low + 1] * share;
       }
     }
   }

@@ -328,20 +328,22 @@ function reachOf(finest: Planes, block: number, focus: Focus, strength: number, 
 export function resultOf(blurred: Planes, photo: Photo): Photo {
   const { height, width } = photo;
   const largest = largestValue(photo);
-  const count = blurred.height * blurred.width;
-  const values = blurred.data;
-  const data = largest === 255 ? new Uint8Array(3 * height * width) : new Uint16Array(3 * height * width);
-  let to = 0;
-  for (let y = 0; y < height; y++) {
-    const row = y * blurred.width;
-    for (let i = row; i < row + width; i++) {
-      for (let from = i; from < 3 * count; from += count) {
-        const x = values[from];
-        const value = Math.fround((x < 0 ? 0 : x > 1 ? 1 : x) * largest);
-        const up = Math.floor(value + 0.5);
-        data[to++] = up - value === 0.5 && up % 2 === 1 ? up - 1 : up;
+  const bytes = largest === 255;
+  // An array of clamped bytes clips and rounds half to even by itself.
+  const data = bytes ? new Uint8ClampedArray(3 * height * width) : new Uint16Array(3 * height * width);
+  for (let c = 0; c < 3; c++) {
+    for (let y = 0, to = c; y < height; y++) {
+      const row = (c * blurred.height + y) * blurred.width;
+      for (let i = row; i < row + width; i++, to += 3) {
+        const value = Math.fround(blurred.data[i] * largest);
+        data[to] = bytes ? value : halfToEven(clip(value, 0, largest));
       }
     }
   }
-  return { height, width, data };
+  return { height, width, data: bytes ? new Uint8Array(data.buffer) : data };
+}
+
+function halfToEven(value: number): number {
+  const up = Math.floor(value + 0.5);
+  return up - value === 0.5 && up % 2 === 1 ? up - 1 : up;
 }
