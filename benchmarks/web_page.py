@@ -8,13 +8,16 @@ refocused in full size, beside ONNX Runtime on the same photo. Needs the built p
 """
 
 import io
+import math
 import re
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +33,7 @@ from deeplens.runtimes import open_runtime
 from deeplens.runtimes.disparity import focal_disparity_at
 from deeplens.runtimes.harness import Harness, aperture_from_f_number
 from deeplens.runtimes.options import Artifacts
+from deeplens.runtimes.web import WebRuntime
 from deeplens.runtimes.web_browser import Browser
 from deeplens.runtimes.web_page import page_folder
 from deeplens.runtimes.web_server import PageServer
@@ -43,7 +47,7 @@ DRAG = 2.0
 WATCH = """
 window.answers = [];
 document.addEventListener("deeplens-answer", ({ detail }) =>
-  window.answers.push([performance.now(), detail.level, detail.milliseconds]));
+  window.answers.push([performance.now(), detail.level, detail.milliseconds, detail.draft]));
 """
 
 OPEN = """([bytes, name]) => {
@@ -51,6 +55,28 @@ OPEN = """([bytes, name]) => {
   data.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name, { type: "image/jpeg" }));
   window.dispatchEvent(new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true }));
 }"""
+
+
+@dataclass(frozen=True)
+class Drag:
+    """How a finger that drags is answered.
+
+    Attributes:
+        rate: answers a second.
+        ways: how many answers each way gave: "base", "base in INT8", "half the base".
+    """
+
+    rate: float
+    ways: dict[str, int]
+
+    @classmethod
+    def of(cls, answers: Sequence[Sequence[float]]) -> "Drag":
+        """Of what `WATCH` has noted."""
+        names = [
+            "half the base" if level < 0 else "base in INT8" if draft else "base" for _, level, _, draft in answers
+        ]
+        spans = np.diff([answer[0] for answer in answers])
+        return cls(1000 / float(np.mean(spans)), dict(Counter(names).most_common()))
 
 
 class Page:
@@ -95,8 +121,8 @@ class Page:
         )
         return first / 1000, last / 1000
 
-    def drag(self) -> tuple[float, list[int]]:
-        """Answers a second while a finger drags, and the levels that answered."""
+    def drag(self) -> Drag:
+        """How a finger that drags is answered."""
         self.page.mouse.move(*self.at(0.2, 0.2))
         self.page.mouse.down()
         self.page.evaluate("window.answers.length = 0")
@@ -105,11 +131,10 @@ class Page:
             step += 1
             self.page.mouse.move(*self.at(0.2 + 0.3 * passed, 0.2 + 0.2 * passed + 0.001 * (step % 2)))
             self.page.wait_for_timeout(15)
-        times = self.page.evaluate("window.answers.map(([time, level]) => [time, level])")
+        answers = self.page.evaluate("window.answers")
         self.page.mouse.up()
         self.page.wait_for_selector("#stage[data-state=ready]")
-        spans = np.diff([time for time, _ in times])
-        return 1000 / float(np.mean(spans)), sorted({int(level) for _, level in times})
+        return Drag.of(answers)
 
 
 @contextmanager
@@ -145,6 +170,28 @@ def native(pixels: np.ndarray, artifacts: Path | None) -> float:
     return statistics.median(times[1:])
 
 
+def draft_decibels(pixels: np.ndarray) -> float | None:
+    """The least PSNR of the base in INT8 from that in FP32, both as shown in 8 bits; None: the page has no INT8."""
+    found = []
+    with WebRuntime() as runtime:
+        runtime.call("draft")
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, "PNG")
+        runtime.put("photo", np.frombuffer(stream.getvalue(), np.uint8))
+        shape = runtime.call("open", "photo", "photo.png", "map")["shape"]
+        disparity = runtime.take("map", shape)
+        for point in POINTS:
+            focus = {"disparity": float(focal_disparity_at(disparity, *point)), "range": 0.0}
+            answers = []
+            for way in ("whole", "draft"):
+                told = runtime.call("drag", {"focus": focus, "fNumber": 2.0}, way, "answer")
+                answers.append(runtime.take("answer", told["shape"], "u1").astype(float))
+                if way == "draft" and not told["draft"]:
+                    return None
+            found.append(10 * math.log10(255**2 / float(np.mean((answers[0] - answers[1])[..., :3] ** 2))))
+    return round(min(found), 1)
+
+
 def measure(artifacts: Path | None) -> dict[str, Any]:
     """All figures; times are medians over `POINTS` but the first, which warms up."""
     small, large = synthetic_photo(1024, 768), synthetic_photo(2048, 1536)
@@ -153,7 +200,8 @@ def measure(artifacts: Path | None) -> dict[str, Any]:
         loaded = server.sent
         page.open(small, "small.jpg")
         taps = [page.tap(*point) for point in POINTS][1:]
-        rate, levels = page.drag()
+        page.drag()  # the page finds out how fast this device is
+        drag = page.drag()
         page.open(large, "large.jpg")
         full = [page.tap(*point)[1] for point in POINTS][1:]
         threads = page.page.evaluate("crossOriginIsolated")
@@ -162,17 +210,18 @@ def measure(artifacts: Path | None) -> dict[str, Any]:
             machine = Page(browser, address)
             machine.open(small, "small.jpg")
             by_machine = [machine.tap(*point)[0] for point in POINTS][1:]
-            machine_rate, _ = machine.drag()
+            machine_drag = machine.drag()
     return {
         "bytes_to_first_photo": loaded,
         "seconds_until_ready": round(page.ready, 3),
         "threads": threads,
         "first_preview_1024_s": round(statistics.median(first for first, _ in taps), 3),
         "full_1024_s": round(statistics.median(last for _, last in taps), 3),
-        "drag_answers_per_s": round(rate, 1),
-        "drag_levels": levels,
+        "drag_answers_per_s": round(drag.rate, 1),
+        "drag_answered_by": drag.ways,
+        "drag_int8_db": draft_decibels(small),
         "studio_first_preview_1024_s": round(statistics.median(by_machine), 3),
-        "studio_drag_answers_per_s": round(machine_rate, 1),
+        "studio_drag_answers_per_s": round(machine_drag.rate, 1),
         "full_2048_s": round(statistics.median(full), 3),
         "native_2048_s": round(native(large, artifacts), 3),
     }

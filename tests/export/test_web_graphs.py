@@ -76,6 +76,34 @@ def test_models_are_listed_with_their_hash(tmp_path: Path) -> None:
     assert "webgpu" not in about
 
 
+@pytest.mark.parametrize("network", ["lens_blur", "depth"])
+def test_the_lens_blur_in_int8_is_carried_where_it_is(tmp_path: Path, network: str) -> None:
+    artifacts, out = tmp_path / "artifacts", tmp_path / "models"
+    (artifacts / "onnx").mkdir(parents=True)
+    add_graphs(artifacts, networks=NETWORKS)
+    add_graphs(artifacts, networks=[network], precision="int8")
+    about = make(out, artifacts=artifacts)
+    assert ("draft" in about) == (network == "lens_blur")
+    if network == "lens_blur":
+        path = out / about["draft"]["file"]
+        assert path.name == "edge_lens_blur_int8.onnx"
+        assert about["draft"]["sha256"] == file_sha256(path)
+
+
+def test_int8_of_other_weights_is_left_out(tmp_path: Path) -> None:
+    artifacts = tmp_path / "artifacts"
+    (artifacts / "onnx").mkdir(parents=True)
+    add_graphs(artifacts, networks=NETWORKS)
+    add_graphs(artifacts, networks=["lens_blur"], precision="int8")
+    path = artifacts / "manifest.json"
+    listed = json.loads(path.read_text(encoding="utf-8"))
+    for each in listed["artifacts"]:
+        if each["precision"] == "int8":
+            each["weights_sha256"] = "1" * 64
+    path.write_text(json.dumps(listed), encoding="utf-8")
+    assert "draft" not in make(tmp_path / "models", artifacts=artifacts)
+
+
 def test_without_artefacts_nothing_changes(tmp_path: Path) -> None:
     out = tmp_path / "models"
     out.mkdir()

@@ -1,16 +1,19 @@
 """The web page in real Chromium, as a person uses it: drop, tap, drag, compare, focus pull, save, and errors."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from deeplens.parity_tests.metrics import difference
+from deeplens.parity_tests.metrics import difference, psnr
 from deeplens.runtimes.disparity import focal_disparity_at
 from deeplens.runtimes.harness import Harness, aperture_from_f_number
 from deeplens.runtimes.photo import read_photo
+from deeplens.runtimes.web import WebRuntime
 from deeplens.runtimes.web_browser import Browser
+from deeplens.runtimes.web_page import MODELS
 from deeplens.runtimes.web_server import PageServer
 from tests.web.conftest import Visitor, encoded, photo, visit
 
@@ -248,8 +251,30 @@ def test_the_self_test_passes_and_can_fail(browser: Browser, built: Path, tmp_pa
             page.goto(f"{server.address}?selftest")
             page.wait_for_selector("#test-result[data-result]", timeout=90_000)
             assert page.get_attribute("#test-result", "data-result") == result, page.inner_text("#test")
-            assert page.locator("#test-lines tr").count() == 4
+            assert page.locator("#test-lines tr").count() == (5 if has_draft(built) else 4)
             page.close()
+
+
+def has_draft(page: Path) -> bool:
+    return "draft" in json.loads((page / MODELS / "models.json").read_text(encoding="utf-8"))
+
+
+def test_a_drag_in_int8_is_nearly_the_exact_one(built: Path) -> None:
+    if not has_draft(built):
+        pytest.skip("the built page carries no INT8: make web")
+    with WebRuntime() as runtime:
+        runtime.put("photo", np.frombuffer(encoded(photo(), "PNG"), np.uint8))
+        runtime.take("map", runtime.call("open", "photo", "drum.png", "map")["shape"])
+        runtime.call("draft")
+        settings = {"focus": {"disparity": 0.6, "range": 0.0}, "fNumber": 1.4}
+        answers = {}
+        for way in ("whole", "draft", "half"):
+            told = runtime.call("drag", settings, way, way)
+            assert (told["level"], told["draft"]) == (-1 if way == "half" else 0, way == "draft")
+            answers[way] = runtime.take(way, told["shape"], "u1")
+    assert answers["half"].shape[0] * 2 == answers["whole"].shape[0]
+    assert (answers["draft"] != answers["whole"]).any()
+    assert psnr(answers["draft"] / 255, answers["whole"] / 255) > 40
 
 
 def test_a_phone_in_the_dark_shows_photo_and_controls(browser: Browser, server: PageServer) -> None:

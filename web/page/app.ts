@@ -190,7 +190,7 @@ export class App {
     const ask = (): Promise<Answer> | null => {
       const settings = this.wanted;
       this.wanted = null;
-      return settings && this.engine ? this.engine.quick(settings, this.pace.way) : null;
+      return settings && this.engine ? this.engine.quick(settings, this.pace.next()) : null;
     };
     try {
       for (let next = ask(); next; ) {

@@ -4,6 +4,7 @@
  */
 
 import type { Planes } from "../arrays.js";
+import type { Way } from "./engine.js";
 import { LocalEngine } from "./local.js";
 import type { Backend, LoopTask } from "./messages.js";
 import type { Placements } from "./placement.js";
@@ -67,6 +68,19 @@ const tasks = {
     const { data } = context.getImageData(0, 0, info.width, info.height);
     await give(shown, new Uint8Array(data.buffer));
     return { shape: [map.height, map.width], size: [info.height, info.width], embedded: info.embedded, notes: info.notes };
+  },
+
+  /** The answer to a drag over the open photo; posts its pixels, and returns how it was made. */
+  async drag(
+    settings: LoopTask["settings"], way: Way, out: string,
+  ): Promise<{ shape: number[]; level: number; draft: boolean }> {
+    const { picture, level, draft } = await engine.quick(settings, way);
+    const { width, height } = picture;
+    const context = new OffscreenCanvas(width, height).getContext("2d") as OffscreenCanvasRenderingContext2D;
+    context.drawImage(picture, 0, 0);
+    const { data } = context.getImageData(0, 0, width, height);
+    await give(out, new Uint8Array(data.buffer));
+    return { shape: [height, width, 4], level, draft };
   },
 
   /** The open photo in its full size, as it is saved; posted as `out`. */

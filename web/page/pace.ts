@@ -2,47 +2,57 @@
 
 import type { Answer, Way } from "./engine.js";
 
-/** Milliseconds that an answer at the base may take: eight a second. The exact one has to leave some of it. */
-const IN_TIME = { whole: 100, draft: 125 } as const;
+/** Milliseconds that an answer at the base may take: eight a second. */
+const IN_TIME = 125;
+/** An exact answer that takes no more is better than a faster one in INT8. */
+const WITH_A_MARGIN = 100;
 /** What takes no more milliseconds promises that a finer way is in time. */
-const PROMISES = { whole: { draft: 75, half: 40 }, draft: { half: 70 } } as const;
+const PROMISES = { whole: { draft: 75, half: 45 }, draft: { half: 70 } } as const;
 /** The median of so many answers counts, so that one slow answer changes nothing. */
 const REMEMBERED = 5;
-/** Fewer answers than this tell little: one of them may have been the first, or have met other work. */
-const ENOUGH = 3;
+/** A finer way is tried so often, however slow: the first answers may have met other work. */
+const TRIES = 3;
 /** A finer way that was too slow is tried again after so many answers. */
 const PATIENCE = 16;
 
 export class Pace {
   private times: Record<Way, number[]> = { whole: [], draft: [], half: [] };
-  private readonly since = { whole: 0, draft: 0 };
+  private tries = { whole: 0, draft: 0 };
+  /** Answers since a way was tried. */
+  private since = { whole: 0, draft: 0 };
 
   /** Another photo, or another engine. */
   reset(): void {
     this.times = { whole: [], draft: [], half: [] };
+    this.tries = { whole: 0, draft: 0 };
+    this.since = { whole: 0, draft: 0 };
   }
 
   /** An answer came. */
   add({ level, draft, milliseconds }: Pick<Answer, "level" | "draft" | "milliseconds">): void {
     if (level > 0) return;
-    const way = level < 0 ? "half" : draft ? "draft" : "whole";
     this.since.whole++;
     this.since.draft++;
-    if (way !== "half") this.since[way] = 0;
-    const times = this.times[way];
+    const times = this.times[level < 0 ? "half" : draft ? "draft" : "whole"];
     times.push(milliseconds);
     if (times.length > REMEMBERED) times.shift();
   }
 
-  /** The finest way that is in time, or that may be. */
-  get way(): Way {
-    if (this.inTime("whole")) return "whole";
-    if (this.worthATry("whole")) return "whole";
-    return this.inTime("draft") || this.worthATry("draft") ? "draft" : "half";
+  /** How to ask next: in the finest way that is in time, or that may be. */
+  next(): Way {
+    const way = this.finest();
+    if (way !== "half") {
+      this.tries[way]++;
+      this.since[way] = 0;
+    }
+    return way;
   }
 
-  private inTime(way: "whole" | "draft"): boolean {
-    return median(this.times[way]) <= IN_TIME[way];
+  private finest(): Way {
+    const { whole, draft } = this.times;
+    if (median(whole) <= WITH_A_MARGIN || this.worthATry("whole")) return "whole";
+    if (median(draft) <= IN_TIME || this.worthATry("draft")) return "draft";
+    return median(whole) <= IN_TIME ? "whole" : "half"; // where there is no INT8
   }
 
   private worthATry(way: "whole" | "draft"): boolean {
@@ -50,8 +60,10 @@ export class Pace {
     const promised = way === "whole" && draft.length > 0
       ? median(draft) <= PROMISES.whole.draft
       : median(half) <= PROMISES[way].half;
-    const known = this.times[way].length;
-    return promised && (known < ENOUGH || this.since[way] >= PATIENCE);
+    if (!promised) return false;
+    const limit = way === "whole" ? WITH_A_MARGIN : IN_TIME;
+    const last = this.times[way].at(-1) ?? Infinity;
+    return this.tries[way] < TRIES || this.since[way] >= PATIENCE || last <= limit;
   }
 }
 
