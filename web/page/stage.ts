@@ -162,8 +162,9 @@ export class Stage {
   }
 
   private at(element: HTMLElement, x: number, y: number): void {
-    element.style.left = `${this.canvas.offsetLeft + x * this.canvas.clientWidth}px`;
-    element.style.top = `${this.canvas.offsetTop + y * this.canvas.clientHeight}px`;
+    // Moved as a layer of its own: else what lies below is painted anew with each move of a finger.
+    const { offsetLeft, offsetTop, clientWidth, clientHeight } = this.canvas;
+    element.style.translate = `${offsetLeft + x * clientWidth}px ${offsetTop + y * clientHeight}px`;
   }
 
   private point(event: PointerEvent): [number, number] {
