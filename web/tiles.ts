@@ -12,6 +12,8 @@ export interface TileOptions {
   readonly tile?: number;
   /** How many windows are given to the network at the same time; without it one. */
   readonly lanes?: number;
+  /** How many more windows are got ready meanwhile, so that no lane waits; without it none. */
+  readonly ahead?: number;
   /** Keeps what depends on the photo alone; belongs to one photo. */
   readonly features?: PhotoFeatures;
   /** Awaited before each window; what it throws ends the work, for instance because a newer request came. */
@@ -82,7 +84,8 @@ export async function runLevel(
       await made(parts[at]);
     }
   };
-  await Promise.all(Array.from({ length: Math.min(options.lanes ?? 1, parts.length) }, lane));
+  const atOnce = (options.lanes ?? 1) + (options.ahead ?? 0);
+  await Promise.all(Array.from({ length: Math.min(atOnce, parts.length) }, lane));
   return out;
 }
 

@@ -157,7 +157,8 @@ async function stillWanted(id: number): Promise<void> {
 function options(id: number, more: Options = {}): Options {
   const { constants, lanes } = isReady();
   const { features } = isOpen();
-  return { features, tile: constants.tile, lanes, skips: true, beforeTile: () => stillWanted(id), ...more };
+  const ahead = lanes > 1 ? 1 : 0;
+  return { features, tile: constants.tile, lanes, ahead, skips: true, beforeTile: () => stillWanted(id), ...more };
 }
 
 async function tellPicture(
