@@ -85,12 +85,22 @@ export interface Region {
   readonly width: number;
 }
 
-/** Lay a part of `from` into `into`, at (`top`, `left`). */
-export function place(from: Planes, into: Planes, top: number, left: number, part: Region): void {
+/** Lay a part of `from` into `into`, at (`top`, `left`); `clipped`: to [0, 1]. */
+export function place(
+  from: Planes, into: Planes, top: number, left: number, part: Region, clipped = false,
+): void {
   for (let c = 0; c < from.channels; c++) {
     for (let y = 0; y < part.height; y++) {
       const at = (c * from.height + part.top + y) * from.width + part.left;
-      into.data.set(from.data.subarray(at, at + part.width), (c * into.height + top + y) * into.width + left);
+      const to = (c * into.height + top + y) * into.width + left;
+      if (!clipped) {
+        into.data.set(from.data.subarray(at, at + part.width), to);
+        continue;
+      }
+      for (let x = 0; x < part.width; x++) {
+        const value = from.data[at + x];
+        into.data[to + x] = value < 0 ? 0 : value > 1 ? 1 : value;
+      }
     }
   }
 }

@@ -187,13 +187,14 @@ export async function* refocusedLevels(
   const run = async (network: keyof Networks, level: number, inputs: LevelInputs): Promise<Planes> => {
     // The lens blur of level 1 sees twice as much at once: its halo is large beside a tile.
     const wide = options.tile && network === "lens_blur" && level > 0 ? { tile: 2 * options.tile } : {};
-    const raw = await runLevel(
-      networks[network], inputs, `${network} ${level}`, constants, variant, { ...options, ...wide },
+    const { onOutput } = options;
+    const made = await runLevel(
+      networks[network], inputs, `${network} ${level}`, constants, variant,
+      { ...options, ...wide, raw: onOutput !== undefined },
     );
-    options.onOutput?.(level, network, { ...raw, data: raw.data.slice() });
-    const { data } = raw;
-    for (let i = 0; i < data.length; i++) data[i] = data[i] < 0 ? 0 : data[i] > 1 ? 1 : data[i];
-    return raw;
+    if (!onOutput) return made;
+    onOutput(level, network, made);
+    return mapped(made, (value) => clip(value, 0, 1));
   };
   const lens = (k: number): Promise<Planes> =>
     run("lens_blur", k, { picture: pictures[k], signed_depth: signedDepth(k) });

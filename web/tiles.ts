@@ -20,6 +20,8 @@ export interface TileOptions {
   readonly beforeTile?: () => Promise<void>;
   /** Leave out the networks where they hardly change anything; changes the result by at most the variant's bounds. */
   readonly skips?: boolean;
+  /** Give what a network gave as it is; without it what it gave is clipped to [0, 1]. */
+  readonly raw?: boolean;
   /** Windows of one size only, in a grid: for what gets ready for each new size. */
   readonly grid?: boolean;
 }
@@ -33,7 +35,7 @@ export interface LevelInputs {
 }
 
 /**
- * The output of the lens blur or of the step for a whole level, as the network gives it: not clipped.
+ * The output of the lens blur or of the step for a whole level.
  *
  * `level` names network and level among what `options.features` keeps.
  */
@@ -75,7 +77,7 @@ export async function runLevel(
     place(result, out, scale * rows.from, scale * columns.from, {
       top: scale * (rows.from - rows.start), left: scale * (columns.from - columns.start),
       height: scale * (rows.to - rows.from), width: scale * (columns.to - columns.from),
-    });
+    }, !options.raw);
   };
   let next = 0;
   const lane = async (): Promise<void> => {

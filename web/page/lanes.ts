@@ -4,6 +4,9 @@ import type { Planes } from "../arrays.js";
 import type { Run } from "../network.js";
 import type { LaneReply, LaneRun, LaneStart } from "./lane.js";
 
+/** Calls that a worker has at a time: while it runs one, the next one is on its way. */
+const DEPTH = 2;
+
 export class Lanes {
   private readonly workers: Worker[];
   private readonly free: Worker[];
@@ -19,21 +22,22 @@ export class Lanes {
       worker.postMessage(start);
       return worker;
     });
-    this.free = [...this.workers];
+    this.free = Array.from({ length: DEPTH }, () => this.workers).flat();
   }
 
   /** Runs one of the graphs. */
   run(graph: number): Run {
-    return (inputs) => this.called(graph, inputs);
+    return (inputs, given = false) => this.called(graph, inputs, given);
   }
 
-  private async called(graph: number, inputs: LaneRun["inputs"]): Promise<Planes> {
-    const worker = this.free.pop() ?? (await new Promise<Worker>((resolve) => this.waiting.push(resolve)));
+  private async called(graph: number, inputs: LaneRun["inputs"], given: boolean): Promise<Planes> {
+    const worker = this.free.shift() ?? (await new Promise<Worker>((resolve) => this.waiting.push(resolve)));
     const id = this.next++;
     try {
       const reply = await new Promise<LaneReply>((resolve) => {
         this.answers.set(id, resolve);
-        worker.postMessage({ id, graph, inputs } satisfies LaneRun);
+        const transfer = given ? [...new Set(Object.values(inputs).map(({ data }) => data.buffer as ArrayBuffer))] : [];
+        worker.postMessage({ id, graph, inputs } satisfies LaneRun, transfer);
       });
       if ("message" in reply) throw new Error(reply.message);
       return reply.planes satisfies Planes;

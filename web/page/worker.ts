@@ -144,20 +144,31 @@ async function depthFrom(source: DepthSource): Promise<Planes> {
   return map;
 }
 
-/** Lets newer messages in; throws `Cancelled` if one of them made this request old. */
-async function stillWanted(id: number): Promise<void> {
-  await new Promise<void>((resolve) => {
+/** Lets what waits in line go first. */
+function turn(): Promise<void> {
+  return new Promise<void>((resolve) => {
     const { port1, port2 } = new MessageChannel();
     port1.onmessage = () => { port1.close(); resolve(); };
     port2.postMessage(null);
   });
+}
+
+/** Does some work once all that is at work waits for others. */
+async function later(work: () => Promise<void>): Promise<void> {
+  await turn();
+  await work();
+}
+
+/** Lets newer messages in; throws `Cancelled` if one of them made this request old. */
+async function stillWanted(id: number): Promise<void> {
+  await turn();
   if (id !== newest) throw new Cancelled();
 }
 
 function options(id: number, more: Options = {}): Options {
   const { constants, lanes } = isReady();
   const { features } = isOpen();
-  const ahead = lanes > 1 ? 1 : 0;
+  const ahead = lanes > 1 ? lanes : 0;
   return { features, tile: constants.tile, lanes, ahead, skips: true, beforeTile: () => stillWanted(id), ...more };
 }
 
@@ -212,12 +223,15 @@ async function refine(settings: Settings, tell: Tell, id: number): Promise<Photo
     const levels = refocusedLevels(
       prepared, settings.focus, settings.fNumber, networks, constants, variant, options(id),
     );
+    let told = Promise.resolve();
     for await (const { level, blurred } of levels) {
       done += areas[level];
       tell({ kind: "progress", done, whole });
       if (level === n) photo.finished = { key, photo: resultOf(blurred, prepared.photo) };
-      else await tellPicture(tell, planesImage(blurred), coveredOf(prepared, level), level);
+      // Shown while the next level is at work.
+      else told = later(() => tellPicture(tell, planesImage(blurred), coveredOf(prepared, level), level));
     }
+    await told;
   }
   const finished = (photo.finished as NonNullable<Open["finished"]>).photo;
   await tellPicture(tell, imageData(finished, photo.alpha), [finished.width, finished.height], n);
