@@ -28,16 +28,23 @@ async function start({ base, engine, graphs }: LaneStart): Promise<Run[]> {
   return runs;
 }
 
-self.onmessage = async ({ data }: MessageEvent<LaneStart | LaneRun>): Promise<void> => {
+/** The runs that were asked for: one begins when the one before has ended. */
+let queue: Promise<void> = Promise.resolve();
+
+self.onmessage = ({ data }: MessageEvent<LaneStart | LaneRun>): void => {
   if ("engine" in data) {
     opened = start(data);
     opened.catch(() => undefined); // told at the first run
     return;
   }
+  queue = queue.then(() => run(data));
+};
+
+async function run(data: LaneRun): Promise<void> {
   try {
     const planes = await (await (opened as Promise<Run[]>))[data.graph](data.inputs);
     postMessage({ id: data.id, planes } satisfies LaneReply, { transfer: [planes.data.buffer as ArrayBuffer] });
   } catch (error) {
     postMessage({ id: data.id, message: error instanceof Error ? error.message : String(error) } satisfies LaneReply);
   }
-};
+}

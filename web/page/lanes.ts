@@ -36,7 +36,8 @@ export class Lanes {
     try {
       const reply = await new Promise<LaneReply>((resolve) => {
         this.answers.set(id, resolve);
-        const transfer = given ? [...new Set(Object.values(inputs).map(({ data }) => data.buffer as ArrayBuffer))] : [];
+        const buffers = given ? Object.values(inputs).map(({ data }) => data.buffer as ArrayBuffer) : [];
+        const transfer = [...new Set(buffers)];
         worker.postMessage({ id, graph, inputs } satisfies LaneRun, transfer);
       });
       if ("message" in reply) throw new Error(reply.message);

@@ -21,6 +21,7 @@ import { check, fetched, graphsOf, modelFile, NETWORKS, readModels, type Network
 import type { Backend, End, Event, LoopTask, Reply, Request, Task } from "./messages.js";
 import { placedLines, type Placed, type Placements } from "./placement.js";
 import { selfTest } from "./selftest.js";
+import { later, turn } from "./turn.js";
 
 interface Ready {
   readonly constants: Constants;
@@ -142,21 +143,6 @@ async function depthFrom(source: DepthSource): Promise<Planes> {
     photo.finished = null;
   }
   return map;
-}
-
-/** Lets what waits in line go first. */
-function turn(): Promise<void> {
-  return new Promise<void>((resolve) => {
-    const { port1, port2 } = new MessageChannel();
-    port1.onmessage = () => { port1.close(); resolve(); };
-    port2.postMessage(null);
-  });
-}
-
-/** Does some work once all that is at work waits for others. */
-async function later(work: () => Promise<void>): Promise<void> {
-  await turn();
-  await work();
 }
 
 /** Lets newer messages in; throws `Cancelled` if one of them made this request old. */
