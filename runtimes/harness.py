@@ -19,9 +19,8 @@ from deeplens.runtimes.assembly import Progress
 from deeplens.runtimes.contract import Runtime
 from deeplens.runtimes.device_loop import loop_named
 from deeplens.runtimes.disparity import focal_disparity_at, normalise_disparity
-from deeplens.runtimes.fit import in_aspect
+from deeplens.runtimes.fit import in_aspect, made_smaller
 from deeplens.runtimes.level_run import check_result
-from deeplens.runtimes.photo import to_8_bit
 from deeplens.runtimes.refocuser import Observer, Refocuser
 from deeplens.runtimes.tiling import TILE
 
@@ -111,11 +110,7 @@ class Harness:
             InputError: pixels of another shape or dtype.
         """
         _check_pixels(pixels)
-        whole = Image.fromarray(to_8_bit(pixels))
-        # Columns, then rows, as the contract says: in one call Pillow 13 begins with the side that shrinks more, and
-        # some bytes differ by one.
-        narrow = whole.resize((DEPTH_SIZE, whole.height), Image.Resampling.BILINEAR)
-        return np.asarray(narrow.resize((DEPTH_SIZE, DEPTH_SIZE), Image.Resampling.BILINEAR))
+        return np.asarray(made_smaller(pixels, (DEPTH_SIZE, DEPTH_SIZE), Image.Resampling.BILINEAR))
 
     def photo(self, pixels: np.ndarray, disparity: np.ndarray) -> Refocuser:
         """A photo ready to be refocused more than once: what does not depend on focus and aperture is made once.

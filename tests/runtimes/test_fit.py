@@ -4,9 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from deeplens.console.errors import InputError
+from deeplens.model.contract import DEPTH_SIZE
 from deeplens.runtimes.fit import Fit, in_aspect
+from deeplens.runtimes.harness import Harness
 
 KEPT = Fit((518, 518), multiple=14, aspect="keep", resample="bicubic", frame=(0.485, 0.456, 0.406))
 
@@ -92,3 +95,14 @@ def test_in_aspect() -> None:
     assert in_aspect(ramp, 2.5).shape == (4, 10)
     assert in_aspect(ramp, 0.5).shape == (10, 5)
     assert in_aspect(ramp, 1000.0).shape[1] == 20
+
+
+@pytest.mark.parametrize("size", [(701, 468), (468, 701), (2048, 1366), (400, 3000)])
+def test_the_depth_network_gets_what_the_contract_says(size: tuple[int, int]) -> None:
+    """Columns, then rows, whatever side shrinks more: the picture of the vectors and the one that is run are one."""
+    pixels = np.random.default_rng(4).integers(0, 256, (*size, 3), dtype=np.uint8)
+    seen = Fit((DEPTH_SIZE, DEPTH_SIZE)).placed(pixels).picture
+    due = Harness.depth_picture(pixels)
+    np.testing.assert_array_equal(np.rint(seen[0].transpose(1, 2, 0) * 255), due)
+    columns = Image.fromarray(pixels).resize((DEPTH_SIZE, size[0]), Image.Resampling.BILINEAR)
+    np.testing.assert_array_equal(due, columns.resize((DEPTH_SIZE, DEPTH_SIZE), Image.Resampling.BILINEAR))

@@ -3,6 +3,7 @@
 import type { Planes } from "../arrays.js";
 import { focusAt, type Focus, type Point } from "../focus.js";
 import { DepthChoice } from "./depth_choice.js";
+import { download } from "./download.js";
 import { Cancelled, type Answer, type DepthSource, type Engine, type PhotoInfo, type Settings } from "./engine.js";
 import { Pace } from "./pace.js";
 import { Pull } from "./pull.js";
@@ -341,13 +342,4 @@ export class App {
     });
     this.hint();
   }
-}
-
-/** Save a file on this device. */
-export function download(blob: Blob, name: string): void {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(blob);
-  link.download = name;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 60_000);
 }

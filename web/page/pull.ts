@@ -1,7 +1,8 @@
 /** A focus pull: the focus moves from one distance to another, plays on the page, and is saved as an animation. */
 
 import type { Focus } from "../focus.js";
-import { download, element } from "./app.js";
+import { element } from "./app.js";
+import { download } from "./download.js";
 import type { Engine, Settings } from "./engine.js";
 import { filmFormats } from "./film.js";
 import type { Stage } from "./stage.js";
