@@ -152,10 +152,11 @@ async function stillWanted(id: number): Promise<void> {
 }
 
 function options(id: number, more: Options = {}): Options {
-  const { constants, lanes } = isReady();
+  const { constants, lanes, placed } = isReady();
+  const grid = Object.keys(placed).length > 0; // a graphics processor gets ready for each new size
   const { features } = isOpen();
   const ahead = lanes > 1 ? lanes : 0;
-  return { features, tile: constants.tile, lanes, ahead, skips: true, beforeTile: () => stillWanted(id), ...more };
+  return { features, tile: constants.tile, lanes, ahead, grid, skips: true, beforeTile: () => stillWanted(id), ...more };
 }
 
 async function tellPicture(
