@@ -5,12 +5,13 @@
  */
 
 import {
-  clip, cropped, enlarged, halvedPicture, largestValue, mapped, mean2x2, padded, pyramid, repeated, resized, zeros,
+  clip, cropped, enlarged, halvedPicture, mapped, mean2x2, padded, pyramid, repeated, resized, zeros,
   type Photo, type Planes, type Size,
 } from "./arrays.js";
 import type { Constants, Variant } from "./constants.js";
 import { checkNormalised, type Focus } from "./focus.js";
 import type { Network } from "./network.js";
+import { resultOf } from "./result.js";
 import { runLevel, type LevelInputs, type TileOptions } from "./tiles.js";
 
 /** Sizes of the levels: level 0 is the base, level n the photo. */
@@ -143,6 +144,16 @@ function signed(map: Planes, focus: Focus, strength: number): Planes {
   return out;
 }
 
+/** Signed depth times a factor, in [−1, 1]. */
+function scaled({ data, ...size }: Planes, factor: number): Planes {
+  const out = new Float32Array(data.length);
+  for (let i = 0; i < data.length; i++) {
+    const value = data[i] * factor;
+    out[i] = value < -1 ? -1 : value > 1 ? 1 : value;
+  }
+  return { ...size, data: out };
+}
+
 /** Signed depth of levels 0 to f, before the factor of the level. */
 function baseDepths(prepared: Prepared, focus: Focus, strength: number): Planes[] {
   const f = registeredLevel(prepared.levels.n);
@@ -179,11 +190,8 @@ export async function* refocusedLevels(
     options.onStage?.(name, planes);
     return planes;
   };
-  const signedDepth = (k: number): Planes => {
-    const factor = variant.depth_by_level ? 2 ** k : 1;
-    const out = mapped(depths[k], (value) => (value * factor < -1 ? -1 : value * factor > 1 ? 1 : value * factor));
-    return stage(`signed_depth_${k}`, out);
-  };
+  const signedDepth = (k: number): Planes =>
+    stage(`signed_depth_${k}`, variant.depth_by_level && k > 0 ? scaled(depths[k], 2 ** k) : depths[k]);
   const run = async (network: keyof Networks, level: number, inputs: LevelInputs): Promise<Planes> => {
     // The lens blur of level 1 sees twice as much at once: its halo is large beside a tile.
     const wide = options.tile && network === "lens_blur" && level > 0 ? { tile: 2 * options.tile } : {};
@@ -323,28 +331,4 @@ function reachOf(finest: Planes, block: number, focus: Focus, strength: number, 
     });
   }
   return reached;
-}
-
-/** The part that shows the photo, rounded to integers: half to even, in float32. */
-export function resultOf(blurred: Planes, photo: Photo): Photo {
-  const { height, width } = photo;
-  const largest = largestValue(photo);
-  const bytes = largest === 255;
-  // An array of clamped bytes clips and rounds half to even by itself.
-  const data = bytes ? new Uint8ClampedArray(3 * height * width) : new Uint16Array(3 * height * width);
-  for (let c = 0; c < 3; c++) {
-    for (let y = 0, to = c; y < height; y++) {
-      const row = (c * blurred.height + y) * blurred.width;
-      for (let i = row; i < row + width; i++, to += 3) {
-        const value = Math.fround(blurred.data[i] * largest);
-        data[to] = bytes ? value : halfToEven(clip(value, 0, largest));
-      }
-    }
-  }
-  return { height, width, data: bytes ? new Uint8Array(data.buffer) : data };
-}
-
-function halfToEven(value: number): number {
-  const up = Math.floor(value + 0.5);
-  return up - value === 0.5 && up % 2 === 1 ? up - 1 : up;
 }

@@ -105,3 +105,8 @@ def test_another_photo_begins_anew(asked: Callable[..., list[str]]) -> None:
     answers[10]["reset"] = True
     found = asked(answers)
     assert found[9:11] == ["whole", "half"]
+
+
+def test_a_device_at_the_limit_does_not_waver(asked: Callable[..., list[str]]) -> None:
+    found = asked(device(170, 122, 60, 200, noise=0.12))
+    assert found[12:].count("draft") >= 180

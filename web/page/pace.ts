@@ -6,6 +6,8 @@ import type { Answer, Way } from "./engine.js";
 const IN_TIME = 125;
 /** An exact answer that takes no more is better than a faster one in INT8. */
 const WITH_A_MARGIN = 100;
+/** A way that is in use may take so much longer before it is left: the picture should not change its sharpness often. */
+const STAYING = 1.12;
 /** What takes no more milliseconds promises that a finer way is in time. */
 const PROMISES = { whole: { draft: 75, half: 45 }, draft: { half: 70 } } as const;
 /** The median of so many answers counts, so that one slow answer changes nothing. */
@@ -20,12 +22,15 @@ export class Pace {
   private tries = { whole: 0, draft: 0 };
   /** Answers since a way was tried. */
   private since = { whole: 0, draft: 0 };
+  /** The way that was in time. */
+  private inUse: Way = "half";
 
   /** Another photo, or another engine. */
   reset(): void {
     this.times = { whole: [], draft: [], half: [] };
     this.tries = { whole: 0, draft: 0 };
     this.since = { whole: 0, draft: 0 };
+    this.inUse = "half";
   }
 
   /** An answer came. */
@@ -49,10 +54,15 @@ export class Pace {
   }
 
   private finest(): Way {
-    const { whole, draft } = this.times;
-    if (median(whole) <= WITH_A_MARGIN || this.worthATry("whole")) return "whole";
-    if (median(draft) <= IN_TIME || this.worthATry("draft")) return "draft";
-    return median(whole) <= IN_TIME ? "whole" : "half"; // where there is no INT8
+    if (this.inTime("whole", WITH_A_MARGIN)) return (this.inUse = "whole");
+    if (this.worthATry("whole")) return "whole";
+    if (this.inTime("draft", IN_TIME)) return (this.inUse = "draft");
+    if (this.worthATry("draft")) return "draft";
+    return (this.inUse = this.inTime("whole", IN_TIME) ? "whole" : "half"); // where there is no INT8
+  }
+
+  private inTime(way: Way, limit: number): boolean {
+    return median(this.times[way]) <= (way === this.inUse ? STAYING * limit : limit);
   }
 
   private worthATry(way: "whole" | "draft"): boolean {

@@ -5,9 +5,10 @@ import { variantOf, readConstants, type Constants, type Variant } from "../const
 import { mapped, type Photo, type Planes } from "../arrays.js";
 import type { PhotoFeatures } from "../features.js";
 import {
-  beginsAtBase, prepare, quickAnswer, refocus, refocusedLevels, resultOf, withMap, type Networks, type Options, type Prepared,
+  beginsAtBase, prepare, quickAnswer, refocus, refocusedLevels, withMap, type Networks, type Options, type Prepared,
 } from "../harness.js";
 import { joinedParts, type Network, type Run } from "../network.js";
+import { resultOf } from "../result.js";
 import { decoded } from "./decode.js";
 import { Draft } from "./draft.js";
 import { Cancelled, type DepthSource, type PhotoInfo, type SavedFile, type Settings, type Way } from "./engine.js";
