@@ -258,12 +258,11 @@ def doubled(picture: np.ndarray) -> np.ndarray:
         shape[axis] *= 2
         result = np.empty(shape, picture.dtype)
         source, target = np.moveaxis(picture, axis, 0), np.moveaxis(result, axis, 0)
-        target[0::2] = target[1::2] = source * source.dtype.type(0.75)
-        quarter = source * source.dtype.type(0.25)
-        target[2::2] += quarter[:-1]
-        target[1:-1:2] += quarter[1:]
-        target[0] += quarter[0]
-        target[-1] += quarter[-1]
+        near, far = source * source.dtype.type(0.75), source * source.dtype.type(0.25)
+        np.add(near[1:], far[:-1], out=target[2::2])
+        np.add(near[:-1], far[1:], out=target[1:-1:2])
+        np.add(near[0], far[0], out=target[0])
+        np.add(near[-1], far[-1], out=target[-1])
         picture = result
     return picture
 
