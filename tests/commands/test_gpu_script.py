@@ -1,7 +1,10 @@
 """`make gpu` without a GPU: what it needs; and its parts with stand-ins for the commands that it runs."""
 
 import json
+import signal
+import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -219,17 +222,21 @@ def test_a_stage_that_fails_makes_the_whole_fail_and_one_that_is_missing_does_no
         gpu.command(tmp_path / "out", 1.0, ["tensorflow"])
 
 
-def test_a_terminal_that_is_closed_ends_what_runs(tmp_path: Path) -> None:
-    """The command's own child must not go on alone."""
-    import signal
-
-    if not hasattr(signal, "SIGHUP"):
-        pytest.skip("there is no such signal here")
-    code = "import os, signal, time; os.kill(os.getppid(), signal.SIGHUP); time.sleep(6); open('late', 'w')"
-    with pytest.raises(SystemExit), gpu._ended_by_hang_up():
-        gpu.run_command(("-c", f"import os; os.chdir({str(tmp_path)!r}); {code}"), 5.0)
-    assert not (tmp_path / "late").exists()
-    assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no such signal here")
+@pytest.mark.parametrize("kept", [signal.SIG_DFL, signal.SIG_IGN])
+def test_a_terminal_that_is_closed_ends_what_runs(kept: signal.Handlers, tmp_path: Path) -> None:
+    """The command's own child must not go on alone; under `nohup`, which has the signal ignored, it goes on."""
+    code = "import os, signal, time; os.kill(os.getppid(), signal.SIGHUP); time.sleep(2); open('late', 'w')"
+    ignored = kept == signal.SIG_IGN
+    before = signal.signal(signal.SIGHUP, kept)
+    try:
+        with nullcontext() if ignored else pytest.raises(SystemExit), gpu._ended_by_hang_up():
+            gpu.run_command(("-c", f"import os; os.chdir({str(tmp_path)!r}); {code}"), 30.0)
+        assert signal.getsignal(signal.SIGHUP) == kept
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    time.sleep(0 if ignored else 3)
+    assert (tmp_path / "late").exists() == ignored
 
 
 def test_a_command_is_ended_with_what_it_started(tmp_path: Path) -> None:
