@@ -47,7 +47,7 @@ FAULTS = {
         "picture_0",
         "strip",
     ),
-    "no 2^k": ("harness", "variant.depth_by_level ? 2 ** k : 1", "1", "signed_depth_1", "strip"),
+    "no 2^k": ("harness", "scaled(depths[k], 2 ** k)", "depths[k]", "signed_depth_1", "strip"),
     "one beginning": ("harness", "return clip((high - most) / (high - low), 0, 1);", "return 0;", "blurred_1", "strip"),
     "no finer map": ("harness", "if (share === null)", "if (share !== undefined)", "picture", "one_step"),
 }
