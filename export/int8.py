@@ -33,7 +33,8 @@ def weight_scales(weight: np.ndarray) -> np.ndarray:
     """
     rows = np.abs(weight.reshape(weight.shape[0], -1).astype(np.float64))
     largest = rows.max(1)
-    largest[largest == 0] = 1.0  # a channel of zeros: any scale will do
+    # A channel of zeros, or of less than float32 has a scale for: any scale will do.
+    largest[largest * min(CLIPS) / LEVELS < np.finfo(np.float32).tiny] = 1.0
     best, least = largest / LEVELS, np.full(len(rows), np.inf)
     for share in CLIPS[::-1]:
         scale = share * largest / LEVELS

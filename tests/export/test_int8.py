@@ -7,7 +7,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from onnx import TensorProto, helper, numpy_helper
@@ -122,6 +122,8 @@ class TestAgainstWholeNumbers:
 
 
 @settings(deadline=None, max_examples=50)
+@example(np.full((3, 2, 3, 3), 1e-45, np.float32))
+@example(np.full((3, 2, 3, 3), 1e-36, np.float32))
 @given(npst.arrays(np.float32, (3, 2, 3, 3), elements=st.floats(-8, 8, width=32)))
 def test_weight_scales_lose_no_more_than_the_largest_weight_does(weight: np.ndarray) -> None:
     scales = weight_scales(weight)
