@@ -50,13 +50,13 @@ _ABBREVIATION = re.compile(r"(?:\be\.g|\bi\.e|\bal|\bvs|\bcf|\bNo|\bFig)\.\s*$")
 # --- Reading a document
 
 
-def prose(text: str) -> Iterator[tuple[int, str]]:
-    """(Line number, line) of what is neither code nor table."""
+def lines_of(text: str, *, code: bool) -> Iterator[tuple[int, str]]:
+    """(Line number, line) of code blocks, or of what is neither code nor table."""
     fenced = False
     for number, line in enumerate(text.splitlines(), start=1):
         if line.lstrip().startswith("```"):
             fenced = not fenced
-        elif not fenced and not line.startswith(("|", ":::", "    ")):
+        elif fenced == code and (code or not line.startswith(("|", ":::", "    "))):
             yield number, line
 
 
@@ -66,14 +66,16 @@ def unbreakable(line: str) -> bool:
 
 
 def long_lines(text: str) -> list[int]:
-    """Lines of prose with more than `COLUMNS` characters."""
-    return [number for number, line in prose(text) if len(line) > COLUMNS and not unbreakable(line)]
+    """Lines of code blocks and of prose with more than `COLUMNS` characters."""
+    code = [number for number, line in lines_of(text, code=True) if len(line) > COLUMNS]
+    prose = [number for number, line in lines_of(text, code=False) if len(line) > COLUMNS and not unbreakable(line)]
+    return code + prose
 
 
 def crowded_lines(text: str) -> list[int]:
     """Lines of prose in which a sentence ends and another begins."""
     found = []
-    for number, line in prose(text):
+    for number, line in lines_of(text, code=False):
         plain = re.sub(r"`[^`]*`", "`x`", re.sub(r"^[\s#]*\d+\.\s|^!\[\d+\.", "", line))
         for match in _END.finditer(plain):
             before = plain[: match.end()]
@@ -196,7 +198,7 @@ def test_a_document_is_written_by_the_rules(path: Path) -> None:
 def test_a_document_against_the_rules_is_told() -> None:
     assert long_lines("word " * 30) == [1]
     assert long_lines("| " + "word " * 30) == []
-    assert long_lines("```\n" + "word " * 30 + "\n```") == []
+    assert long_lines("```\n" + "word " * 30 + "\n```") == [2]
     assert long_lines("see [results](https://example.org/" + "a" * 100 + ")") == []
     assert crowded_lines("One sentence. Another one.") == [1]
     assert crowded_lines("One sentence (see *this*). `code` begins another.") == [1]

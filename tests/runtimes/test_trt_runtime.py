@@ -21,7 +21,8 @@ from deeplens.runtimes.ort import OnnxRuntime
 from deeplens.runtimes.trt import TrtRuntime
 from tests.support.cuda_stand_in import Cudart, Status
 from tests.support.trt_engines import LEVEL, OTHER, PROFILES, add_engine, inputs_of, runtime_of
-from tests.support.trt_stand_in import BINDINGS, TensorRtStandIn, compute, engine_bytes
+from tests.support.trt_networks import compute
+from tests.support.trt_stand_in import BINDINGS, TensorRtStandIn, engine_bytes
 
 CLASSIC = [name for name in BINDINGS if name.startswith("tensorrt ")]
 FOR_RTX = [name for name in BINDINGS if name.startswith("tensorrt_rtx ")]

@@ -178,7 +178,7 @@ class TestTensorRt:
     def test_values_that_are_not_finite_are_refused(
         self, tmp_path: Path, version: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("tests.support.trt_stand_in.compute", lambda _name, inputs: inputs["picture"] / 0)
+        monkeypatch.setattr("tests.support.trt_networks.compute", lambda _name, inputs: inputs["picture"] / 0)
         with opened(tmp_path, version, Cudart()) as runtime, np.errstate(all="ignore"):
             ready = Harness(runtime).photo(photo(*SIZE), MAP)
             with pytest.raises(MismatchError, match="not finite"):

@@ -15,7 +15,8 @@ from deeplens.runtimes.cuda import Cuda
 from deeplens.runtimes.engine_key import EngineKey, Profile, to_more
 from deeplens.runtimes.trt import TrtRuntime
 from deeplens.runtimes.trt_api import Library, TensorRt
-from tests.support.trt_stand_in import TensorRtStandIn, dtype_of, engine_bytes
+from tests.support.trt_networks import dtype_of
+from tests.support.trt_stand_in import TensorRtStandIn, engine_bytes
 
 LEVEL, OTHER = (40, 48), (64, 56)
 PROFILES = (Profile.static(LEVEL), Profile((32, 32), (64, 64), (256, 256)))

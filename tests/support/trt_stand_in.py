@@ -2,7 +2,7 @@
 
 Every object refuses members that the real class lacks and arguments that the real signature doesn't take
 (`trt_bindings.jsonl`), so that code which runs on the stand-ins of all versions touches nothing that one of them has
-not. Engines are JSON; their networks compute what `tests.conftest.artifacts` does, on the memory of
+not. Engines are JSON; their networks are those of `tests.support.trt_networks`, on the memory of
 `tests.support.cuda_stand_in`.
 """
 # ruff: noqa: N802  # TensorRT's names
@@ -15,44 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from deeplens.model.contract import Tensor
-from deeplens.model.whole_contract import PIXELS, PIXELS_IN, PIXELS_OUT, REFOCUSED, TOTAL, PixelTensor, contract_named
+from deeplens.model.whole_contract import contract_named
 from deeplens.runtimes.engine_key import Profile
 from tests.support.cuda_stand_in import Cudart, Misuse, Operation, Status
+from tests.support.trt_networks import dtype_of, outputs_of
 
 BINDINGS = {
     f"{line['library']} {line['version']}": line
     for line in map(json.loads, (Path(__file__).parent / "trt_bindings.jsonl").read_text().splitlines())
 }
-
-
-def dtype_of(tensor: Tensor, dtype: str) -> "np.dtype[Any]":
-    """Of an input or output of an engine in `dtype`: a photo has 8 unsigned bits, what stands around it is float32."""
-    return np.dtype(np.uint8 if isinstance(tensor, PixelTensor) else dtype)
-
-
-def outputs_of(network: str, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Output → what a network gives, float32 or as it lies in memory."""
-    if network == PIXELS_IN:
-        return {"picture": inputs[PIXELS].transpose(2, 0, 1)[None] / np.float32(255)}
-    if network == PIXELS_OUT:
-        refocused = inputs["refocused"]
-        whole = np.rint(np.clip(refocused, 0, 1) * np.float32(255))[0].transpose(1, 2, 0)
-        return {REFOCUSED: whole, TOTAL: refocused.sum(keepdims=True)}
-    return {contract_named(network).outputs[0].name: compute(network, inputs)}
-
-
-def compute(network: str, inputs: dict[str, np.ndarray]) -> np.ndarray:
-    """As the graphs of `tests.conftest.artifacts`."""
-    if network == "depth":
-        return inputs["picture"].mean(axis=1, keepdims=True, dtype=np.float32)
-    if network == "whole":
-        whole: np.ndarray = inputs["picture"] * (1 - inputs["aperture"]) + 0 * inputs["focal_disparity"]
-        return whole + 0 * inputs["disparity"].mean()
-    share = 1 - np.abs(inputs["signed_depth"])
-    if network == "lens_blur":
-        return inputs["picture"] * share
-    return inputs["picture_high"] * share.repeat(2, axis=2).repeat(2, axis=3)
 
 
 def engine_bytes(network: str, profiles: tuple[Profile, ...] = (), *, dtype: str = "float32") -> bytes:
