@@ -36,7 +36,7 @@ def portrait(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def due(portrait: Path) -> Iterator[dict[str, np.ndarray]]:
-    """What `deeplens refocus` makes of it at f/2.4, with `--depth embedded` and without."""
+    """What `deeplens refocus` makes of it at `F_NUMBER`, with `--depth embedded` and without."""
     from deeplens.runtimes.pytorch import TorchRuntime
 
     pixels = read_photo(portrait).pixels
