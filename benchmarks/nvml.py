@@ -40,7 +40,7 @@ class Nvml:
         self._library = library
         library.nvmlInit()
         try:
-            self._device = _device(library, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
+            self._device = device_of(library, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         except library.NVMLError:
             library.nvmlShutdown()
             raise
@@ -95,7 +95,7 @@ class Nvml:
             return None  # not supported, or not permitted
 
 
-def _device(library: Any, visible: str) -> Any:
+def device_of(library: Any, visible: str) -> Any:
     """The handle of the first of the devices that CUDA_VISIBLE_DEVICES names, by number or by UUID; else of the first.
 
     The library does not look at the variable itself.

@@ -7,6 +7,7 @@ from typing import overload
 import numpy as np
 
 from deeplens.console.errors import InputError
+from deeplens.model.contract import FINER_BASE
 from deeplens.runtimes.parts import BLOCK, smallest
 from deeplens.runtimes.pyramid import Geometry, pad_to, signed_depth
 
@@ -167,6 +168,15 @@ def signed_depth_levels(
     """All `SignedDepths` of a disparity map that `pyramid.registered_disparity` gave, base first."""
     plane = FocalPlane(focal_disparity, aperture, focus_range)
     return list(DepthLevels(disparity, levels).signed(plane, by_level=by_level))
+
+
+def finer_share(most: float) -> float:
+    """The share of the loop that begins at level 1, where `most` is the base's largest |D̃|.
+
+    See `model.contract.Variant`.
+    """
+    whole, none = FINER_BASE
+    return min(1.0, max(0.0, (none - most) / (none - whole)))
 
 
 def _bounds(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -7,10 +7,10 @@ from functools import cached_property, partial
 import numpy as np
 
 from deeplens.console.progress import Stopwatch
-from deeplens.model.contract import CONTRACTS, FINER_BASE
+from deeplens.model.contract import CONTRACTS
 from deeplens.runtimes.assembly import Progress, Share, Whole
 from deeplens.runtimes.contract import Arrays
-from deeplens.runtimes.depth_levels import FocalPlane
+from deeplens.runtimes.depth_levels import FocalPlane, finer_share
 from deeplens.runtimes.level_run import LevelRunner, Sink, Source, Sources
 from deeplens.runtimes.prepared import PreparedPhoto, slices
 from deeplens.runtimes.pyramid import quantise
@@ -143,11 +143,10 @@ class Focusing:
 
     @cached_property
     def _finer(self) -> float:
-        """The share of the loop that begins at level 1 in what it gives: see `model.contract.Variant`."""
+        """See `runtimes.depth_levels.finer_share`."""
         if self._from_base or not self._photo.variant.finer_base or self._photo.levels.steps == 0:
             return 0.0
-        whole, none = FINER_BASE
-        return min(1.0, max(0.0, (none - float(np.abs(self._depths[0]).max())) / (none - whole)))
+        return finer_share(float(np.abs(self._depths[0]).max()))
 
 
 def _store(result: np.ndarray, rows: slice, columns: slice, part: np.ndarray) -> None:

@@ -18,13 +18,13 @@ from torch import Tensor
 from deeplens.console.errors import MismatchError
 from deeplens.model.contract import CONTRACTS, R_MAX, Variant
 from deeplens.runtimes.assembly import Progress
-from deeplens.runtimes.depth_levels import FocalPlane
+from deeplens.runtimes.depth_levels import FocalPlane, finer_share
 from deeplens.runtimes.device_loop import DeviceLoop
 from deeplens.runtimes.pyramid import geometry, reflected, registered_disparity
 from deeplens.runtimes.sharp import BLURRED_RADIUS, DIAGONAL, SHARP_RADIUS, FinerMap
 from deeplens.runtimes.tiling import split
 from deeplens.runtimes.torch_graph import Record, Recorded
-from deeplens.runtimes.torch_plane import Plan, Planes, share_of
+from deeplens.runtimes.torch_plane import Plan, Planes
 
 Size = tuple[int, int]
 Begun = tuple[FocalPlane | None, int, Tensor | None]
@@ -160,7 +160,7 @@ class TorchLoop(DeviceLoop):
             share = self._planes.share(plane, self._extremes)
         elif exact:
             base = self._planes.depths(self._maps, ranged=True)[0]
-            share = share_of(self._read(base.abs().amax()[None])[0])
+            share = finer_share(self._read(base.abs().amax()[None])[0])
         else:
             share = 0.5
         return Plan(level, share if share in (0.0, 1.0) else 0.5, ranged)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from deeplens.model.contract import FINER_BASE, Variant
-from deeplens.runtimes.depth_levels import FocalPlane
+from deeplens.runtimes.depth_levels import FocalPlane, finer_share
 from deeplens.runtimes.pyramid import Geometry
 
 
@@ -87,15 +87,9 @@ class Planes:
         if not self.has_finer:
             return 0.0
         focal, scale, _ = self.numbers_of(plane)
-        return share_of(max(float(abs(np.float32(each) - focal) * scale) for each in extremes))
+        return finer_share(max(float(abs(np.float32(each) - focal) * scale) for each in extremes))
 
     def share_of_depth(self, base: Tensor) -> Tensor:
         """The same on the device, from the signed depth of the base."""
         whole, none = FINER_BASE
         return ((none - base.abs().amax()) / (none - whole)).clamp(0.0, 1.0)
-
-
-def share_of(most: float) -> float:
-    """The share of the lens blur in level 1, where the base's signed depth reaches `most`."""
-    whole, none = FINER_BASE
-    return min(1.0, max(0.0, (none - most) / (none - whole)))

@@ -12,6 +12,7 @@ import pytest
 from deeplens.benchmarks import energy, machine, nvml, state
 from deeplens.benchmarks.machine import Speed, bandwidth, clock, remarks, sgemm
 from deeplens.benchmarks.state import State
+from deeplens.commands import gpu_probe
 
 
 class Clock:
@@ -120,7 +121,7 @@ class FakePynvml:
     """Stands for the module pynvml: a GPU that tells everything, or all but its energy."""
 
     NVMLError = NvmlError
-    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU = 1, 2, 0
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU, NVML_COMPUTEMODE_EXCLUSIVE_PROCESS = 1, 2, 0, 3
     nvmlClocksThrottleReasonSwPowerCap = 0x4  # noqa: N815
     nvmlClocksThrottleReasonHwSlowdown = 0x8  # noqa: N815
     nvmlClocksThrottleReasonSwThermalSlowdown = 0x20  # noqa: N815
@@ -167,6 +168,12 @@ class FakePynvml:
     def nvmlDeviceGetTemperature(self, handle: str, sensor: int) -> int:  # noqa: ARG002, N802
         return {0: 41}[sensor]
 
+    def nvmlDeviceGetMigMode(self, device: str) -> list[int]:  # noqa: N802
+        return [int("MIG" in device)] * 2
+
+    def nvmlDeviceGetComputeMode(self, handle: str) -> int:  # noqa: N802
+        return 3 if handle == "GPU 1" else 0
+
     def nvmlDeviceGetTotalEnergyConsumption(self, handle: str) -> int:  # noqa: ARG002, N802
         if not self.energy:
             raise NvmlError("not supported")
@@ -186,6 +193,18 @@ class TestNvml:
     ) -> None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
         assert nvml.Nvml(FakePynvml(gpus=2)).state()["name"] == f"Fake {name}"
+
+    @pytest.mark.parametrize(
+        ("visible", "part"), [("0", None), ("1", "serves one process"), ("MIG-ab", "is shared by MIG")]
+    )
+    def test_the_gpu_script_notes_what_holds_for_that_gpu(
+        self, monkeypatch: pytest.MonkeyPatch, visible: str, part: str | None
+    ) -> None:
+        monkeypatch.setitem(sys.modules, "pynvml", FakePynvml(gpus=2))
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        notes = [each for each in gpu_probe.notes() if each.startswith("the GPU ")]
+        assert [part in each for each in notes if part] == [True] * (part is not None)
+        assert len(notes) == (part is not None)
 
     def test_what_it_tells(self) -> None:
         found = nvml.Nvml(FakePynvml())

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
+from deeplens.benchmarks.nvml import device_of
 from deeplens.console.errors import one_line
 from deeplens.console.machine import version
 from deeplens.console.script import run_script
@@ -108,7 +109,7 @@ def _nvml_notes() -> list[str]:
 
     pynvml.nvmlInit()
     try:
-        device = pynvml.nvmlDeviceGetHandleByIndex(0)
+        device = device_of(pynvml, os.environ.get("CUDA_VISIBLE_DEVICES", ""))
         found = []
 
         def told(call: Callable[[Any], Any]) -> Any:
