@@ -151,7 +151,8 @@ def test_what_was_done_is_kept_when_the_rest_is_cut_off(monkeypatch: pytest.Monk
 
     out = tmp_path / "out"
     out.mkdir()
-    (out / "bench_torch_fp16_8000x6000.json").write_text(json.dumps(BENCH))  # of a run before
+    for name in ("bench_torch_fp16_8000x6000.json", "bench_torch_fp32_bf16_2048x1536.json"):
+        (out / name).write_text(json.dumps(BENCH))  # of a run before
 
     def run(command: Sequence[str], _seconds: float) -> tuple[int, str]:
         if command == gpu.PROBE:
@@ -161,6 +162,8 @@ def test_what_was_done_is_kept_when_the_rest_is_cut_off(monkeypatch: pytest.Monk
             return 5, "a row has failed"
         if "bench" in command and "8000x6000" in command:
             raise Killed
+        if "bench" in command and "bf16" in command:
+            return CUT_OFF, "slow"
         if "bench" in command and "--cuda-graph" in command:
             return 4, "no graph here"
         if "bench" in command:
@@ -178,7 +181,8 @@ def test_what_was_done_is_kept_when_the_rest_is_cut_off(monkeypatch: pytest.Monk
     assert states["bench torch fp16 graph, 2048×1536"]["state"] == "missing"
     assert states["bench torch fp16, 12 MP"]["state"] == "passed"
     assert states["bench torch fp16, 48 MP"]["state"] == "running"
-    assert states["bench torch fp16, 48 MP"]["result"] is None, "what a run before has left is not this run's"
+    for name in ("bench torch fp16, 48 MP", "bench torch fp32 bf16, 2048×1536"):
+        assert states[name]["result"] is None, "what a run before has left is not this run's"
     assert states["export ONNX"]["state"] == "not run"
     text = (out / "gpu.md").read_text()
     assert "| 2048×1536 | edge torch cuda fp16 | refocus | 12.30 | 9.00 | 1980 | no |" in text

@@ -9,6 +9,7 @@ from deeplens.console.errors import InputError, MissingError
 from deeplens.export import trt_engine, whole_trt
 from deeplens.export.trt_jobs import TARGETS, jobs
 from deeplens.export.whole_sizes import Wanted
+from deeplens.model.whole_contract import PIXELS_IN
 from deeplens.runtimes.cuda import Cuda
 from tests.conftest import Command
 
@@ -25,6 +26,8 @@ def test_the_plan_of_a_target() -> None:
     (orin,) = jobs(**DEFAULTS | {"target": "jetson-orin", "dla_core": 0})
     assert orin.options.workspace == TARGETS["jetson-orin"].workspace
     assert orin.options.flags == {"dla_core": 0, "workspace": 1024}
+    (bytes_in,) = jobs(**DEFAULTS | {"target": "jetson-orin", "dla_core": 0, "networks": [PIXELS_IN]})
+    assert "dla_core" not in bytes_in.options.flags, "the accelerator has no 8 unsigned bits"
     assert str(orin).startswith("edge_upsample_fp16_jetson-orin: sizes 32x32…256x256")
     (mine,) = jobs(**DEFAULTS | {"target": "jetson-thor", "workspace": 7, "photos": [(480, 640)]})
     assert mine.options.workspace == 7

@@ -1,8 +1,10 @@
 """Graphs of the whole effect for ONNX Runtime: what is stored, what is checked, what is refused."""
 
 import json
+import shutil
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,14 @@ import pytest
 from onnx import numpy_helper
 
 from deeplens.console.errors import InputError, MismatchError
-from deeplens.export import trt_build, whole_check, whole_onnx
+from deeplens.export import whole_check, whole_onnx
 from deeplens.export.precision_plan import for_variant
 from deeplens.export.whole_check import by_harness, made_inputs
 from deeplens.export.whole_sizes import Wanted, parts_sha256
 from deeplens.model import build
 from deeplens.model.whole_contract import PIXELS, PIXELS_IN, PIXELS_OUT, WHOLE, contract_named
 from deeplens.runtimes import manifest
+from deeplens.runtimes.engine_key import from_entry
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.pytorch import TorchRuntime
 from deeplens.runtimes.whole import open_whole
@@ -160,14 +163,23 @@ def test_a_picture_that_is_too_bright_is_refused() -> None:
         whole_check.check(brighter, WHOLE, inputs, expected, precision="fp32")
 
 
-def test_tensorrt_for_rtx_builds_it(exported: Exported) -> None:
+def test_tensorrt_for_rtx_builds_it_and_the_two_around_it(
+    exported: Exported, deeplens: Command, tmp_path: Path
+) -> None:
     pytest.importorskip("tensorrt_rtx")
-    from deeplens.runtimes.trt_api import TensorRt
-
-    contract = replace(contract_named(WHOLE), fixed_size=SIZE)
-    graph = exported.model("fp16").SerializeToString()
-    options = trt_build.Options(compute_capability="8.9")
-    assert len(trt_build.build(TensorRt("tensorrt_rtx"), graph, contract, options)) > 1e5
+    folder = shutil.copytree(exported.folder, tmp_path / "artifacts")
+    command = ("export", "trt", "--target", "rtx", "--whole", f"{SIZE[1]}x{SIZE[0]}", "--precision", "fp16",
+               "--variant", "edge", "--compute-capability", "8.9", "--out", folder)  # fmt: skip
+    assert deeplens(*command).status == 0
+    engines = {each.network: each for each in manifest.read(folder) if each.runtime == "trt"}
+    graphs = {WHOLE: (folder / exported.entries["fp16"].path).read_bytes(), **pixel_graphs(SIZE)}
+    assert set(engines) == set(graphs)
+    for network, entry in engines.items():
+        assert entry.size == SIZE
+        assert {each.name for each in entry.outputs} == {each.name for each in contract_named(network).outputs}
+        assert from_entry(entry).onnx_sha256 == sha256(graphs[network]).hexdigest(), "another graph is another engine"
+        assert (folder / entry.path).stat().st_size > (1e5 if network == WHOLE else 1e3)
+    assert deeplens(*command).out.count("already there, with the same key") == len(graphs)
 
 
 def test_the_command_says_what_does_not_go_together(deeplens: Command, tmp_path: Path) -> None:

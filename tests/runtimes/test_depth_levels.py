@@ -92,6 +92,7 @@ def test_only_what_is_asked_for_is_made() -> None:
     found = depth.signed(FocalPlane(0.5, 1.0), by_level=True)
     assert found[0] is found[0]
     assert list(found._made) == [0]
+    assert depth.bounds(2)[0] is depth.bounds(2)[0], "it is the same for each focus"
     with pytest.raises(IndexError):
         found[3]
 

@@ -81,6 +81,17 @@ def test_one_graph_serves_every_focus_and_aperture_of_its_kind(runtime: TorchRun
 
 
 @pytest.mark.slow
+def test_the_device_is_not_asked_for_its_memory_while_it_records(
+    runtime: TorchRuntime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop, graphs = made(runtime, depth_map(60, 73), photo(*SIZE))
+    loop.picture(OPEN, loop.levels.steps)
+    monkeypatch.setattr("deeplens.runtimes.torch_loop.room", lambda device: pytest.fail(f"{device} is asked"))
+    loop.picture(FocalPlane(1.0, 1.0), loop.levels.steps)
+    assert len(graphs.made) == 1
+
+
+@pytest.mark.slow
 def test_a_range_in_focus_is_its_own_kind_and_reads_nothing_back(runtime: TorchRuntime) -> None:
     """How level 1 is made depends on the depth: in the graph it is made in both ways and mixed; no value is read."""
     pixels, disparity = photo(*SIZE), depth_map(60, 73)
