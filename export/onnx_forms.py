@@ -11,16 +11,23 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from deeplens.console.errors import InputError, MismatchError
+from deeplens.export.onnx_apart import choose_slices, leave_apart, weigh_groups
 from deeplens.export.onnx_narrow import narrowed, widest
 from deeplens.export.onnx_openvino import quantise_apart, repeat_by_convolution
 from deeplens.export.onnx_rewrite import (
     by_node,
+    first_of,
     shuffle_by_convolution,
-    softmax_by_convolution,
-    sum_by_convolution,
     thin_by_taps,
     transposed_by_shuffle,
     used_channels,
+)
+from deeplens.export.onnx_sums import (
+    line_by_product,
+    pool_by_convolution,
+    softmax_by_convolution,
+    sum_by_convolution,
+    sum_by_parts,
 )
 from deeplens.export.onnx_taps import weigh_slices
 from deeplens.runtimes.onnx_form import CPU
@@ -63,7 +70,19 @@ FORMS: dict[str, Form] = {
         passes=(
             used_channels,
             weigh_slices,
-            partial(by_node, rules={"DepthToSpace": shuffle_by_convolution, "Conv": thin_by_taps, **_REDUCTIONS}),
+            choose_slices,
+            weigh_groups,
+            leave_apart,
+            partial(
+                by_node,
+                rules={
+                    "DepthToSpace": shuffle_by_convolution,
+                    "Conv": first_of(thin_by_taps, sum_by_parts, line_by_product),
+                    "AveragePool": pool_by_convolution,
+                    "Softmax": softmax_by_convolution,
+                    "ReduceSum": first_of(sum_by_parts, sum_by_convolution),
+                },
+            ),
         ),
         precisions=RUNTIMES["onnx"].precisions,
     ),

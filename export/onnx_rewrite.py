@@ -1,11 +1,11 @@
 """Operations that runtimes run badly, written as others that give the same numbers.
 
 Measured on ONNX Runtime 1.32, one thread: a pixel shuffle as a grouped transposed convolution with a one-hot kernel
-takes a sixth of the time of DepthToSpace, bit by bit the same; a softmax over channels, for which ONNX Runtime moves
-them to the last axis and back, takes a quarter as maximum, exponential and a convolution that sums. Output channels of
-a convolution are computed in blocks of 16 (AVX-512), so that one channel takes the time of sixteen: with its two thin
-3×3 convolutions as 1×1 convolutions, one channel for each tap, and sums of slices, `edge` depth takes 0.92 of the time.
-Weighted sums of taps: see `export.onnx_taps`. Which graph gets which of these: see `export.onnx_forms`.
+takes a sixth of the time of DepthToSpace, bit by bit the same. Output channels of a convolution are computed in blocks
+of 16 (AVX-512), so that one channel takes the time of sixteen: with its two thin 3×3 convolutions as 1×1 convolutions,
+one channel for each tap, and sums of slices, `edge` depth takes 0.92 of the time.
+Sums and means: see `export.onnx_sums`. Weighted sums of taps: see `export.onnx_taps`. Which graph gets which of these:
+see `export.onnx_forms`.
 """
 
 from collections import Counter
@@ -14,15 +14,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deeplens.export.onnx_links import TO_THE_END
+
 if TYPE_CHECKING:
     import onnx
 
-FEW = 8
-"""Sums over fewer channels than this stay as they are."""
 THIN = 3
 """A 3×3 convolution to more output channels than this stays as it is."""
-
-TO_THE_END = 1 << 31
 
 NodeRule = Callable[
     ["onnx.NodeProto", int, "dict[str, onnx.TensorProto]"],
@@ -47,6 +45,17 @@ def by_node(model: "onnx.ModelProto", rules: Mapping[str, NodeRule]) -> "onnx.Mo
         made = rule(node, channels, constants) if rule is not None and channels is not None else None
         nodes += [node] if made is None else made
     return with_nodes(model, nodes, constants)
+
+
+def first_of(*rules: NodeRule) -> NodeRule:
+    """What the first rule that applies makes."""
+
+    def rule(
+        node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
+    ) -> "list[onnx.NodeProto] | None":
+        return next((made for each in rules if (made := each(node, channels, constants)) is not None), None)
+
+    return rule
 
 
 def with_nodes(
@@ -139,41 +148,6 @@ def transposed_by_shuffle(
         helper.make_node("Conv", inputs, [f"{target}_cells"], name=f"{target}_cells", group=groups),
         helper.make_node("DepthToSpace", [f"{target}_cells"], [target], name=node.name, blocksize=side, mode="CRD"),
     ]
-
-
-def softmax_by_convolution(
-    node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
-) -> "list[onnx.NodeProto] | None":
-    """exp(x − max x) / Σ exp(x − max x) over channels."""
-    from onnx import helper
-
-    if {each.name: helper.get_attribute_value(each) for each in node.attribute}.get("axis") != 1:
-        return None
-    (source,), (target,) = node.input, node.output
-    largest, lowered, powers, total = (f"{target}_{each}" for each in ("max", "lowered", "exp", "sum"))
-    axis = constant(constants, "channel_axis", np.array([1], np.int64))
-    return [
-        helper.make_node("ReduceMax", [source, axis], [largest], name=largest, keepdims=1),
-        helper.make_node("Sub", [source, largest], [lowered], name=lowered),
-        helper.make_node("Exp", [lowered], [powers], name=powers),
-        _sum_of(powers, total, channels, constants),
-        helper.make_node("Div", [powers, total], [target], name=node.name),
-    ]
-
-
-def sum_by_convolution(
-    node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
-) -> "list[onnx.NodeProto] | None":
-    """ReduceSum over channels that keeps its axis."""
-    from onnx import helper, numpy_helper
-
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-    axes = constants.get(node.input[1]) if len(node.input) > 1 else None
-    if channels < FEW or axes is None or options.get("keepdims", 1) != 1:
-        return None
-    if numpy_helper.to_array(axes).tolist() not in ([1], [-3]):
-        return None
-    return [_sum_of(node.input[0], node.output[0], channels, constants)]
 
 
 def thin_by_taps(
@@ -295,13 +269,6 @@ def enlarge_by_convolution(
         helper.make_node("Conv", [grown, weights], [parts], name=parts, group=channels),
         helper.make_node("ConvTranspose", [parts, shuffle], [target], name=node.name, strides=[2, 2], group=channels),
     ]
-
-
-def _sum_of(source: str, target: str, channels: int, constants: "dict[str, onnx.TensorProto]") -> "onnx.NodeProto":
-    from onnx import helper
-
-    ones = constant(constants, f"ones_{channels}", np.ones((1, channels, 1, 1), np.float32))
-    return helper.make_node("Conv", [source, ones], [target], name=f"{target}_of_channels")
 
 
 def constant(constants: "dict[str, onnx.TensorProto]", name: str, values: np.ndarray) -> str:

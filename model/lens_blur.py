@@ -156,9 +156,8 @@ class EdgeLensBlur(nn.Module):
         total, near = [], []
         for disc in self.discs:
             for value in range(4):
-                for depth in _depths(disc):
-                    total.append([float(value == row) for row in range(4)])
-                    near.append(float(value == 3 and depth is not None and depth > 0))
+                total += [[float(value == row) for row in range(4)]] * len(_depths(disc))
+            near += [float(depth is not None and depth > 0) for depth in _depths(disc)]
         self.register_buffer("total", torch.tensor(total).T.reshape(4, -1, 1, 1), persistent=False)
         self.register_buffer("near", torch.tensor(near).view(1, -1, 1, 1), persistent=False)
 
@@ -235,7 +234,7 @@ class EdgeLensBlur(nn.Module):
         kernels = torch.sigmoid(F.pixel_shuffle(self.mix(F.relu(seen)), 2)) * (self.HIDDEN_SHARE + left)
 
         # What a foreground hides can show only where that foreground is blurred.
-        near = F.conv2d(stack, self.near)
+        near = F.conv2d(coverage, self.near)
         weights, start = [], 0
         for disc in self.discs:
             weight = kernels[:, start : start + len(disc.centres)]

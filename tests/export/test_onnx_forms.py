@@ -1,6 +1,7 @@
 """Each form of a graph gives the numbers of the exporter's own graph, and has nothing that its runtime gets wrong."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +125,21 @@ def test_each_form_computes_what_pytorch_does(exported: Path, form: str, network
     assert json.loads(about["contract"])["network"] == network
     module = build.load("edge", network)
     assert compare(path, module, CONTRACTS[network], sizes=[(32, 56), (48, 40)], seed=3) <= TOLERANCE
+
+
+@pytest.mark.slow
+def test_the_form_for_a_cpu_leaves_channels_apart(exported: Path) -> None:
+    """What is slow there is gone from the lens blur, and OpenVINO, which is slower without it, still has it."""
+    found = {
+        form: Counter(node.op_type for node in onnx.load(manifest.verify(exported, entry)).graph.node)
+        for form in (CPU, "openvino")
+        for entry in [
+            manifest.find(exported, network="lens_blur", variant="edge", runtime=artefacts_of(form), shape=None)
+        ]
+    }
+    assert not {"Softmax", "AveragePool", "DepthToSpace", "ReduceSum", "ReduceMax"} & found[CPU].keys()
+    assert {"AveragePool", "DepthToSpace"} <= found["openvino"].keys()
+    assert found[CPU]["Concat"] < found["openvino"]["Concat"]
 
 
 @pytest.mark.slow

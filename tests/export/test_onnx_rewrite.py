@@ -82,25 +82,6 @@ def test_other_transposed_convolutions_are_refused_for_webgpu(options: dict[str,
         in_form(model, "webgpu")
 
 
-@pytest.mark.parametrize("size", [1.0, 100.0])
-def test_a_softmax_over_channels_by_float64(size: float) -> None:
-    model = graph(25, helper.make_node("Softmax", ["x"], ["y"], axis=1))
-    x = (size * np.random.default_rng(0).normal(size=(1, 25, 6, 7))).astype(np.float32)
-    powers = np.exp(x.astype(np.float64) - x.max(1, keepdims=True))
-    made = in_form(model)
-    assert kinds(made) == {"ReduceMax": 1, "Sub": 1, "Exp": 1, "Conv": 1, "Div": 1}
-    np.testing.assert_allclose(run(made, x), powers / powers.sum(1, keepdims=True), rtol=0, atol=3e-7)
-
-
-def test_a_sum_over_many_channels_is_a_convolution() -> None:
-    node = helper.make_node("ReduceSum", ["x", "axes"], ["y"], keepdims=1)
-    x = np.random.default_rng(0).normal(size=(1, 25, 6, 7)).astype(np.float32)
-    made = in_form(graph(25, node, constants={"axes": np.array([1])}))
-    assert kinds(made) == {"Conv": 1}
-    assert [each.name for each in made.graph.initializer] == ["rewrite.ones_25"]  # the axes are not needed any more
-    np.testing.assert_allclose(run(made, x), x.astype(np.float64).sum(1, keepdims=True), rtol=0, atol=1e-5)
-
-
 @pytest.mark.parametrize(
     ("channels", "node"),
     [

@@ -1,0 +1,148 @@
+"""Sums and means of an ONNX graph, written as operations that ONNX Runtime's CPU provider computes fast.
+
+Measured on ONNX Runtime 1.32, one thread: a softmax over channels, for which ONNX Runtime moves them to the last axis
+and back, takes a quarter as maximum, exponential and a convolution that sums. A mean of 2×2 pixels takes less than half
+as a convolution of each channel alone. A sum of fewer than 16 channels takes a third as a sum of parts, since
+convolutions compute 16 outputs at once.
+"""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from deeplens.export.onnx_rewrite import constant
+
+if TYPE_CHECKING:
+    import onnx
+
+FEW = 8
+"""Sums over fewer channels than this stay as they are."""
+BLOCK = 16
+"""As many channels of a convolution ONNX Runtime computes at once (AVX-512)."""
+
+
+def softmax_by_convolution(
+    node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
+) -> "list[onnx.NodeProto] | None":
+    """exp(x − max x) / Σ exp(x − max x) over channels."""
+    from onnx import helper
+
+    if {each.name: helper.get_attribute_value(each) for each in node.attribute}.get("axis") != 1:
+        return None
+    (source,), (target,) = node.input, node.output
+    largest, lowered, powers, total = (f"{target}_{each}" for each in ("max", "lowered", "exp", "sum"))
+    axis = constant(constants, "channel_axis", np.array([1], np.int64))
+    return [
+        helper.make_node("ReduceMax", [source, axis], [largest], name=largest, keepdims=1),
+        helper.make_node("Sub", [source, largest], [lowered], name=lowered),
+        helper.make_node("Exp", [lowered], [powers], name=powers),
+        _sum_of(powers, total, channels, constants),
+        helper.make_node("Div", [powers, total], [target], name=node.name),
+    ]
+
+
+def sum_by_convolution(
+    node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
+) -> "list[onnx.NodeProto] | None":
+    """ReduceSum over channels that keeps its axis."""
+    from onnx import helper, numpy_helper
+
+    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    axes = constants.get(node.input[1]) if len(node.input) > 1 else None
+    if channels < FEW or axes is None or options.get("keepdims", 1) != 1:
+        return None
+    if numpy_helper.to_array(axes).tolist() not in ([1], [-3]):
+        return None
+    return [_sum_of(node.input[0], node.output[0], channels, constants)]
+
+
+def sum_by_parts(
+    node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
+) -> "list[onnx.NodeProto] | None":
+    """A sum of some of fewer than `BLOCK` channels, as ReduceSum or as a 1×1 convolution of ones and zeros.
+
+    With fewer input channels than a block, ONNX Runtime computes all 16 outputs of one.
+    """
+    from onnx import helper, numpy_helper
+
+    if channels >= BLOCK or len(node.input) != 2 or node.input[1] not in constants:
+        return None
+    values = numpy_helper.to_array(constants[node.input[1]])
+    if node.op_type == "ReduceSum":
+        options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+        if channels < FEW or values.tolist() not in ([1], [-3]) or options.get("keepdims", 1) != 1:
+            return None
+        chosen = list(range(channels))
+    else:
+        weights = values.reshape(-1)
+        if values.shape != (1, channels, 1, 1) or not _merely_weighs(node) or not {*weights.tolist()} <= {0.0, 1.0}:
+            return None
+        chosen = np.flatnonzero(weights).tolist()
+        if not chosen:
+            return None
+    (target,) = node.output
+    parts = [f"{target}_channel_{index}" for index in range(channels)]
+    return [
+        helper.make_node("Split", [node.input[0]], parts, name=parts[0], axis=1, num_outputs=channels),
+        helper.make_node("Sum", [parts[index] for index in chosen], [target], name=node.name),
+    ]
+
+
+def line_by_product(
+    node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
+) -> "list[onnx.NodeProto] | None":
+    """A 1×1 convolution of one channel: the channel times the weights, and the bias."""
+    from onnx import helper, numpy_helper
+
+    if channels != 1 or any(name not in constants for name in node.input[1:]) or not _merely_weighs(node):
+        return None
+    weights, *bias = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
+    if weights.shape[1:] != (1, 1, 1):
+        return None
+    (target,) = node.output
+    row = constant(constants, f"{target}_weights", weights.reshape(1, -1, 1, 1))
+    product = f"{target}_product" if bias else target
+    made = [helper.make_node("Mul", [node.input[0], row], [product], name=product)]
+    if bias:
+        offset = constant(constants, f"{target}_bias", bias[0].reshape(1, -1, 1, 1))
+        made.append(helper.make_node("Add", [product, offset], [target], name=node.name))
+    return made
+
+
+def pool_by_convolution(
+    node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
+) -> "list[onnx.NodeProto] | None":
+    """AveragePool of squares that neither overlap nor leave gaps: a convolution of each channel alone."""
+    from onnx import helper
+
+    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    side = options.get("kernel_shape", [0])[0]
+    plain = {
+        "kernel_shape": [side, side], "strides": [side, side], "pads": [0] * 4, "dilations": [1, 1], "ceil_mode": 0,
+        "auto_pad": b"NOTSET", "count_include_pad": options.get("count_include_pad"),
+    }  # fmt: skip
+    if side < 2 or "strides" not in options or any(plain.get(name) != value for name, value in options.items()):
+        return None
+    weights = np.full((channels, 1, side, side), 1 / side**2, np.float32)
+    name = constant(constants, f"mean_{side}_of_{channels}", weights)
+    return [
+        helper.make_node(
+            "Conv", [node.input[0], name], list(node.output), name=node.name, strides=[side, side], group=channels
+        )
+    ]
+
+
+def _sum_of(source: str, target: str, channels: int, constants: "dict[str, onnx.TensorProto]") -> "onnx.NodeProto":
+    from onnx import helper
+
+    ones = constant(constants, f"ones_{channels}", np.ones((1, channels, 1, 1), np.float32))
+    return helper.make_node("Conv", [source, ones], [target], name=f"{target}_of_channels")
+
+
+def _merely_weighs(node: "onnx.NodeProto") -> bool:
+    """Whether a convolution has no groups, strides, dilations or padding."""
+    from onnx import helper
+
+    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    plain = {"group": 1, "strides": [1, 1], "dilations": [1, 1], "pads": [0] * 4, "auto_pad": b"NOTSET"}
+    return all(value == plain[name] for name, value in options.items() if name in plain)
