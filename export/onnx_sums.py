@@ -94,7 +94,8 @@ def line_by_product(
     """A 1×1 convolution of one channel: the channel times the weights, and the bias."""
     from onnx import helper, numpy_helper
 
-    if channels != 1 or any(name not in constants for name in node.input[1:]) or not _merely_weighs(node):
+    del channels  # as many as the weights say
+    if any(name not in constants for name in node.input[1:]) or not _merely_weighs(node):
         return None
     weights, *bias = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
     if weights.shape[1:] != (1, 1, 1):

@@ -123,6 +123,26 @@ def test_a_sum_over_more_than_its_group_stays() -> None:
     assert weigh_groups(model).SerializeToString() == model.SerializeToString()
 
 
+@pytest.mark.parametrize("read", ["features", "weights"])
+def test_groups_that_something_else_reads_stay_joined(read: str) -> None:
+    model = weighed([2, 1], 3)
+    model.graph.node[-1].output[0] = "sum"
+    model.graph.node.append(helper.make_node("Concat", ["sum", read], ["y"], axis=1))
+    assert weigh_groups(model).SerializeToString() == model.SerializeToString()
+
+
+def test_parts_that_something_else_reads_stay_joined() -> None:
+    model = joined("Resize", [2, 2], [(0, 2), (2, 4)])
+    model.graph.node[-1].output[0] = "cuts"
+    model.graph.node.extend(
+        [
+            helper.make_node("Resize", ["all", "", "scales"], ["again"], mode="nearest"),
+            helper.make_node("Concat", ["cuts", "again"], ["y"], axis=1),
+        ]
+    )
+    assert leave_apart(model).SerializeToString() == model.SerializeToString()
+
+
 POOL = {"kernel_shape": [2, 2], "strides": [2, 2]}
 GROW = {"mode": "linear", "coordinate_transformation_mode": "half_pixel"}
 
