@@ -12,8 +12,8 @@ const STAYING = 1.12;
 const PROMISES = { whole: { draft: 75, half: 45 }, draft: { half: 70 } } as const;
 /** The median of so many answers counts, so that one slow answer changes nothing. */
 const REMEMBERED = 5;
-/** A finer way is tried so often, however slow: the first answers may have met other work. */
-const TRIES = 3;
+/** A finer way is tried so often, however slow: the first answers of a drag meet the end of other work. */
+const TRIES = 6;
 /** A finer way that was too slow is tried again after so many answers. */
 const PATIENCE = 16;
 
