@@ -22,7 +22,6 @@ from deeplens.console.files import locked_name
 from deeplens.console.package import VERSION, pip_install
 from deeplens.console.script import run_script
 from deeplens.export.onnx_rewrite import by_node, enlarge_by_convolution
-from deeplens.export.photo_part import cut
 from deeplens.model.contract import NETWORKS
 from deeplens.runtimes import artefact, folders, harness_file, manifest
 from deeplens.runtimes.onnx_form import CPU, artefacts_of
@@ -37,7 +36,7 @@ GPU = "webgpu"
 DRAFT = "lens_blur"
 """The network that answers drags, which the page carries in INT8 too where it was made."""
 
-FORMAT = 2
+FORMAT = 3
 """Version of models.json."""
 
 LARGE = 1024
@@ -125,17 +124,7 @@ def _stored(folder: Path, source: Path, network: str, form: str) -> dict[str, An
     told = {"weights_sha256": entry.weights_sha256}
     if form != CPU:
         return {**_written(folder / f"{VARIANT}_{network}_{form}.onnx", graph), **told}
-    graph = for_webassembly(graph)
-    name = f"{VARIANT}_{network}"
-    parts = cut(graph)
-    if parts is None or len(parts.features) != 1:
-        return {**_written(folder / f"{name}.onnx", graph), **told}
-    return {
-        "photo": _written(folder / f"{name}_photo.onnx", parts.photo),
-        "rest": _written(folder / f"{name}_rest.onnx", parts.rest),
-        "feature": parts.features[0],
-        **told,
-    }
+    return {**_written(folder / f"{VARIANT}_{network}.onnx", for_webassembly(graph)), **told}
 
 
 def _draft(folder: Path, source: Path, weights: str) -> dict[str, Any] | None:

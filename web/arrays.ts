@@ -152,9 +152,16 @@ export function halvedPicture(planes: Planes): Planes {
   return halved(planes, (a, b, c, d) => Math.sqrt((a * a + b * b + c * c + d * d) / 4));
 }
 
-/** The plain 2×2 mean, for signed depth. */
-export function mean2x2(planes: Planes): Planes {
-  return halved(planes, (a, b, c, d) => Math.fround(Math.fround(a + c) + Math.fround(b + d)) * 0.25);
+/** The plain 2×2 mean, for signed depth. Spelt out, not by `halved`: each answer to a drag waits for it. */
+export function mean2x2({ channels, height, width, data }: Planes): Planes {
+  const out = zeros(channels, [height / 2, width / 2]);
+  for (let row = 0, at = 0; row < channels * height; row += 2) {
+    for (let i = row * width, end = i + width; i < end; i += 2) {
+      const left = Math.fround(data[i] + data[i + width]);
+      out.data[at++] = Math.fround(left + Math.fround(data[i + 1] + data[i + width + 1])) * 0.25;
+    }
+  }
+  return out;
 }
 
 /** First source index and normalised weights of each value of one resized axis. */

@@ -2,7 +2,7 @@
 
 import { mapped, resizedBytes, type Photo, type Planes } from "./arrays.js";
 import type { Constants } from "./constants.js";
-import type { Network } from "./network.js";
+import type { Run } from "./network.js";
 
 /** A focus point of the photo, from (0, 0) at the top left to (1, 1) at the bottom right. */
 export type Point = readonly [x: number, y: number];
@@ -42,7 +42,7 @@ export function depthPicture(photo: Photo, constants: Constants): Planes {
 }
 
 /** The disparity that the depth network sees in the photo: 1 × `depth_size` × `depth_size`, in [0, 1]. */
-export async function estimatedDisparity(photo: Photo, depth: Network, constants: Constants): Promise<Planes> {
+export async function estimatedDisparity(photo: Photo, depth: Run, constants: Constants): Promise<Planes> {
   const picture = mapped(depthPicture(photo, constants), (value) => value / 255);
   return normalised(await depth({ picture }), constants);
 }

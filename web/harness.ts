@@ -10,9 +10,9 @@ import {
 } from "./arrays.js";
 import type { Constants, Variant } from "./constants.js";
 import { checkNormalised, type Focus } from "./focus.js";
-import type { Network } from "./network.js";
-import { resultOf } from "./result.js";
-import { runLevel, type LevelInputs, type TileOptions } from "./tiles.js";
+import type { Run } from "./network.js";
+import { PhotoSink, resultOf } from "./result.js";
+import { runLevel, runLevelInto, type LevelInputs, type TileOptions } from "./tiles.js";
 
 /** Sizes of the levels: level 0 is the base, level n the photo. */
 export interface Levels {
@@ -32,8 +32,8 @@ export interface Prepared {
 }
 
 export interface Networks {
-  readonly lens_blur: Network;
-  readonly upsample: Network;
+  readonly lens_blur: Run;
+  readonly upsample: Run;
 }
 
 export interface Options extends TileOptions {
@@ -162,20 +162,18 @@ function baseDepths(prepared: Prepared, focus: Focus, strength: number): Planes[
   return depths;
 }
 
-/** One level of the loop: `blurred` is padded; level n is the last one. */
-export interface Level {
-  readonly level: number;
-  readonly blurred: Planes;
-}
+/** One level of the loop: below level n padded planes, level n the photo. */
+export type Level = { readonly level: number } & ({ readonly blurred: Planes } | { readonly photo: Photo });
 
 /** The photo with the lens blur of `fNumber`, focused on `focus`; the size and bit depth are the photo's. */
 export async function refocus(
   prepared: Prepared, focus: Focus, fNumber: number, networks: Networks,
   constants: Constants, variant: Variant, options: Options = {},
 ): Promise<Photo> {
-  let last: Level | null = null;
-  for await (last of refocusedLevels(prepared, focus, fNumber, networks, constants, variant, options));
-  return resultOf((last as Level).blurred, prepared.photo);
+  for await (const level of refocusedLevels(prepared, focus, fNumber, networks, constants, variant, options)) {
+    if ("photo" in level) return level.photo;
+  }
+  throw new Error("the loop ended before its last level");
 }
 
 /** The levels of `refocus` one by one, from the one that the loop begins at. */
@@ -197,7 +195,7 @@ export async function* refocusedLevels(
     const wide = options.tile && network === "lens_blur" && level > 0 ? { tile: 2 * options.tile } : {};
     const { onOutput } = options;
     const made = await runLevel(
-      networks[network], inputs, `${network} ${level}`, constants, variant,
+      networks[network], inputs, constants, variant,
       { ...options, ...wide, raw: onOutput !== undefined },
     );
     if (!onOutput) return made;
@@ -206,31 +204,44 @@ export async function* refocusedLevels(
   };
   const lens = (k: number): Promise<Planes> =>
     run("lens_blur", k, { picture: pictures[k], signed_depth: signedDepth(k) });
-  const step = (k: number, blurred: Planes): Promise<Planes> =>
-    run("upsample", k, {
-      picture_high: pictures[k], picture: pictures[k - 1], blurred, signed_depth: signedDepth(k - 1),
-    });
+  const stepInputs = (k: number, blurred: Planes): LevelInputs =>
+    ({ picture_high: pictures[k], picture: pictures[k - 1], blurred, signed_depth: signedDepth(k - 1) });
+  const step = (k: number, blurred: Planes): Promise<Planes> => run("upsample", k, stepInputs(k, blurred));
 
   const finer = n >= 1 && variant.finer_base && !options.fromBase ? finerShare(depths[0], constants) : 0;
   let shares: ReturnType<typeof sharpShares> | null = null; // made when a level needs it: the base does not
-  const sharpened = (k: number, x: Planes): Planes => {
+  const shareOf = (k: number): Planes | null => {
     shares ??= sharpShares(prepared, focus, strength, depths, constants, variant);
-    const share = shares(k);
+    return shares(k);
+  };
+  // Whether what the step gives of a level is the level, and nobody looks at it on the way.
+  const isStraight = (k: number): boolean => !options.onStage && !options.onOutput && shareOf(k) === null;
+  const sharpened = (k: number, x: Planes): Planes => {
+    const share = shareOf(k);
     if (share === null) return x;
     const count = x.height * x.width;
     return mapped(x, (value, i) => value + share.data[i % count] * (pictures[k].data[i] - value));
   };
 
+  const level = (k: number, blurred: Planes): Level =>
+    k === n ? { level: n, photo: resultOf(blurred, prepared.photo) } : { level: k, blurred };
+
   let blurred: Planes | null = null;
   if (finer < 1) {
     blurred = stage("blurred_0", await lens(0));
-    yield { level: 0, blurred };
+    yield level(0, blurred);
   }
   for (let k = 1; k <= n; k++) {
+    if (k === n && blurred && (k > 1 || finer === 0) && isStraight(k)) {
+      const made = new PhotoSink(prepared.photo);
+      await runLevelInto(made, networks.upsample, stepInputs(k, blurred), constants, variant, options);
+      yield { level: n, photo: made.photo };
+      return;
+    }
     const stepped: Planes | null = blurred ? await step(k, blurred) : null;
     const begun = k === 1 && finer > 0 ? await lens(1) : null;
     blurred = stage(`blurred_${k}`, sharpened(k, mixed(stepped, begun, finer)));
-    yield { level: k, blurred };
+    yield level(k, blurred);
   }
 }
 
@@ -240,7 +251,7 @@ export async function* refocusedLevels(
  * The lens blur sees the base once more halved, with radii in pixels of that picture; not part of the contract.
  */
 export async function quickAnswer(
-  prepared: Prepared, focus: Focus, fNumber: number, lensBlur: Network, constants: Constants,
+  prepared: Prepared, focus: Focus, fNumber: number, lensBlur: Run, constants: Constants,
 ): Promise<Planes> {
   const { alignment, min_size } = constants;
   const half = halvedPicture(prepared.pictures[0]);

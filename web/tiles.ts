@@ -1,10 +1,10 @@
 /** A network run on a level: whole, or in windows that overlap. */
 
-import { cropped, enlarged, place, zeros, type Planes } from "./arrays.js";
+import { cropped, enlarged, place, zeros, type Planes, type Region } from "./arrays.js";
 import type { Constants, Variant } from "./constants.js";
-import type { PhotoFeatures } from "./features.js";
-import type { Network } from "./network.js";
+import type { Run } from "./network.js";
 import { allNear, around, blockSide, blocksWhere, noBlocks, ofTiles, type Blocks, type Mask, type Part } from "./parts.js";
+import type { Sink } from "./result.js";
 import { split, type Window } from "./tiling.js";
 
 export interface TileOptions {
@@ -14,8 +14,6 @@ export interface TileOptions {
   readonly lanes?: number;
   /** How many more windows are got ready meanwhile, so that no lane waits; without it none. */
   readonly ahead?: number;
-  /** Keeps what depends on the photo alone; belongs to one photo. */
-  readonly features?: PhotoFeatures;
   /** Awaited before each window; what it throws ends the work, for instance because a newer request came. */
   readonly beforeTile?: () => Promise<void>;
   /** Leave out the networks where they hardly change anything; changes the result by at most the variant's bounds. */
@@ -34,14 +32,22 @@ export interface LevelInputs {
   readonly picture_high?: Planes;
 }
 
-/**
- * The output of the lens blur or of the step for a whole level.
- *
- * `level` names network and level among what `options.features` keeps.
- */
+/** The output of the lens blur or of the step for a whole level. */
 export async function runLevel(
-  network: Network, inputs: LevelInputs, level: string, constants: Constants, variant: Variant, options: TileOptions,
+  network: Run, inputs: LevelInputs, constants: Constants, variant: Variant, options: TileOptions,
 ): Promise<Planes> {
+  const scale = inputs.picture_high ? 2 : 1;
+  const out = zeros(3, [scale * inputs.picture.height, scale * inputs.picture.width]);
+  const put = (from: Planes, top: number, left: number, part: Region): void =>
+    place(from, out, top, left, part, !options.raw);
+  await runLevelInto({ put }, network, inputs, constants, variant, options);
+  return out;
+}
+
+/** Gives the parts of that output to `sink`. What a network gave is not clipped. */
+export async function runLevelInto(
+  sink: Sink, network: Run, inputs: LevelInputs, constants: Constants, variant: Variant, options: TileOptions,
+): Promise<void> {
   const high = inputs.picture_high;
   const scale = high ? 2 : 1;
   const halo = high ? variant.halo.upsample : variant.halo.lens_blur;
@@ -55,11 +61,10 @@ export async function runLevel(
   const parts = options.grid || !options.tile || side <= 2 * halo
     ? ofTiles(split([height, width], halo, side, lanes, constants), blocks, constants)
     : around([height, width], blocks, halo, side, lanes, constants);
-  const out = zeros(3, [scale * height, scale * width]);
 
   const made = async ({ kind, rows, columns }: Part): Promise<void> => {
-    if (kind === "sharp") return lay(high ?? inputs.picture, out, scale, rows, columns);
-    if (kind === "soft") return layDoubled(inputs.blurred as Planes, out, rows, columns);
+    if (kind === "sharp") return lay(high ?? inputs.picture, sink, scale, rows, columns);
+    if (kind === "soft") return layDoubled(inputs.blurred as Planes, sink, rows, columns);
     const read = (planes: Planes, by: number): Planes => cropped(
       planes, by * rows.start, by * columns.start, [by * (rows.end - rows.start), by * (columns.end - columns.start)],
     );
@@ -69,15 +74,15 @@ export async function runLevel(
       seen[name] = read(planes, name === "picture_high" ? 2 : 1);
       if (seen[name] === planes) given = false;
     }
-    const result = await runWindow(network, seen, given, high, level, rows, columns, halo, constants, options);
+    const result = await network(seen, given);
     const size = [scale * (rows.end - rows.start), scale * (columns.end - columns.start)];
     if (result.channels !== 3 || result.height !== size[0] || result.width !== size[1]) {
       throw new Error(`a network returned ${result.channels}×${result.height}×${result.width} for ${size.join("×")}`);
     }
-    place(result, out, scale * rows.from, scale * columns.from, {
+    sink.put(result, scale * rows.from, scale * columns.from, {
       top: scale * (rows.from - rows.start), left: scale * (columns.from - columns.start),
       height: scale * (rows.to - rows.from), width: scale * (columns.to - columns.from),
-    }, !options.raw);
+    });
   };
   let next = 0;
   const lane = async (): Promise<void> => {
@@ -88,19 +93,6 @@ export async function runLevel(
   };
   const atOnce = (options.lanes ?? 1) + (options.ahead ?? 0);
   await Promise.all(Array.from({ length: Math.min(atOnce, parts.length) }, lane));
-  return out;
-}
-
-/** One window through the network. */
-async function runWindow(
-  network: Network, seen: Record<string, Planes>, given: boolean, high: Planes | undefined, level: string,
-  rows: Window, columns: Window, halo: number, constants: Constants, { features }: TileOptions,
-): Promise<Planes> {
-  const { parts } = network;
-  const found = parts && high && features
-    ? await features.of(parts.photo, high, level, rows, columns, halo, constants)
-    : null;
-  return found && parts ? parts.rest({ ...seen, [parts.feature]: found }, given) : network(seen, given);
 }
 
 /** What of a level needs no run, by what the variant says of its networks: see "Skips". */
@@ -143,19 +135,19 @@ function unblurred(focused: Mask, blurred: Planes, picture: Planes, constants: C
   return { ...focused, data };
 }
 
-/** Lay what a part keeps of `from`, which has `scale` times the low-resolution size, into `out`. */
-function lay(from: Planes, out: Planes, scale: number, rows: Window, columns: Window): void {
+/** Give what a part keeps of `from`, which has `scale` times the low-resolution size. */
+function lay(from: Planes, sink: Sink, scale: number, rows: Window, columns: Window): void {
   const [top, left] = [scale * rows.from, scale * columns.from];
   const [height, width] = [scale * (rows.to - rows.from), scale * (columns.to - columns.from)];
-  place(from, out, top, left, { top, left, height, width });
+  sink.put(from, top, left, { top, left, height, width });
 }
 
-/** Lay what a part keeps of the blurred picture, bilinearly at twice the size, into `out`. */
-function layDoubled(blurred: Planes, out: Planes, rows: Window, columns: Window): void {
+/** Give what a part keeps of the blurred picture, bilinearly at twice the size. */
+function layDoubled(blurred: Planes, sink: Sink, rows: Window, columns: Window): void {
   const [top, left] = [Math.max(0, rows.from - 1), Math.max(0, columns.from - 1)];
   const [bottom, right] = [Math.min(blurred.height, rows.to + 1), Math.min(blurred.width, columns.to + 1)];
   const doubled = enlarged(cropped(blurred, top, left, [bottom - top, right - left]), 2);
-  place(doubled, out, 2 * rows.from, 2 * columns.from, {
+  sink.put(doubled, 2 * rows.from, 2 * columns.from, {
     top: 2 * (rows.from - top), left: 2 * (columns.from - left),
     height: 2 * (rows.to - rows.from), width: 2 * (columns.to - columns.from),
   });

@@ -6,11 +6,10 @@ import type { Photo, Planes } from "../arrays.js";
 export function imageData(photo: Photo, alpha: Uint8Array | null): ImageData {
   const { height, width, data } = photo;
   const out = new ImageData(width, height);
-  for (let i = 0, from = 0, to = 0; i < width * height; i++, from += 3, to += 4) {
-    out.data[to] = data[from];
-    out.data[to + 1] = data[from + 1];
-    out.data[to + 2] = data[from + 2];
-    out.data[to + 3] = alpha ? alpha[i] : 255;
+  const pixels = new Uint32Array(out.data.buffer); // red in the lowest byte: browsers run on such machines alone
+  for (let i = 0, from = 0; i < pixels.length; i++, from += 3) {
+    const opacity = alpha ? alpha[i] : 255;
+    pixels[i] = data[from] | (data[from + 1] << 8) | (data[from + 2] << 16) | (opacity << 24);
   }
   return out;
 }

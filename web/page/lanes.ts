@@ -1,4 +1,4 @@
-/** Graphs on several workers: each call goes to the one that is free. */
+/** A graph on several workers: each call goes to the one that is free. */
 
 import type { Planes } from "../arrays.js";
 import type { Run } from "../network.js";
@@ -25,12 +25,8 @@ export class Lanes {
     this.free = Array.from({ length: DEPTH }, () => this.workers).flat();
   }
 
-  /** Runs one of the graphs. */
-  run(graph: number): Run {
-    return (inputs, given = false) => this.called(graph, inputs, given);
-  }
-
-  private async called(graph: number, inputs: LaneRun["inputs"], given: boolean): Promise<Planes> {
+  /** Runs the graph. */
+  readonly run: Run = async (inputs, given = false): Promise<Planes> => {
     const worker = this.free.shift() ?? (await new Promise<Worker>((resolve) => this.waiting.push(resolve)));
     const id = this.next++;
     try {
@@ -38,7 +34,7 @@ export class Lanes {
         this.answers.set(id, resolve);
         const buffers = given ? Object.values(inputs).map(({ data }) => data.buffer as ArrayBuffer) : [];
         const transfer = [...new Set(buffers)];
-        worker.postMessage({ id, graph, inputs } satisfies LaneRun, transfer);
+        worker.postMessage({ id, inputs } satisfies LaneRun, transfer);
       });
       if ("message" in reply) throw new Error(reply.message);
       return reply.planes satisfies Planes;
@@ -48,7 +44,7 @@ export class Lanes {
       if (after) after(worker);
       else this.free.push(worker);
     }
-  }
+  };
 
   private failed(message: string): void {
     for (const [id, answer] of this.answers) answer({ id, message: message || "a worker could not be started" });

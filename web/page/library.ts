@@ -41,7 +41,7 @@ export async function loadLibrary(
   return library;
 }
 
-/** A network, or a part of one, from the bytes of a graph. */
+/** A network from the bytes of a graph. */
 export async function openNetwork(library: Library, graph: Uint8Array, backend: "wasm"): Promise<Run> {
   return networkOf(await library.InferenceSession.create(graph, sessionOptions(backend)), library.Tensor);
 }

@@ -8,31 +8,23 @@ export interface About {
   readonly sha256: string;
 }
 
-/** A network as one graph, or cut in two: see `Parts` in tiles.ts. */
-export type Stored = About | { readonly photo: About; readonly rest: About; readonly feature: string };
-
-/** The graphs of a network. */
-export function graphsOf(stored: Stored): readonly About[] {
-  return "rest" in stored ? [stored.photo, stored.rest] : [stored];
-}
-
 export interface Models {
   readonly format: number;
   readonly version: string;
   readonly variant: string;
-  readonly networks: Readonly<Record<NetworkName, Stored>>;
+  readonly networks: Readonly<Record<NetworkName, About>>;
   readonly harness: About;
   /** The lens blur in INT8 for drags, where it was exported. */
   readonly draft?: About;
   /** The same networks in the form that WebGPU computes right, where they were exported. */
-  readonly webgpu?: Readonly<Record<NetworkName, Stored>>;
+  readonly webgpu?: Readonly<Record<NetworkName, About>>;
 }
 
 export type NetworkName = "depth" | "lens_blur" | "upsample";
 
 export const NETWORKS: readonly NetworkName[] = ["depth", "lens_blur", "upsample"];
 
-const FORMAT = 2;
+const FORMAT = 3;
 
 /** What models.json says. */
 export async function readModels(base: string): Promise<Models> {
@@ -97,6 +89,6 @@ export function modelFile({ file, sha256 }: About): string {
 /** What is remembered of a self-test that passed: it holds for these graphs only. */
 export function testedName(models: Models): string {
   const { webgpu } = models;
-  const graphs = webgpu ? NETWORKS.flatMap((name) => graphsOf(webgpu[name])) : [];
+  const graphs = webgpu ? NETWORKS.map((name) => webgpu[name]) : [];
   return ["passed", models.version, ...graphs.map(({ sha256 }) => sha256.slice(0, 8))].join(" ");
 }

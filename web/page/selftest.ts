@@ -4,7 +4,7 @@ import type { Planes, Photo } from "../arrays.js";
 import type { Constants, Variant } from "../constants.js";
 import { focusAt, type Point } from "../focus.js";
 import { prepare, refocus, type Networks } from "../harness.js";
-import type { Network } from "../network.js";
+import type { Run } from "../network.js";
 import type { TestLine } from "./messages.js";
 
 interface Stored {
@@ -41,7 +41,7 @@ interface Tests {
 const DRAFT_ALLOWED = 0.01;
 
 export async function selfTest(
-  base: string, networks: Networks & { readonly depth: Network; readonly draft?: Network }, constants: Constants, variant: Variant,
+  base: string, networks: Networks & { readonly depth: Run; readonly draft?: Run }, constants: Constants, variant: Variant,
   tell: (line: TestLine) => void,
 ): Promise<void> {
   const get = async (file: string): Promise<Response> => {
@@ -87,7 +87,7 @@ export async function selfTest(
 }
 
 /** How far INT8 is from the golden vector, as an average over all pixels: single ones may be off by more. */
-async function draftLine(draft: Network, inputs: Record<string, Planes>, due: Float32Array): Promise<TestLine> {
+async function draftLine(draft: Run, inputs: Record<string, Planes>, due: Float32Array): Promise<TestLine> {
   const began = performance.now();
   const { data } = await draft(inputs);
   const milliseconds = performance.now() - began;

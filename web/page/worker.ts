@@ -3,12 +3,11 @@
 import { depthPicture, estimatedDisparity } from "../focus.js";
 import { variantOf, readConstants, type Constants, type Variant } from "../constants.js";
 import { mapped, type Photo, type Planes } from "../arrays.js";
-import type { PhotoFeatures } from "../features.js";
 import {
-  beginsAtBase, prepare, quickAnswer, refocus, refocusedLevels, withMap, type Networks, type Options, type Prepared,
+  beginsAtBase, prepare, quickAnswer, refocus, refocusedLevels, withMap, type Level, type Networks, type Options,
+  type Prepared,
 } from "../harness.js";
-import { joinedParts, type Network, type Run } from "../network.js";
-import { resultOf } from "../result.js";
+import type { Run } from "../network.js";
 import { decoded } from "./decode.js";
 import { Draft } from "./draft.js";
 import { Cancelled, type DepthSource, type PhotoInfo, type SavedFile, type Settings, type Way } from "./engine.js";
@@ -17,8 +16,7 @@ import { coreCount, engineFile, loadLibrary, openNetwork, openOnGpu, unpacked } 
 import { Maps, ownMap } from "./maps.js";
 import { metadataOf, typeToSave, withMetadata, type Metadata } from "./metadata.js";
 import { imageData, planesImage } from "./images.js";
-import { keptFeatures } from "./kept.js";
-import { check, fetched, graphsOf, modelFile, NETWORKS, readModels, type NetworkName } from "./models.js";
+import { check, fetched, modelFile, NETWORKS, readModels, type NetworkName } from "./models.js";
 import type { Backend, End, Event, LoopTask, Reply, Request, Task } from "./messages.js";
 import { placedLines, type Placed, type Placements } from "./placement.js";
 import { selfTest } from "./selftest.js";
@@ -27,7 +25,7 @@ import { later, turn } from "./turn.js";
 interface Ready {
   readonly constants: Constants;
   readonly variant: Variant;
-  readonly networks: Networks & { readonly depth: Network };
+  readonly networks: Networks & { readonly depth: Run };
   readonly lanes: number;
   /** Null: there is none. */
   readonly draft: Draft | null;
@@ -45,7 +43,6 @@ interface Open {
   readonly metadata: Metadata;
   readonly type: string;
   readonly notes: readonly string[];
-  readonly features: PhotoFeatures;
   finished: { readonly key: string; readonly photo: Photo } | null;
 }
 
@@ -68,7 +65,7 @@ async function start(base: string, backend: Backend, tell: Tell): Promise<void> 
   const models = await readModels(base);
   const graphs = backend === "webgpu" ? models.webgpu : models.networks;
   if (!graphs) throw new Error("this page was built without graphs for the graphics processor");
-  const listed = NETWORKS.flatMap((name) => graphsOf(graphs[name]));
+  const listed = NETWORKS.map((name) => graphs[name]);
   const files = [engineFile(backend), ...[models.harness, ...listed].map(modelFile)];
   const sizes = [ENGINE_BYTES[backend], models.harness.bytes, ...listed.map(({ bytes }) => bytes)];
   const [packed, harness, ...data] = await fetched(base, files, sizes, (done, whole) =>
@@ -77,25 +74,20 @@ async function start(base: string, backend: Backend, tell: Tell): Promise<void> 
   const engine = await unpacked(packed);
   const cores = coreCount();
   const library = await loadLibrary(base, backend, engine, self.crossOriginIsolated ? Math.min(cores, 4) : 1);
-  const opened = {} as Record<NetworkName, Network>;
+  const opened = {} as Record<NetworkName, Run>;
   const inLanes = backend === "wasm" && cores > 1;
   const placed: Record<string, Placed | null> = {};
   let lanes: Lanes | null = null;
   for (const name of NETWORKS) {
-    const stored = graphs[name];
-    const own = data.splice(0, graphsOf(stored).length);
-    if (name === "upsample" && inLanes) lanes = new Lanes(Math.min(cores, 4), { base, engine, graphs: own });
-    const runs: Run[] = [];
-    for (const [i, graph] of own.entries()) {
-      if (backend === "webgpu") {
-        const [run, where] = await openOnGpu(library, graph);
-        runs.push(run);
-        placed[name] = where;
-      } else {
-        runs.push(name === "upsample" && lanes ? lanes.run(i) : await openNetwork(library, graph, backend));
-      }
+    const graph = data[NETWORKS.indexOf(name)];
+    if (backend === "webgpu") {
+      [opened[name], placed[name]] = await openOnGpu(library, graph);
+    } else if (name === "upsample" && inLanes) {
+      lanes = new Lanes(Math.min(cores, 4), { base, engine, graph });
+      opened[name] = lanes.run;
+    } else {
+      opened[name] = await openNetwork(library, graph, backend);
     }
-    opened[name] = "rest" in stored ? joinedParts({ feature: stored.feature, photo: runs[0], rest: runs[1] }) : runs[0];
   }
   const constants = readConstants(new TextDecoder().decode(harness));
   const draft = backend === "wasm" && models.draft
@@ -129,8 +121,7 @@ async function openPhoto(file: Blob, name: string): Promise<PhotoInfo> {
   const own = ownMap(depth, photo, constants, notes);
   const maps = new Maps(own, () => estimatedDisparity(photo, networks.depth, constants));
   const prepared = prepare(photo, await maps.from(own ? "embedded" : "predicted"), constants);
-  const features = keptFeatures();
-  open = { name, prepared, maps, alpha, metadata, type: typeToSave(data), notes, features, finished: null };
+  open = { name, prepared, maps, alpha, metadata, type: typeToSave(data), notes, finished: null };
   const levels = prepared.levels.n + 1;
   return { name, width: photo.width, height: photo.height, levels, embedded: own !== null, notes, picture };
 }
@@ -155,9 +146,12 @@ async function stillWanted(id: number): Promise<void> {
 function options(id: number, more: Options = {}): Options {
   const { constants, lanes, placed } = isReady();
   const grid = Object.keys(placed).length > 0; // a graphics processor gets ready for each new size
-  const { features } = isOpen();
   const ahead = lanes > 1 ? lanes : 0;
-  return { features, tile: constants.tile, lanes, ahead, grid, skips: true, beforeTile: () => stillWanted(id), ...more };
+  return { tile: constants.tile, lanes, ahead, grid, skips: true, beforeTile: () => stillWanted(id), ...more };
+}
+
+function imageOf(level: Level): ImageData {
+  return "photo" in level ? imageData(level.photo, null) : planesImage(level.blurred);
 }
 
 async function tellPicture(
@@ -187,7 +181,7 @@ async function quick(settings: Settings, way: Way, tell: Tell, id: number): Prom
     constants, variant, options(id, { fromBase: true }),
   );
   const first = await levels.next();
-  if (!first.done) await tellPicture(tell, planesImage(first.value.blurred), coveredOf(prepared, 0), 0, !!rough);
+  if (!first.done) await tellPicture(tell, imageOf(first.value), coveredOf(prepared, 0), 0, !!rough);
 }
 
 function keyOf(settings: Settings): string {
@@ -212,12 +206,12 @@ async function refine(settings: Settings, tell: Tell, id: number): Promise<Photo
       prepared, settings.focus, settings.fNumber, networks, constants, variant, options(id),
     );
     let told = Promise.resolve();
-    for await (const { level, blurred } of levels) {
-      done += areas[level];
+    for await (const made of levels) {
+      done += areas[made.level];
       tell({ kind: "progress", done, whole });
-      if (level === n) photo.finished = { key, photo: resultOf(blurred, prepared.photo) };
+      if ("photo" in made) photo.finished = { key, photo: made.photo };
       // Shown while the next level is at work.
-      else told = later(() => tellPicture(tell, planesImage(blurred), coveredOf(prepared, level), level));
+      else told = later(() => tellPicture(tell, imageOf(made), coveredOf(prepared, made.level), made.level));
     }
     await told;
   }
@@ -237,10 +231,10 @@ async function frames(all: readonly Settings[], side: number, tell: Tell, id: nu
     const levels = refocusedLevels(
       prepared, settings.focus, settings.fNumber, networks, constants, variant, options(id),
     );
-    for await (const { level, blurred } of levels) {
-      if (level < last) continue;
-      const picture = await createImageBitmap(planesImage(blurred), 0, 0, size[0], size[1]);
-      tell({ kind: "picture", picture, covered: [size[0], size[1]], level, draft: false }, [picture]);
+    for await (const made of levels) {
+      if (made.level < last) continue;
+      const picture = await createImageBitmap(imageOf(made), 0, 0, size[0], size[1]);
+      tell({ kind: "picture", picture, covered: [size[0], size[1]], level: made.level, draft: false }, [picture]);
       break;
     }
   }
