@@ -8,7 +8,7 @@ export class Draft {
   run: Run | null = null;
   private loading: Promise<void> | null = null;
 
-  /** `open` makes a network of a graph, when nothing else is at work. */
+  /** `open` makes a network of a graph, and runs it once: a first run takes twice as long. */
   constructor(
     private readonly base: string, private readonly about: About,
     private readonly open: (graph: Uint8Array) => Promise<Run>,

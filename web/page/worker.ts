@@ -2,7 +2,7 @@
 
 import { depthPicture, estimatedDisparity } from "../focus.js";
 import { variantOf, readConstants, type Constants, type Variant } from "../constants.js";
-import { mapped, type Photo, type Planes } from "../arrays.js";
+import { mapped, zeros, type Photo, type Planes } from "../arrays.js";
 import {
   beginsAtBase, prepare, quickAnswer, refocus, refocusedLevels, withMap, type Level, type Networks, type Options,
   type Prepared,
@@ -91,12 +91,19 @@ async function start(base: string, backend: Backend, tell: Tell): Promise<void> 
   }
   const constants = readConstants(new TextDecoder().decode(harness));
   const draft = backend === "wasm" && models.draft
-    ? new Draft(base, models.draft, (graph) => inLine(() => openNetwork(library, graph, "wasm")))
+    ? new Draft(base, models.draft, (graph) => inLine(async () => warmed(await openNetwork(library, graph, "wasm"))))
     : null;
   ready = {
     constants, variant: variantOf(constants, models.variant), networks: opened, lanes: lanes?.count ?? 1, base, placed,
     draft,
   };
+}
+
+/** A lens blur that has run once on the base of the open photo. */
+async function warmed(lensBlur: Run): Promise<Run> {
+  const picture = open?.prepared.pictures[0];
+  if (picture) await lensBlur({ picture, signed_depth: zeros(1, [picture.height, picture.width]) });
+  return lensBlur;
 }
 
 /** About how many bytes the packed engines have: only for the progress bar. */
