@@ -95,6 +95,12 @@ def test_a_slow_beginning_does_not_decide(asked: Callable[..., list[str]]) -> No
     assert found[8:].count("draft") >= 34
 
 
+def test_a_way_that_got_slow_is_left(asked: Callable[..., list[str]]) -> None:
+    found = asked([*device(170, 112, 55, 40), *device(230, 150, 68, 40)])
+    assert found[30:40] == ["draft"] * 10
+    assert found[-30:].count("half") >= 27
+
+
 @pytest.mark.parametrize("slow", [("draft", (112, 85, 45)), ("whole", (60, 45, 25))])
 def test_one_slow_answer_changes_nothing(
     asked: Callable[..., list[str]], slow: tuple[str, tuple[float, float, float]]
