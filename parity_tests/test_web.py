@@ -18,7 +18,7 @@ from deeplens.runtimes.depth_levels import signed_depth_levels
 from deeplens.runtimes.disparity import nearest_subject
 from deeplens.runtimes.focus import Focus
 from deeplens.runtimes.harness import Harness
-from deeplens.runtimes.pyramid import doubled, geometry, registered_disparity
+from deeplens.runtimes.pyramid import doubled, geometry, quantise, registered_disparity
 
 WEB = Path(__file__).resolve().parents[1] / "web"
 COMPILER = WEB / "node_modules" / "typescript" / "bin" / "tsc"
@@ -189,6 +189,10 @@ const straight = async (data) => {
     && new Set(there.data).size > 100;
 };
 const ways = [await straight(new Uint8Array(3 * 37 * 401)), await straight(new Uint16Array(3 * 37 * 401))];
+const { resultOf } = await import(`${folder}/build/result.js`);
+const values = { channels: 3, height: 1, width: given.values.length / 3, data: Float32Array.from(given.values) };
+const rounded = [Uint8Array, Uint16Array].map((Kind) =>
+  [...resultOf(values, { height: 1, width: values.width, data: new Kind(given.values.length) }).data]);
 const refused = {};
 const attempts = {
   aspect: () => prepare(photo, { ...map, width: map.height, height: map.width }, constants),
@@ -205,7 +209,7 @@ for (const [name, attempt] of Object.entries(attempts)) {
 const nearest = nearestSubject(map, constants).disparity;
 console.log(JSON.stringify({
   focus, nearest, result: [...result.data], signed_depth: stages.signed_depth_0, depth: [...depth.data],
-  seen: [...seen.data], refused, skips, ways,
+  seen: [...seen.data], refused, skips, ways, rounded,
 }));
 """
 
@@ -216,10 +220,13 @@ def test_what_the_vectors_leave_out(port: Port, tmp_path: Path) -> None:
     pixels = rng.integers(0, 65536, (37, 55, 3), dtype=np.uint16)
     disparity = rng.random((74, 110), np.float32)
     points = ((0.2, 0.9), (0.7, 0.1), (1.0, 0.5))
+    whole = np.repeat(np.arange(-1, 256), 2).astype(np.float32)
+    halves = np.stack(((whole + 0.5) / 255, (257 * whole + 0.5) / 65535, (256 * whole + 1.5) / 65535)).astype("f")
     about = {
         "constants": json.loads((port.vectors / "harness.json").read_text(encoding="utf-8")),
         "height": 37, "width": 55, "photo": pixels.ravel().tolist(),
         "rows": 74, "columns": 110, "map": disparity.ravel().tolist(), "points": points, "f_number": 1.8,
+        "values": halves.ravel().tolist(),
     }  # fmt: skip
     given = tmp_path / "given.json"
     given.write_text(json.dumps(about), encoding="utf-8")
@@ -248,6 +255,10 @@ def test_what_the_vectors_leave_out(port: Port, tmp_path: Path) -> None:
     sharp, soft = found["skips"]["sharp"], found["skips"]["soft"]
     assert (sharp["calls"], sharp["same"]) == ([], True)
     assert set(soft["calls"]) == {"lens_blur"}
+    for dtype, rounded in zip((np.uint8, np.uint16), found["rounded"], strict=True):
+        out = np.zeros((1, halves.shape[1], 3), dtype)
+        quantise(halves[None, :, None], out)
+        assert rounded == out.ravel().tolist(), "half to even"
     assert found["ways"] == [True, True], "a last level that is put into the photo part by part is that of the planes"
     low = np.array(soft["low"], np.float32).reshape(1, 3, *geometry(40, 400).padded(0))
     np.testing.assert_allclose(soft["high"], doubled(low).ravel(), rtol=0, atol=1e-6)

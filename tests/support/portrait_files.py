@@ -58,9 +58,14 @@ def write_gdepth(
     extended: bool = False,
     bits: int = 8,
     orientation: int | None = None,
+    ends: tuple[float, float] | None = None,
 ) -> None:
-    """A photo with its depth in XMP; `extended`: the data in a packet of its own, in parts out of order."""
-    near, far = float(metres.min()), float(metres.max())
+    """A photo with its depth in XMP; `extended`: the data in a packet of its own, in parts out of order.
+
+    Args:
+        ends: nearest and farthest that the file tells; None: those of `metres`.
+    """
+    near, far = ends or (float(metres.min()), float(metres.max()))
     data = base64.b64encode(encoded(metres, form=form, near=near, far=far, bits=bits)).decode()
     head = (
         'xmlns:GDepth="http://ns.google.com/photos/1.0/depthmap/" GDepth:Mime="image/png" '

@@ -102,6 +102,14 @@ def test_depth_of_another_shape_is_said(page: WebRuntime, tmp_path: Path) -> Non
     assert any("does not show the whole photo" in note for note in opened.notes)
 
 
+def test_depth_that_is_the_same_everywhere_is_said(page: WebRuntime, tmp_path: Path) -> None:
+    path = tmp_path / "portrait.jpg"
+    write_gdepth(path, PIXELS, np.full_like(METRES, 2.0), ends=(1.0, 4.0))
+    opened = Opened(page, path.read_bytes(), path.name)
+    assert any("it is the same everywhere" in note for note in opened.notes)
+    assert not opened.embedded
+
+
 def heic(pixels: np.ndarray, **options: Any) -> bytes:
     library = pytest.importorskip("pillow_heif", reason="pillow-heif is not installed")
     stream = io.BytesIO()
@@ -194,11 +202,12 @@ def test_more_than_8_bits_are_told(page: WebRuntime) -> None:
 @needs_torch
 @pytest.mark.usefixtures("shipped")
 def test_what_is_hidden_does_not_bleed_into_the_rim(page: WebRuntime, tmp_path: Path) -> None:
-    """A cut-out whose transparent pixels are black in the file."""
+    """A cut-out of two colours whose transparent pixels are black in the file."""
     from deeplens.runtimes.pytorch import TorchRuntime
 
     seen = (ROWS - 47) ** 2 + (COLUMNS - 60) ** 2 < 35**2
     pixels = np.full((*seen.shape, 4), (240, 230, 220, 255), np.uint8)
+    pixels[:, 60:, :3] = (60, 90, 120)
     pixels[~seen] = 0
     path = tmp_path / "cutout.png"
     path.write_bytes(encoded(pixels, "PNG"))
@@ -208,4 +217,4 @@ def test_what_is_hidden_does_not_bleed_into_the_rim(page: WebRuntime, tmp_path: 
     with TorchRuntime() as runtime:
         due = Harness(runtime).refocus(read_photo(path).pixels, opened.map, focal_disparity=0, aperture=1.0)
     assert np.abs(saved[seen, :3].astype(int) - due[seen]).max() <= 1
-    assert saved[seen, :3].min() > 210, "no black in it"
+    assert saved[seen, :3].min() > 55, "no black in it"
