@@ -189,6 +189,22 @@ const straight = async (data) => {
     && new Set(there.data).size > 100;
 };
 const ways = [await straight(new Uint8Array(3 * 37 * 401)), await straight(new Uint16Array(3 * 37 * 401))];
+const { runLevel } = await import(`${folder}/build/tiles.js`);
+const stepsRun = async (light) => {
+  const filled = (channels, side) =>
+    ({ channels, height: side, width: 4 * side, data: new Float32Array(4 * channels * side * side).fill(0.5) });
+  const blurred = filled(3, 64);
+  blurred.data[20 * 256 + 100] += light;  // of what lies elsewhere and is out of focus
+  let calls = 0;
+  await runLevel(
+    async ({ picture_high }) => { calls++; return picture_high; },
+    { picture: filled(3, 64), blurred, signed_depth: mapOf(64), picture_high: filled(3, 128) },
+    constants, variantOf(constants, "edge"), { tile: 128, skips: true },
+  );
+  return calls;
+};
+const mapOf = (side) => ({ channels: 1, height: side, width: 4 * side, data: new Float32Array(4 * side * side) });
+const light = [await stepsRun(0), await stepsRun(0.1)];
 const { resultOf } = await import(`${folder}/build/result.js`);
 const values = { channels: 3, height: 1, width: given.values.length / 3, data: Float32Array.from(given.values) };
 const rounded = [Uint8Array, Uint16Array].map((Kind) =>
@@ -209,7 +225,7 @@ for (const [name, attempt] of Object.entries(attempts)) {
 const nearest = nearestSubject(map, constants).disparity;
 console.log(JSON.stringify({
   focus, nearest, result: [...result.data], signed_depth: stages.signed_depth_0, depth: [...depth.data],
-  seen: [...seen.data], refused, skips, ways, rounded,
+  seen: [...seen.data], refused, skips, ways, rounded, light,
 }));
 """
 
@@ -259,6 +275,8 @@ def test_what_the_vectors_leave_out(port: Port, tmp_path: Path) -> None:
         out = np.zeros((1, halves.shape[1], 3), dtype)
         quantise(halves[None, :, None], out)
         assert rounded == out.ravel().tolist(), "half to even"
+    assert found["light"][0] == 0, "all is in focus"
+    assert found["light"][1] > 0, "in focus, but light from elsewhere reaches it"
     assert found["ways"] == [True, True], "a last level that is put into the photo part by part is that of the planes"
     low = np.array(soft["low"], np.float32).reshape(1, 3, *geometry(40, 400).padded(0))
     np.testing.assert_allclose(soft["high"], doubled(low).ravel(), rtol=0, atol=1e-6)
