@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplens.export.onnx_links import Links, Writer, exchange
+from deeplens.export.onnx_links import Links, Writer, channel_window, exchange, over_channels
 from deeplens.export.onnx_rewrite import channels_of
 from deeplens.export.onnx_taps import one_hot, slices, weighed
 
@@ -64,7 +64,7 @@ def _choice(model: "onnx.ModelProto", links: Links) -> "tuple[set[int], list[onn
             continue
         product = links.only_reader(node.output[0], "Mul")
         total = None if product is None else links.only_reader(links.nodes[product].output[0], "ReduceSum")
-        if product is None or total is None or not _over_channels(links, total):
+        if product is None or total is None or not over_channels(links.nodes[total], links.constants):
             continue
         others = [name for name in links.nodes[product].input if name != node.output[0]]
         copies = links.maker(others[0], "Conv") if others else None
@@ -89,13 +89,6 @@ def _choice(model: "onnx.ModelProto", links: Links) -> "tuple[set[int], list[onn
         write.add("Div", [chosen, everything], [base])
         return {place, product, total, copies}, write.nodes
     return None
-
-
-def _over_channels(links: Links, place: int) -> bool:
-    """Whether a reduction is over channels and keeps their axis."""
-    node = links.nodes[place]
-    axes = links.values(node.input[1]) if len(node.input) > 1 else None
-    return axes is not None and axes.tolist() in ([1], [-3]) and links.options(place).get("keepdims", 1) == 1
 
 
 def _grouped_sum(model: "onnx.ModelProto", links: Links) -> "tuple[set[int], list[onnx.NodeProto]] | None":
@@ -164,9 +157,11 @@ def _parts(model: "onnx.ModelProto", links: Links) -> "tuple[set[int], list[onnx
         if joined is None:
             continue
         names = list(links.nodes[joined].input)
-        ends = list(accumulate((channels.get(name, 0) for name in names), initial=0))
+        if any(name not in channels for name in names):
+            continue
+        ends = list(accumulate((channels[name] for name in names), initial=0))
         readers = links.readers(node.output[0])
-        windows = [_window(links, reader) for reader in readers]
+        windows = [channel_window(links.nodes[reader], ends[-1], links.constants) for reader in readers]
         if not readers or any(each is None or not {*each} <= {*ends} for each in windows):
             continue
         write = Writer(model.graph)
@@ -186,15 +181,3 @@ def _parts(model: "onnx.ModelProto", links: Links) -> "tuple[set[int], list[onnx
 
 def _inside(start: int, end: int, window: tuple[int, int] | None) -> bool:
     return window is not None and window[0] <= start and end <= window[1]
-
-
-def _window(links: Links, place: int) -> tuple[int, int] | None:
-    """First channel and end of what a Slice along channels takes; None where a node is something else."""
-    node = links.nodes[place]
-    values = [links.values(name) for name in node.input[1:]]
-    if node.op_type != "Slice" or len(values) < 3 or any(each is None for each in values):
-        return None
-    begin, end, axes, *steps = (each.tolist() for each in values if each is not None)
-    if axes not in ([1], [-3]) or steps not in ([], [[1]]) or begin[0] < 0 or end[0] < 0:
-        return None
-    return int(begin[0]), int(end[0])

@@ -1,7 +1,7 @@
 """Who makes and who reads the tensors of an ONNX graph: what passes over several nodes look at."""
 
 from collections import defaultdict
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -17,11 +17,12 @@ class Links:
 
     Attributes:
         nodes: of the graph, in order; a node's place is its number here.
+        constants: by name.
     """
 
     def __init__(self, graph: "onnx.GraphProto") -> None:
         self.nodes = list(graph.node)
-        self._constants = {each.name: each for each in graph.initializer}
+        self.constants = {each.name: each for each in graph.initializer}
         self._makers = {name: place for place, node in enumerate(self.nodes) for name in node.output}
         self._readers: dict[str, list[int]] = defaultdict(list)
         for place, node in enumerate(self.nodes):
@@ -31,15 +32,13 @@ class Links:
 
     def options(self, place: int) -> dict[str, Any]:
         """The attributes of a node by name."""
-        from onnx import helper
-
-        return {each.name: helper.get_attribute_value(each) for each in self.nodes[place].attribute}
+        return options_of(self.nodes[place])
 
     def values(self, name: str) -> "np.ndarray | None":
         """A constant's numbers; None: `name` is no constant."""
         from onnx import numpy_helper
 
-        return numpy_helper.to_array(self._constants[name]) if name in self._constants else None
+        return numpy_helper.to_array(self.constants[name]) if name in self.constants else None
 
     def maker(self, name: str, kind: str) -> int | None:
         """The place of the node that makes a tensor; None: it is of another kind."""
@@ -63,19 +62,60 @@ class Links:
 
     def kernel(self, place: int) -> "np.ndarray | None":
         """The weights of a convolution that does nothing but weigh: no bias, stride, dilation or padding."""
-        node, plain = self.nodes[place], self.options(place)
-        trivial = (
-            node.op_type == "Conv"
-            and len(node.input) == 2
-            and all(each == 1 for key in ("strides", "dilations") for each in plain.get(key, []))
-            and not any(plain.get("pads", []))
-            and plain.get("auto_pad", b"NOTSET") == b"NOTSET"
-        )
+        node = self.nodes[place]
+        trivial = node.op_type == "Conv" and len(node.input) == 2 and merely_weighs(node)
         return self.values(node.input[1]) if trivial else None
 
     def groups(self, place: int) -> int:
         """The groups of a convolution."""
         return int(self.options(place).get("group", 1))
+
+
+def options_of(node: "onnx.NodeProto") -> dict[str, Any]:
+    """The attributes of a node by name."""
+    from onnx import helper
+
+    return {each.name: helper.get_attribute_value(each) for each in node.attribute}
+
+
+def merely_weighs(node: "onnx.NodeProto") -> bool:
+    """Whether a convolution has no strides, dilations or padding; it may have groups and a bias."""
+    options = options_of(node)
+    ones = all(each == 1 for key in ("strides", "dilations") for each in options.get(key, []))
+    return ones and not any(options.get("pads", [])) and options.get("auto_pad", b"NOTSET") == b"NOTSET"
+
+
+def over_channels(node: "onnx.NodeProto", constants: "Mapping[str, onnx.TensorProto]") -> bool:
+    """Whether a reduction is over channels and keeps their axis."""
+    from onnx import numpy_helper
+
+    axes = constants.get(node.input[1]) if len(node.input) > 1 else None
+    along = axes is not None and numpy_helper.to_array(axes).tolist() in ([1], [-3])
+    return along and options_of(node).get("keepdims", 1) == 1
+
+
+def channel_window(
+    node: "onnx.NodeProto", channels: int, constants: "Mapping[str, onnx.TensorProto]"
+) -> tuple[int, int] | None:
+    """First channel and end of what a Slice along channels takes; None where it takes none, or a node is another."""
+    from onnx import numpy_helper
+
+    if node.op_type != "Slice" or len(node.input) < 4 or any(name not in constants for name in node.input[1:]):
+        return None
+    begin, end, axes, *steps = (numpy_helper.to_array(constants[name]).tolist() for name in node.input[1:])
+    if axes not in ([1], [-3]) or steps not in ([], [[1]]):
+        return None
+    first, last, _ = slice(begin[0], end[0]).indices(channels)
+    return (first, last) if first < last else None
+
+
+def constant(constants: "dict[str, onnx.TensorProto]", name: str, values: "np.ndarray") -> str:
+    """The name of a constant, added if it is not there."""
+    from onnx import numpy_helper
+
+    name = f"rewrite.{name}"
+    constants.setdefault(name, numpy_helper.from_array(values, name))
+    return name
 
 
 def exchange(graph: "onnx.GraphProto", places: Collection[int], made: "Sequence[onnx.NodeProto]") -> None:
@@ -97,16 +137,14 @@ class Writer:
     def __init__(self, graph: "onnx.GraphProto") -> None:
         self.nodes: list[onnx.NodeProto] = []
         self._graph = graph
-        self._names = {each.name for each in graph.initializer}
+        self._constants = {each.name: each for each in graph.initializer}
 
     def constant(self, name: str, values: "np.ndarray") -> str:
         """The name of a constant, added if it is not there."""
-        from onnx import numpy_helper
-
-        name = f"rewrite.{name}"
-        if name not in self._names:
-            self._names.add(name)
-            self._graph.initializer.append(numpy_helper.from_array(values, name))
+        known = len(self._constants)
+        name = constant(self._constants, name, values)
+        if len(self._constants) > known:
+            self._graph.initializer.append(self._constants[name])
         return name
 
     def add(self, kind: str, inputs: Sequence[str], outputs: Sequence[str], **attributes: Any) -> str:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from deeplens.export.onnx_links import options_of
+
 if TYPE_CHECKING:
     import onnx
 
@@ -51,7 +53,7 @@ def _groups(names: list[str], most: int) -> Iterator[list[str]]:
 def _joined(node: "onnx.NodeProto", most: int) -> "list[onnx.NodeProto]":
     from onnx import helper
 
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    options = options_of(node)
     names = list(node.input)
     made: list[onnx.NodeProto] = []
     target = node.output[0]
@@ -70,7 +72,7 @@ def _parted(node: "onnx.NodeProto", most: int, graph: "onnx.GraphProto") -> "lis
     """A Split of known sizes, in two or more steps."""
     from onnx import helper, numpy_helper
 
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    options = options_of(node)
     axis = options.get("axis", 0)
     sizes = _sizes(node, axis, graph)
     names = list(node.output)

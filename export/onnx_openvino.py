@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from deeplens.console.errors import MismatchError
-from deeplens.export.onnx_rewrite import channels_of, constant, with_nodes
+from deeplens.export.onnx_links import constant
+from deeplens.export.onnx_rewrite import channels_of, with_nodes
 
 if TYPE_CHECKING:
     import onnx

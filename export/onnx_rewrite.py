@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplens.export.onnx_links import TO_THE_END
+from deeplens.export.onnx_links import TO_THE_END, channel_window, constant, options_of
 
 if TYPE_CHECKING:
     import onnx
@@ -93,7 +93,7 @@ def shuffle_by_convolution(
     """DepthToSpace of 2×2 in PyTorch's order: channel 4c + 2i + j goes to row i, column j of each cell of c."""
     from onnx import helper
 
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    options = options_of(node)
     if options.get("blocksize") != 2 or options.get("mode", b"DCR") != b"CRD":
         return None
     kernel = np.tile(np.eye(4, dtype=np.float32).reshape(4, 1, 2, 2), (channels // 4, 1, 1, 1))
@@ -120,7 +120,7 @@ def transposed_by_shuffle(
     """
     from onnx import helper, numpy_helper
 
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    options = options_of(node)
     if len(node.input) < 2 or node.input[1] not in constants:
         return None
     kernel = numpy_helper.to_array(constants[node.input[1]])
@@ -156,7 +156,7 @@ def thin_by_taps(
     """A 3×3 convolution to a few channels that keeps the size: Σ over taps of a 1×1 convolution, moved by the tap."""
     from onnx import helper, numpy_helper
 
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    options = options_of(node)
     weight = constants.get(node.input[1])
     if weight is None or any(name not in constants for name in node.input[2:]):
         return None
@@ -223,16 +223,10 @@ def _channels_kept(
     node: "onnx.NodeProto", convolution: "onnx.NodeProto", constants: "dict[str, onnx.TensorProto]"
 ) -> slice | None:
     """The output channels of a convolution that a slice keeps; None where it isn't along channels, or has groups."""
-    from onnx import helper, numpy_helper
-
-    if any(name not in constants for name in (*node.input[1:], *convolution.input[1:])) or len(node.input) < 4:
+    if any(name not in constants for name in convolution.input[1:]) or options_of(convolution).get("group", 1) != 1:
         return None
-    if any(each.name == "group" and helper.get_attribute_value(each) != 1 for each in convolution.attribute):
-        return None
-    begin, end, axes, *steps = (numpy_helper.to_array(constants[name]).tolist() for name in node.input[1:])
-    if axes not in ([1], [-3]) or steps not in ([], [[1]]):
-        return None
-    return slice(begin[0], end[0])
+    window = channel_window(node, constants[convolution.input[1]].dims[0], constants)
+    return None if window is None else slice(*window)
 
 
 def enlarge_by_convolution(
@@ -244,7 +238,7 @@ def enlarge_by_convolution(
     """
     from onnx import helper, numpy_helper
 
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    options = options_of(node)
     scales = constants.get(node.input[2]) if len(node.input) == 3 else None
     if scales is None or numpy_helper.to_array(scales).tolist() != [1, 1, 2, 2]:
         return None
@@ -269,12 +263,3 @@ def enlarge_by_convolution(
         helper.make_node("Conv", [grown, weights], [parts], name=parts, group=channels),
         helper.make_node("ConvTranspose", [parts, shuffle], [target], name=node.name, strides=[2, 2], group=channels),
     ]
-
-
-def constant(constants: "dict[str, onnx.TensorProto]", name: str, values: np.ndarray) -> str:
-    """The name of a constant, added if it is not there."""
-    from onnx import numpy_helper
-
-    name = f"rewrite.{name}"
-    constants.setdefault(name, numpy_helper.from_array(values, name))
-    return name

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplens.export.onnx_rewrite import constant
+from deeplens.export.onnx_links import constant, merely_weighs, options_of, over_channels
 
 if TYPE_CHECKING:
     import onnx
@@ -27,7 +27,7 @@ def softmax_by_convolution(
     """exp(x − max x) / Σ exp(x − max x) over channels."""
     from onnx import helper
 
-    if {each.name: helper.get_attribute_value(each) for each in node.attribute}.get("axis") != 1:
+    if options_of(node).get("axis") != 1:
         return None
     (source,), (target,) = node.input, node.output
     largest, lowered, powers, total = (f"{target}_{each}" for each in ("max", "lowered", "exp", "sum"))
@@ -45,13 +45,7 @@ def sum_by_convolution(
     node: "onnx.NodeProto", channels: int, constants: "dict[str, onnx.TensorProto]"
 ) -> "list[onnx.NodeProto] | None":
     """ReduceSum over channels that keeps its axis."""
-    from onnx import helper, numpy_helper
-
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-    axes = constants.get(node.input[1]) if len(node.input) > 1 else None
-    if channels < FEW or axes is None or options.get("keepdims", 1) != 1:
-        return None
-    if numpy_helper.to_array(axes).tolist() not in ([1], [-3]):
+    if channels < FEW or not over_channels(node, constants):
         return None
     return [_sum_of(node.input[0], node.output[0], channels, constants)]
 
@@ -67,15 +61,13 @@ def sum_by_parts(
 
     if channels >= BLOCK or len(node.input) != 2 or node.input[1] not in constants:
         return None
-    values = numpy_helper.to_array(constants[node.input[1]])
     if node.op_type == "ReduceSum":
-        options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-        if channels < FEW or values.tolist() not in ([1], [-3]) or options.get("keepdims", 1) != 1:
+        if channels < FEW or not over_channels(node, constants):
             return None
         chosen = list(range(channels))
     else:
-        weights = values.reshape(-1)
-        if values.shape != (1, channels, 1, 1) or not _merely_weighs(node) or not {*weights.tolist()} <= {0.0, 1.0}:
+        weights = numpy_helper.to_array(constants[node.input[1]])
+        if weights.shape != (1, channels, 1, 1) or not merely_weighs(node) or not {*weights.flat} <= {0.0, 1.0}:
             return None
         chosen = np.flatnonzero(weights).tolist()
         if not chosen:
@@ -94,8 +86,7 @@ def line_by_product(
     """A 1×1 convolution of one channel: the channel times the weights, and the bias."""
     from onnx import helper, numpy_helper
 
-    del channels  # as many as the weights say
-    if any(name not in constants for name in node.input[1:]) or not _merely_weighs(node):
+    if channels != 1 or any(name not in constants for name in node.input[1:]) or not merely_weighs(node):
         return None
     weights, *bias = (numpy_helper.to_array(constants[name]) for name in node.input[1:])
     if weights.shape[1:] != (1, 1, 1):
@@ -116,7 +107,7 @@ def pool_by_convolution(
     """AveragePool of squares that neither overlap nor leave gaps: a convolution of each channel alone."""
     from onnx import helper
 
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
+    options = options_of(node)
     side = options.get("kernel_shape", [0])[0]
     plain = {
         "kernel_shape": [side, side], "strides": [side, side], "pads": [0] * 4, "dilations": [1, 1], "ceil_mode": 0,
@@ -138,12 +129,3 @@ def _sum_of(source: str, target: str, channels: int, constants: "dict[str, onnx.
 
     ones = constant(constants, f"ones_{channels}", np.ones((1, channels, 1, 1), np.float32))
     return helper.make_node("Conv", [source, ones], [target], name=f"{target}_of_channels")
-
-
-def _merely_weighs(node: "onnx.NodeProto") -> bool:
-    """Whether a convolution has no groups, strides, dilations or padding."""
-    from onnx import helper
-
-    options = {each.name: helper.get_attribute_value(each) for each in node.attribute}
-    plain = {"group": 1, "strides": [1, 1], "dilations": [1, 1], "pads": [0] * 4, "auto_pad": b"NOTSET"}
-    return all(value == plain[name] for name, value in options.items() if name in plain)
