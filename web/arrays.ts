@@ -248,29 +248,10 @@ export function repeated(planes: Planes, size: Size): Planes {
   return out;
 }
 
-/** `planes` enlarged bilinearly to twice the size, as `enlarged` does it: most of a picture may be made so. */
-export function doubled({ channels, height, width, data }: Planes): Planes {
-  const out = zeros(channels, [2 * height, 2 * width]);
-  const line = new Float64Array(width + 2); // one row between two; its first and its last pixel are repeated
-  for (let c = 0, to = 0; c < channels; c++) {
-    for (let y = 0; y < 2 * height; y++) {
-      const near = (c * height + (y >> 1)) * width;
-      const far = (c * height + clip((y >> 1) + (y % 2 ? 1 : -1), 0, height - 1)) * width;
-      for (let x = 0; x < width; x++) line[x + 1] = data[near + x] * 0.75 + data[far + x] * 0.25;
-      line[0] = line[1];
-      line[width + 1] = line[width];
-      for (let x = 1; x <= width; x++, to += 2) {
-        out.data[to] = line[x] * 0.75 + line[x - 1] * 0.25;
-        out.data[to + 1] = line[x] * 0.75 + line[x + 1] * 0.25;
-      }
-    }
-  }
-  return out;
-}
-
 /** `planes` enlarged bilinearly by a whole factor; centres are at half pixels, and the border is repeated. */
 export function enlarged(planes: Planes, factor: number): Planes {
   if (factor === 1) return planes;
+  if (factor === 2) return doubled(planes);
   const { channels, height, width, data } = planes;
   const taps = (length: number): { low: Int32Array; share: Float64Array } => {
     const at = Float64Array.from({ length: length * factor }, (_, i) => clip((i + 0.5) / factor - 0.5, 0, length - 1));
@@ -292,6 +273,26 @@ export function enlarged(planes: Planes, factor: number): Planes {
         const share = columns.share[x];
         const low = columns.low[x];
         out.data[to] = line[low] * (1 - share) + line[low + 1] * share;
+      }
+    }
+  }
+  return out;
+}
+
+/** Enlarged to twice the size with fixed weights: most of a picture may be made so. */
+function doubled({ channels, height, width, data }: Planes): Planes {
+  const out = zeros(channels, [2 * height, 2 * width]);
+  const line = new Float64Array(width + 2); // one row between two; its first and its last pixel are repeated
+  for (let c = 0, to = 0; c < channels; c++) {
+    for (let y = 0; y < 2 * height; y++) {
+      const near = (c * height + (y >> 1)) * width;
+      const far = (c * height + clip((y >> 1) + (y % 2 ? 1 : -1), 0, height - 1)) * width;
+      for (let x = 0; x < width; x++) line[x + 1] = data[near + x] * 0.75 + data[far + x] * 0.25;
+      line[0] = line[1];
+      line[width + 1] = line[width];
+      for (let x = 1; x <= width; x++, to += 2) {
+        out.data[to] = line[x] * 0.75 + line[x - 1] * 0.25;
+        out.data[to + 1] = line[x] * 0.75 + line[x + 1] * 0.25;
       }
     }
   }

@@ -1,6 +1,6 @@
 /** A network run on a level: whole, or in windows that overlap. */
 
-import { cropped, doubled, place, zeros, type Planes, type Region } from "./arrays.js";
+import { cropped, enlarged, place, zeros, type Planes, type Region } from "./arrays.js";
 import type { Constants, Variant } from "./constants.js";
 import type { Run } from "./network.js";
 import { allNear, around, blockSide, blocksWhere, noBlocks, ofTiles, type Blocks, type Mask, type Part } from "./parts.js";
@@ -146,7 +146,7 @@ function lay(from: Planes, sink: Sink, scale: number, rows: Window, columns: Win
 function layDoubled(blurred: Planes, sink: Sink, rows: Window, columns: Window): void {
   const [top, left] = [Math.max(0, rows.from - 1), Math.max(0, columns.from - 1)];
   const [bottom, right] = [Math.min(blurred.height, rows.to + 1), Math.min(blurred.width, columns.to + 1)];
-  const grown = doubled(cropped(blurred, top, left, [bottom - top, right - left]));
+  const grown = enlarged(cropped(blurred, top, left, [bottom - top, right - left]), 2);
   sink.put(grown, 2 * rows.from, 2 * columns.from, {
     top: 2 * (rows.from - top), left: 2 * (columns.from - left),
     height: 2 * (rows.to - rows.from), width: 2 * (columns.to - columns.from),
