@@ -2,8 +2,9 @@
 
 An accelerator likes few operations on many channels, and the networks are written so. A CPU moves all channels through
 memory each time that they are joined, parted or put in blocks of 16. Measured on ONNX Runtime 1.32, one thread, at
-192×256: with these three passes and `export.onnx_sums` the lens blur of `edge` takes 0.8 of the time. OpenVINO, which
-joins operations by itself, takes 1.1 to 1.2 times as long with them.
+192×256: the lens blur of `edge` takes 0.93, 0.93 and 0.98 of the time with these passes, in their order below
+(`python -m deeplens.benchmarks.graph_forms`). OpenVINO, which joins operations by itself, takes 1.1 to 1.2 times as
+long with them.
 """
 
 from collections.abc import Callable
