@@ -108,9 +108,7 @@ class Fixed(torch.nn.Module):
 
 
 @torch.no_grad()
-def test_the_order_of_a_network_is_kept_on_photos(
-    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_order_of_a_network_is_kept_on_photos(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts without any label, as the coarse map alone; what the network takes for one side only cancels out."""
     save_file(build("edge", "depth").state_dict(), tmp_path / "other.safetensors")
     kept = OutlinesWithLoss(OutlineConfig(start=str(start), order=str(tmp_path / "other.safetensors"))).eval()
