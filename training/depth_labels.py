@@ -1,8 +1,8 @@
 """Labels of real photos for the depth network: a network's own map, with its outline snapped to the fine matte.
 
-$ python -m deeplens.training.depth_labels [--weights model/weights] [--data data]
+$ python -m deeplens.training.depth_labels [--weights model/weights] [--data data] [--again]
 
-writes data/teacher/depth/PHOTO.npy.
+writes data/teacher/depth/PHOTO.npy: the mean of the map of the photo and of that of the mirrored photo, mirrored back.
 
 What lies well inside the subject, and well outside, is extended up to the matte's contour: the order is the network's,
 the outline is the matte's.
@@ -70,8 +70,12 @@ def _extended(disparity: Array, side: NDArray[np.bool_], soft: float) -> NDArray
     return share * smooth + (1 - share) * filled
 
 
-def make_labels(root: Path, weights: Path) -> int:
-    """Run `edge` depth over all photos of train and val that have no map yet; returns how many there are."""
+def make_labels(root: Path, weights: Path, *, again: bool = False) -> int:
+    """Run `edge` depth over the photos of train and val; returns how many there are.
+
+    Args:
+        again: make maps anew that are there; else they stay as they are, whatever network they are of.
+    """
     from deeplens.runtimes import open_runtime
     from deeplens.runtimes.harness import Harness
 
@@ -82,9 +86,11 @@ def make_labels(root: Path, weights: Path) -> int:
         for photo in sources.subjects + sources.backgrounds:
             path = label_path(photo, root)
             count += 1
-            if path.exists():
+            if path.exists() and not again:
                 continue
-            values = harness.disparity(load_background(photo))
+            picture = load_background(photo)
+            mirrored = harness.disparity(np.ascontiguousarray(picture[:, ::-1]))[:, ::-1]
+            values = (harness.disparity(picture) + mirrored) / 2
             values = (values - values.min()) / max(float(np.ptp(values)), 1e-6)
             path.parent.mkdir(parents=True, exist_ok=True)
             with replacing(path) as file:
@@ -100,9 +106,10 @@ def resized(disparity: Array, size: tuple[int, int]) -> Array:
 def main(
     weights: Annotated[Path, typer.Option(help="`edge` depth weights: a file or a folder.")] = Path("model/weights"),
     data: Annotated[Path, typer.Option(help="Folder that `make data` filled.")] = Path("data"),
+    again: Annotated[bool, typer.Option("--again", help="Make maps anew that another network made.")] = False,
 ) -> None:
     """Make a network's maps of all training and validation photos."""
-    typer.echo(f"{make_labels(data, weights)} maps in {data / 'teacher' / 'depth'}")
+    typer.echo(f"{make_labels(data, weights, again=again)} maps in {data / 'teacher' / 'depth'}")
 
 
 if __name__ == "__main__":

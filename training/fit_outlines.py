@@ -104,6 +104,9 @@ class OutlinesWithLoss(nn.Module):
                 before.to(picture.device)
                 both = before(picture).float() + before(picture.flip(-1)).float().flip(-1)
                 kept = normalise(both / 2)
+                # Where the truth is exact, the order is that of the truth.
+                exact = (batch["has_disparity"] * (1 - batch["has_segmentation"])).view(-1, 1, 1, 1)
+                kept = exact * truth + (1 - exact) * kept
             loss = loss + config.keep * anchor_loss(disparity, kept, torch.ones_like(kept))
         return loss + config.gamma * matte_loss(segmentation, batch["segmentation"], cut)
 
@@ -183,7 +186,7 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = OutlineConfig.batch,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = OutlineConfig.learning_rate,
     held: Annotated[int, typer.Option(min=0, help="Encoder stages that keep their weights.")] = OutlineConfig.held,
-    order: Annotated[Path | None, typer.Option(help="Weights whose coarse map is kept on every sample.")] = None,
+    order: Annotated[Path | None, typer.Option(help="Weights whose coarse map is kept on photos.")] = None,
     gradient: Annotated[float, typer.Option(help="Weight of the gradient term.")] = OutlineConfig.gradient,
     ema: Annotated[float, typer.Option(help="Decay a step of the averaged weights.")] = OutlineConfig.ema,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,

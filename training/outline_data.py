@@ -28,7 +28,7 @@ from deeplens.scenes.stream import Sample
 from deeplens.training.depth_data import compose, furnished, grade, normalised, resized_part, sample_box, spoil
 from deeplens.training.depth_labels import load_label, resized, snapped
 
-KINDS = ("room", "real", "room", "composed", "room", "real", "room", "real")
+KINDS = ("room", "real", "composed", "room", "real", "composed", "room", "real")
 KINDS_WITHOUT_ROOMS = ("real", "composed")
 
 PHOTO = 640

@@ -4,11 +4,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.ndimage import gaussian_filter
 
 from deeplens.console.errors import MissingError
-from deeplens.training.depth_labels import load_label, snapped
+from deeplens.model.shipped import weights_file
+from deeplens.scenes.sources import Sources
+from deeplens.training import depth_labels
+from deeplens.training.depth_labels import label_path, load_label, make_labels, snapped
 from deeplens.training.outlines import at_matte
+from tests.support.tiny import textured
 
 SIZE = 320
 ROWS, COLUMNS = np.indices((SIZE, SIZE))
@@ -65,3 +70,25 @@ def test_without_a_contour_nothing_is_done() -> None:
 def test_a_label_that_was_not_made(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"training\.depth_labels"):
         load_label(Path("a.jpg"), tmp_path)
+
+
+def test_labels_do_not_depend_on_the_side_and_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    photos = {"one": textured(120, 160, seed=9)}
+    photos["mirrored"] = photos["one"][:, ::-1]
+    paths = tuple(tmp_path / f"{name}.png" for name in photos)
+    for path, pixels in zip(paths, photos.values(), strict=True):
+        Image.fromarray(pixels).save(path)
+    given = {"train": Sources(paths[:1], (), ()), "val": Sources((), (), paths[1:])}
+    monkeypatch.setattr(depth_labels, "shipped", lambda split, _: given[split])
+    weights = weights_file("edge", "depth")
+    assert weights is not None
+    assert make_labels(tmp_path, weights) == 2
+    one, mirrored = (load_label(path, tmp_path) for path in paths)
+    assert (float(one.min()), float(one.max())) == (0, 1)
+    np.testing.assert_allclose(one, mirrored[:, ::-1], atol=2e-3)
+    assert np.abs(one - one[:, ::-1]).max() > 0.1
+    np.save(label_path(paths[0], tmp_path), np.zeros((SIZE, SIZE), np.float16))
+    make_labels(tmp_path, weights)
+    assert not load_label(paths[0], tmp_path).any(), "what is there stays"
+    make_labels(tmp_path, weights, again=True)
+    np.testing.assert_array_equal(load_label(paths[0], tmp_path), one)

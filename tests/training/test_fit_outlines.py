@@ -108,9 +108,7 @@ class Fixed(torch.nn.Module):
 
 
 @torch.no_grad()
-def test_the_order_of_a_network_is_kept_on_every_sample(
-    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_order_of_a_network_is_kept_on_photos(start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts without any label, as the coarse map alone; what the network takes for one side only cancels out."""
     save_file(build("edge", "depth").state_dict(), tmp_path / "other.safetensors")
     kept = OutlinesWithLoss(OutlineConfig(start=str(start), order=str(tmp_path / "other.safetensors"))).eval()
@@ -122,3 +120,24 @@ def test_the_order_of_a_network_is_kept_on_every_sample(
     monkeypatch.setattr(kept.network, "heads", lambda picture: (1 - picture[:, :1], picture[:, 1:2]))
     assert kept(batch()).item() > 0.01
     assert not any(name.startswith("order") for name in kept.state_dict())
+
+
+@torch.no_grad()
+def test_where_the_truth_is_exact_the_order_is_that_of_the_truth(
+    start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_file(build("edge", "depth").state_dict(), tmp_path / "other.safetensors")
+    kept = OutlinesWithLoss(OutlineConfig(start=str(start), order=str(tmp_path / "other.safetensors"))).eval()
+    kept.order = (Fixed(ramp=0),)  # the picture's red
+    ramp = torch.linspace(0, 1, 320).expand(1, 1, 320, 320)
+    monkeypatch.setattr(kept.network, "heads", lambda picture: (ramp, picture[:, 1:2]))
+
+    def loss(before: torch.Tensor, photo: float) -> float:
+        given = {**batch(disparity=1, segmentation=photo), "disparity": ramp}
+        given["picture"] = torch.cat((before, given["picture"][:, 1:]), 1)
+        given["segmentation"] = given["picture"][:, 1:2]
+        return float(kept(given))
+
+    for photo in (0.0, 1.0):
+        other = loss(1 - ramp, photo) - loss(ramp, photo)
+        assert (other > 0.1) == bool(photo), "what an earlier network gave counts on a photo alone"
