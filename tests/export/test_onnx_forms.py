@@ -176,7 +176,11 @@ def test_forms_do_not_stand_in_for_each_other(exported: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("network", NETWORKS)
 def test_int8_and_bf16_in_openvino(exported: Path, network: str) -> None:
-    """INT8 as ONNX Runtime computes the same file, a few steps apart; BF16 as far from FP32 as its gate allows."""
+    """INT8 as near FP32 as ONNX Runtime is with the same file; BF16 as far from FP32 as its gate allows.
+
+    A layer whose steps are coarse comes out a step apart in the two, so they need not be nearer to each other than
+    65 dB where INT8 itself is not.
+    """
     pytest.importorskip("openvino")
     runtime = artefacts_of("openvino")
     entry = manifest.find(exported, network=network, variant="edge", runtime=runtime)
@@ -188,7 +192,9 @@ def test_int8_and_bf16_in_openvino(exported: Path, network: str) -> None:
             found[precision] = opened.open(network).run(inputs)[CONTRACTS[network].outputs[0].name]
     with OnnxRuntime(variant="edge", artifacts=exported, form="openvino", precision="int8", threads=1) as judge:
         due = judge.open(network).run(inputs)[CONTRACTS[network].outputs[0].name]
-    assert psnr(found["int8"], due) > 65
+    lost = psnr(due, found["fp32"])
+    assert psnr(found["int8"], due) > min(65, lost)
+    assert psnr(found["int8"], found["fp32"]) > lost - 1
     assert 50 < psnr(found["int8"], found["fp32"]) < 80
     assert 50 < psnr(found["bf16"], found["fp32"]) < 80
     assert 50 < psnr(found["mixed"], found["int8"]) < 80
