@@ -203,3 +203,13 @@ def test_parts_that_are_treated_apart_give_the_same(
 def test_parts_that_are_not_cut_as_they_were_joined_stay(windows: list[tuple[int, int]], whole: bool) -> None:
     model = joined("Resize", [2, 2], windows, whole=whole)
     assert leave_apart(model).SerializeToString() == model.SerializeToString()
+
+
+def test_a_part_of_unknown_size_stays_joined() -> None:
+    model = joined("Resize", [2, 2], [(0, 2), (2, 4)])
+    model.opset_import.append(helper.make_opsetid("test", 1))
+    (place,) = (at for at, node in enumerate(model.graph.node) if node.output[0] == "all")
+    odd = helper.make_node("Odd", [model.graph.node[place].input[0]], ["odd"], domain="test")
+    model.graph.node[place].input[0] = "odd"
+    model.graph.node.insert(place, odd)
+    assert leave_apart(model).SerializeToString() == model.SerializeToString()

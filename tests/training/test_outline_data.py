@@ -1,5 +1,7 @@
 """Samples with sharp outlines: what each kind holds, and what it is a function of."""
 
+import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from deeplens.scenes.fine_mattes import cutout_path, fine_path, load_fine, make_
 from deeplens.scenes.mattes import matte_path
 from deeplens.scenes.sources import Sources, read_table
 from deeplens.training.depth_labels import label_path
-from deeplens.training.outline_data import OutlineStream, composed_outlines, matted
+from deeplens.training.outline_data import KINDS, OutlineStream, composed_outlines, matted
+from tests.conftest import ROOT
 from tests.support.tiny import make_sources, textured
 
 ROWS, COLUMNS = np.indices((320, 320))
@@ -141,3 +144,10 @@ def test_a_cut_out_has_the_subject_s_colours(tmp_path: Path) -> None:
     half = (pixels[..., 3] > 80) & (pixels[..., 3] < 180)
     assert half.sum() > 500
     assert np.abs(pixels[half][:, :3].astype(int) - (200, 80, 60)).mean() < 12
+
+
+def test_the_mixture_is_what_the_document_says() -> None:
+    text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (rendered|photos|cut-outs)\b[^|]*\| (\d) \|", text, flags=re.MULTILINE)
+    names = {"rendered": "room", "photos": "real", "cut-outs": "composed"}
+    assert Counter({names[kind]: int(count) for kind, count in rows}) == Counter(KINDS)
