@@ -7,10 +7,10 @@ runs them in ONNX Runtime on the CPU, in one process. `export.onnx_forms` says w
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
 import typer
@@ -56,15 +56,6 @@ class Row:
     seconds: float
     gain: Ratio
     difference: float
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "network": self.network,
-            "graph": self.graph,
-            "seconds": self.seconds,
-            "form_over_this": self.gain.to_json(),
-            "difference": self.difference,
-        }
 
 
 def without(passes: tuple[Pass, ...]) -> Iterator[tuple[str, tuple[Pass, ...]]]:
@@ -157,7 +148,8 @@ def main(
     """Measure what a form of an ONNX graph gains, and each of its passes."""
     checked_form(form)
     check_choice("variant", variant, VARIANTS)
-    chosen = chosen_networks([variant], networks, "shipped", report=print)[variant]
+    console = console_for(json)
+    chosen = chosen_networks([variant], networks, "shipped", report=console.print)[variant]
     width, height = parse_size(size)
     from deeplens.model import build
 
@@ -168,7 +160,7 @@ def main(
         shape = fixed or checked_shape(contract, (height, width))
         graph = traced_module(build.load(variant, network), contract, fixed)
         rows += measure(graph, form, network, shape, threads=threads, rounds=rounds)
-    console_for(json).print(
+    console.print(
         table(
             f"Form {form} of {variant} on {threads} thread{'s' * (threads > 1)}",
             ("network", "graph", "ms", "form / this", "from", "to", "differs by"),
@@ -186,7 +178,7 @@ def main(
             ],
         )
     )
-    write_json(json, {"graphs": [each.to_json() for each in rows]})
+    write_json(json, {"graphs": [asdict(each) for each in rows]})
 
 
 if __name__ == "__main__":

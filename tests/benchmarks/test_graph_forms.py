@@ -82,5 +82,5 @@ def test_the_command_measures_the_shipped_networks(tmp_path: Path) -> None:
     assert [each["graph"] for each in rows][:2] == ["as exported", "the form"]
     with pytest.raises(InputError, match="unknown form 'tflite'"):
         graph_forms.main(form="tflite")
-    with pytest.raises(InputError, match="multiples of"):
+    with pytest.raises(InputError, match="size 65x32: give multiples of 8"):
         graph_forms.main(networks=["upsample"], size="65x32")
