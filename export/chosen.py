@@ -65,7 +65,7 @@ def checked_shape(contract: Contract, shape: tuple[int, int]) -> tuple[int, int]
     if contract.fixed_size is not None and shape != contract.fixed_size:
         raise InputError(f"{contract.network} has only one size, {contract.fixed_size[0]}x{contract.fixed_size[1]}")
     if any(size < MIN_SIZE or size % ALIGNMENT for size in shape):
-        raise InputError(f"size {shape[1]}x{shape[0]}: give multiples of {ALIGNMENT} from {MIN_SIZE} up as width and height")
+        raise InputError(f"size {shape[1]}x{shape[0]}: give multiples of {ALIGNMENT} from {MIN_SIZE} up")
     return shape
 
 

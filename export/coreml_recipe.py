@@ -92,7 +92,7 @@ class Recipe:
                 raise InputError(f"{contract.network} has only one size, not {height}x{width}")
             aligned = contract.fixed_size is not None or not (height % ALIGNMENT or width % ALIGNMENT)
             if not aligned or min(height, width) < MIN_SIZE:
-                raise InputError(f"size {width}x{height}: give multiples of {ALIGNMENT} from {MIN_SIZE} up as width and height")
+                raise InputError(f"size {width}x{height}: give multiples of {ALIGNMENT} from {MIN_SIZE} up")
 
     def file_name(self, variant: str, contract: Contract) -> str:
         """VARIANT_NETWORK[_HxW|_enumerated|_multifunction][_image]_PRECISION_TARGET.mlpackage."""
