@@ -28,6 +28,7 @@ from deeplens.export.onnx_sums import (
     softmax_by_convolution,
     sum_by_convolution,
     sum_by_parts,
+    windows_by_convolution,
 )
 from deeplens.export.onnx_taps import weigh_slices
 from deeplens.runtimes.onnx_form import CPU
@@ -83,6 +84,7 @@ FORMS: dict[str, Form] = {
                     "ReduceSum": first_of(sum_by_parts, sum_by_convolution),
                 },
             ),
+            windows_by_convolution,
         ),
         precisions=RUNTIMES["onnx"].precisions,
     ),

@@ -76,14 +76,20 @@ def with_nodes(
 
 def channels_of(model: "onnx.ModelProto") -> dict[str, int]:
     """The second size of every tensor of rank 4 that has a known one."""
+    return {name: sizes[1] for name, sizes in shapes_of(model).items() if sizes[1]}
+
+
+def shapes_of(model: "onnx.ModelProto") -> dict[str, tuple[int, int, int, int]]:
+    """The sizes of every tensor of rank 4 that a node may read; 0 is a size that is not known."""
     import onnx
 
     graph = onnx.shape_inference.infer_shapes(model).graph
     found = {}
     for value in (*graph.input, *graph.value_info):
         sizes = value.type.tensor_type.shape.dim
-        if len(sizes) == 4 and sizes[1].dim_value:
-            found[value.name] = sizes[1].dim_value
+        if len(sizes) == 4:
+            batch, channels, height, width = (each.dim_value for each in sizes)
+            found[value.name] = batch, channels, height, width
     return found
 
 

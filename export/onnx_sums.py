@@ -2,7 +2,8 @@
 
 Measured on ONNX Runtime 1.32, one thread: a softmax over channels, for which ONNX Runtime moves them to the last axis
 and back, takes a quarter as maximum, exponential and a convolution that sums. A mean of 2×2 pixels takes less than half
-as a convolution of each channel alone. A sum of fewer than 16 channels takes a third as a sum of parts, since
+as a convolution of each channel alone; one of 5×5 around each pixel takes a fortieth, since its AveragePool of opset 19
+and later is slow. A sum of fewer than 16 channels takes a third as a sum of parts, since
 convolutions compute 16 outputs at once.
 """
 
@@ -10,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deeplens.export.onnx_links import constant, merely_weighs, options_of, over_channels
+from deeplens.export.onnx_links import Links, Writer, constant, exchange, merely_weighs, options_of, over_channels
+from deeplens.export.onnx_rewrite import shapes_of
 
 if TYPE_CHECKING:
     import onnx
@@ -122,6 +124,51 @@ def pool_by_convolution(
             "Conv", [node.input[0], name], list(node.output), name=node.name, strides=[side, side], group=channels
         )
     ]
+
+
+def windows_by_convolution(model: "onnx.ModelProto") -> "onnx.ModelProto":
+    """AveragePool over a square around each pixel, of known size: a convolution of each channel alone.
+
+    Where the square reaches over the border and the mean is that of what lies inside, rows and columns are multiplied
+    by side / how many of them lie inside.
+    """
+    import onnx
+
+    result, sizes = onnx.ModelProto(), shapes_of(model)
+    result.CopyFrom(model)
+    for node in [each for each in result.graph.node if each.op_type == "AveragePool"]:
+        _, channels, height, width = sizes.get(node.input[0], (0, 0, 0, 0))
+        side = options_of(node).get("kernel_shape", [0])[0]
+        if not (channels and height and width) or not _around_each_pixel(node, side):
+            continue
+        write, (target,) = Writer(result.graph), node.output
+        weights = np.full((channels, 1, side, side), 1 / side**2, np.float32)
+        name = write.constant(f"window_{side}_of_{channels}", weights)
+        inside = not options_of(node).get("count_include_pad")
+        sums = f"{target}_sums" if inside else target
+        write.add("Conv", [node.input[0], name], [sums], group=channels, pads=[side // 2] * 4)
+        if inside:
+            rows = write.constant(f"rows_{side}_of_{height}", _share(height, side)[:, None])
+            columns = write.constant(f"columns_{side}_of_{width}", _share(width, side)[None])
+            write.add("Mul", [write.add("Mul", [sums, rows], [f"{target}_rows"]), columns], [target])
+        exchange(result.graph, {Links(result.graph).place_of(target)}, write.nodes)
+    return result
+
+
+def _around_each_pixel(node: "onnx.NodeProto", side: int) -> bool:
+    usual = {
+        "kernel_shape": [side, side], "strides": [1, 1], "pads": [side // 2] * 4, "dilations": [1, 1], "ceil_mode": 0,
+        "auto_pad": b"NOTSET",
+    }  # fmt: skip
+    options = {name: value for name, value in options_of(node).items() if name != "count_include_pad"}
+    return side % 2 == 1 and side > 1 and "pads" in options and all(usual[name] == options[name] for name in options)
+
+
+def _share(length: int, side: int) -> np.ndarray:
+    """side / how many of the `side` pixels around each of `length` lie inside."""
+    at = np.arange(length)
+    inside = np.minimum(at + side // 2, length - 1) - np.maximum(at - side // 2, 0) + 1
+    return (side / inside).astype(np.float32)
 
 
 def _sum_of(source: str, target: str, channels: int, constants: "dict[str, onnx.TensorProto]") -> "onnx.NodeProto":

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
+from scipy.ndimage import uniform_filter
 
 from deeplens.export.onnx_forms import in_form
 from tests.support.one_graph import graph, kinds, run
@@ -31,6 +32,55 @@ def test_a_mean_of_squares(channels: int, side: int, counted: int | None, seed: 
     assert kinds(made) == {"Conv": 1}
     np.testing.assert_allclose(run(made, x)[0], squares.mean((2, 4)), rtol=0, atol=1e-6)
     np.testing.assert_allclose(run(made, x), run(model, x), rtol=0, atol=1e-6)
+
+
+def around(values: np.ndarray, side: int, *, counted: bool) -> np.ndarray:
+    """The mean over a square around each pixel, in float64: of all of it with zeros outside, or of what lies inside."""
+    total, inside = (
+        uniform_filter(each, (1, side, side), mode="constant")
+        for each in (values.astype(np.float64), np.ones(values.shape))
+    )
+    return total if counted else total / inside
+
+
+@settings(max_examples=25)
+@given(
+    st.integers(1, 20), st.sampled_from([3, 5, 7]), st.sampled_from([None, 0, 1]), st.integers(1, 12),
+    st.integers(1, 12), st.integers(0, 99),
+)  # fmt: skip
+def test_a_mean_around_each_pixel(
+    channels: int, side: int, counted: int | None, height: int, width: int, seed: int
+) -> None:
+    own: dict[str, Any] = {} if counted is None else {"count_include_pad": counted}
+    node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[side] * 2, pads=[side // 2] * 4, **own)
+    model, x = graph(channels, node, height=height, width=width), numbers(channels, seed, height, width)
+    made = in_form(model)
+    assert kinds(made) == ({"Conv": 1} if counted else {"Conv": 1, "Mul": 2})
+    expected = around(x[0], side, counted=bool(counted))
+    np.testing.assert_allclose(run(made, x)[0], expected, rtol=0, atol=1e-6)
+    np.testing.assert_allclose(run(made, x), run(model, x), rtol=0, atol=1e-6)
+
+
+def test_a_mean_around_each_pixel_of_unknown_size_stays() -> None:
+    node = helper.make_node("AveragePool", ["x"], ["y"], kernel_shape=[5, 5], pads=[2] * 4)
+    assert kinds(in_form(graph(3, node))) == {"AveragePool": 1}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"kernel_shape": [3, 3], "pads": [1, 1, 0, 0]},
+        {"kernel_shape": [3, 5], "pads": [1, 2, 1, 2]},
+        {"kernel_shape": [3, 3], "pads": [1] * 4, "strides": [2, 2]},
+        {"kernel_shape": [3, 3], "pads": [1] * 4, "dilations": [2, 2]},
+        {"kernel_shape": [3, 3], "pads": [1] * 4, "ceil_mode": 1},
+        {"kernel_shape": [3, 3]},
+        {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER"},
+    ],
+)
+def test_other_means_of_known_size_stay(options: dict[str, Any]) -> None:
+    node = helper.make_node("AveragePool", ["x"], ["y"], **options)
+    assert kinds(in_form(graph(3, node, height=9, width=9))) == {"AveragePool": 1}
 
 
 @pytest.mark.parametrize(

@@ -9,11 +9,17 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 
-def graph(channels: int, *nodes: onnx.NodeProto, constants: dict[str, np.ndarray] | None = None) -> onnx.ModelProto:
-    """x (1, channels, h, w) through `nodes` to y."""
+def graph(
+    channels: int,
+    *nodes: onnx.NodeProto,
+    constants: dict[str, np.ndarray] | None = None,
+    height: int | str = "h",
+    width: int | str = "w",
+) -> onnx.ModelProto:
+    """x (1, channels, height, width) through `nodes` to y; a size that is a word is free."""
     made = helper.make_graph(
         list(nodes), "graph",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, "h", "w"])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, channels, height, width])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", "c", "H", "W"])],
         [numpy_helper.from_array(values, name) for name, values in (constants or {}).items()],
     )  # fmt: skip
