@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplens.model.layers import ConvBNReLU, ResidualBlock, upsample_2x
+from deeplens.model.map_filters import aligned, steepened
 
 RESNET_STAGES = ((64, 3, 1, 1), (128, 4, 2, 1), (256, 6, 1, 2))
 """ResNet-50's first residual stages: (middle channels, blocks, stride, dilation); res4 keeps stride 8."""
@@ -146,30 +147,6 @@ class LiteBlock(nn.Module):
         return x + self.body(x) if self.residual else self.body(x)
 
 
-STEEP_REACH, STEEP_SLOPE = 3, 8.0
-"""How far `steepened` looks to each side in pixels, and twice how much steeper the middle of a ramp becomes."""
-
-STEEP_SPAN = (0.05, 0.15)
-"""Up to the first difference in disparity within reach nothing is steepened, from the second on all of it."""
-
-
-def steepened(disparity: Tensor) -> Tensor:
-    """A map (N, 1, H, W) whose steps of up to seven pixels are about half as wide: a shock filter.
-
-    Each pixel moves to the nearest or to the farthest disparity within `STEEP_REACH` pixels, whichever is closer, as in
-    Osher and Rudin, "Feature-oriented image enhancement using shock filters" (1990). A sigmoid instead of their sign
-    keeps it smooth, so that rounding can't flip a pixel. An outline stays where the ramp crosses its middle. On an even
-    slope a pixel lies halfway between nearest and farthest and keeps its value.
-    """
-    side = 2 * STEEP_REACH + 1
-    near = F.max_pool2d(disparity, side, 1, STEEP_REACH)
-    far = -F.max_pool2d(-disparity, side, 1, STEEP_REACH)
-    span = near - far
-    least, most = STEEP_SPAN
-    steep = far + span * torch.sigmoid(STEEP_SLOPE * (2 * (disparity - far) / span.clamp(min=least) - 1))
-    return disparity + ((span - least) / (most - least)).clamp(0, 1) * (steep - disparity)
-
-
 class Outlines(nn.Module):
     """Where depth steps, at full resolution: a side from −1 (behind) to 1 (before), and the segmentation's own share.
 
@@ -196,7 +173,8 @@ class EdgeDepth(nn.Module):
     The decoder ends at half the input's size. Disparity there is two smooth maps, one before and one behind an outline:
     middle ± half their distance. Which of them a pixel takes is decided at full resolution (`Outlines`), so that a step
     is as steep as the input's pixels, whatever is smooth. Weights of a network without it fit in: it changes nothing
-    until it is trained.
+    until it is trained. Filters without weights (`model.map_filters`) then make steps steep and put them on the edges
+    of the picture.
     """
 
     def __init__(self) -> None:
@@ -243,7 +221,10 @@ class EdgeDepth(nn.Module):
         decoded, stem = self._decode(scaled)
         logits = self.outlines(scaled, torch.cat((decoded, stem), 1))
         middle, half = upsample_2x(self.depth_head(decoded)), upsample_2x(self.step_head(decoded))
-        return decoded, logits, steepened(middle + half * (2 * torch.sigmoid(logits[:, :1]) - 1))
+        disparity = middle + half * (2 * torch.sigmoid(logits[:, :1]) - 1)
+        if disparity.dtype != picture.dtype:  # in a fit with bfloat16, which has too few digits for the filters
+            disparity = disparity.to(picture.dtype)
+        return decoded, logits, steepened(aligned(steepened(disparity), picture))
 
     def forward(self, picture: Tensor) -> Tensor:
         return self._layers(picture)[2]

@@ -45,8 +45,8 @@ def test_budget(size: tuple[int, int]) -> None:
 
 ALLOWED = {
     "abs", "add", "avg_pool2d", "batch_norm", "cat", "clamp", "conv2d", "div", "getitem", "hardtanh", "max_pool2d",
-    "minimum", "mul", "neg", "pad", "pixel_shuffle", "relu", "rsub", "sigmoid", "slice", "softmax", "split", "sqrt",
-    "sub", "sum", "upsample_bilinear2d",
+    "maximum", "minimum", "mul", "neg", "pad", "pixel_shuffle", "relu", "rsub", "sigmoid", "slice", "softmax", "split",
+    "split_with_sizes", "sqrt", "sub", "sum", "upsample_bilinear2d",
 }  # fmt: skip
 """Those that design.md lists as safe in FP16 and on the Neural Engine, and element-wise ones."""
 
