@@ -127,10 +127,10 @@ def pool_by_convolution(
 
 
 def windows_by_convolution(model: "onnx.ModelProto") -> "onnx.ModelProto":
-    """AveragePool over a square around each pixel, of known size: a convolution of each channel alone.
+    """AveragePool over a square around each pixel, of known size: a sum by a convolution of each channel, divided.
 
-    Where the square reaches over the border and the mean is that of what lies inside, rows and columns are multiplied
-    by side / how many of them lie inside.
+    The divisors are how many rows and columns of the square count at a pixel: all, or those that lie inside. Numbers of
+    pixels are exact in FP16 too, and one of them as a weight would not be.
     """
     import onnx
 
@@ -142,15 +142,12 @@ def windows_by_convolution(model: "onnx.ModelProto") -> "onnx.ModelProto":
         if not (channels and height and width) or not _around_each_pixel(node, side):
             continue
         write, (target,) = Writer(result.graph), node.output
-        weights = np.full((channels, 1, side, side), 1 / side**2, np.float32)
-        name = write.constant(f"window_{side}_of_{channels}", weights)
-        inside = not options_of(node).get("count_include_pad")
-        sums = f"{target}_sums" if inside else target
-        write.add("Conv", [node.input[0], name], [sums], group=channels, pads=[side // 2] * 4)
-        if inside:
-            rows = write.constant(f"rows_{side}_of_{height}", _share(height, side)[:, None])
-            columns = write.constant(f"columns_{side}_of_{width}", _share(width, side)[None])
-            write.add("Mul", [write.add("Mul", [sums, rows], [f"{target}_rows"]), columns], [target])
+        ones = write.constant(f"window_{side}_of_{channels}", np.ones((channels, 1, side, side), np.float32))
+        sums = write.add("Conv", [node.input[0], ones], [f"{target}_sums"], group=channels, pads=[side // 2] * 4)
+        whole = bool(options_of(node).get("count_include_pad"))
+        rows = write.constant(f"rows_{side}_{whole:d}_of_{height}", _counted(height, side, whole=whole)[:, None])
+        columns = write.constant(f"columns_{side}_{whole:d}_of_{width}", _counted(width, side, whole=whole)[None])
+        write.add("Div", [write.add("Div", [sums, rows], [f"{target}_rows"]), columns], [target])
         exchange(result.graph, {Links(result.graph).place_of(target)}, write.nodes)
     return result
 
@@ -164,11 +161,11 @@ def _around_each_pixel(node: "onnx.NodeProto", side: int) -> bool:
     return side % 2 == 1 and side > 1 and "pads" in options and all(usual[name] == options[name] for name in options)
 
 
-def _share(length: int, side: int) -> np.ndarray:
-    """side / how many of the `side` pixels around each of `length` lie inside."""
+def _counted(length: int, side: int, *, whole: bool) -> np.ndarray:
+    """How many of the `side` pixels around each of `length` count: all, or those that lie inside."""
     at = np.arange(length)
     inside = np.minimum(at + side // 2, length - 1) - np.maximum(at - side // 2, 0) + 1
-    return (side / inside).astype(np.float32)
+    return np.where(whole, side, inside).astype(np.float32)
 
 
 def _sum_of(source: str, target: str, channels: int, constants: "dict[str, onnx.TensorProto]") -> "onnx.NodeProto":
