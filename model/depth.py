@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deeplens.model.layers import ConvBNReLU, ResidualBlock, upsample_2x
-from deeplens.model.map_filters import aligned, steepened
+from deeplens.model.map_filters import sharpened
 
 RESNET_STAGES = ((64, 3, 1, 1), (128, 4, 2, 1), (256, 6, 1, 2))
 """ResNet-50's first residual stages: (middle channels, blocks, stride, dilation); res4 keeps stride 8."""
@@ -224,7 +224,7 @@ class EdgeDepth(nn.Module):
         disparity = middle + half * (2 * torch.sigmoid(logits[:, :1]) - 1)
         if disparity.dtype != picture.dtype:  # in a fit with bfloat16, which has too few digits for the filters
             disparity = disparity.to(picture.dtype)
-        return decoded, logits, steepened(aligned(steepened(disparity), picture))
+        return decoded, logits, sharpened(disparity, picture)
 
     def forward(self, picture: Tensor) -> Tensor:
         return self._layers(picture)[2]

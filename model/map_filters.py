@@ -9,13 +9,16 @@ from torch import Tensor
 
 from deeplens.model.layers import upsample_2x
 
-STEEP_REACH, STEEP_SLOPE = 3, 8.0
-"""How far `steepened` looks to each side in pixels, and twice how much steeper the middle of a ramp becomes."""
+STEEP_REACH = 3
+"""How far `steepened` looks to each side, in pixels."""
+
+STEEP_SLOPES = (8.0, 16.0)
+"""Twice how much steeper the middle of a ramp becomes: before the map is aligned, and afterwards."""
 
 STEEP_SPAN = (0.05, 0.15)
 """Up to the first difference in disparity within reach nothing is steepened, from the second on all of it."""
 
-COLOUR = 2.0
+COLOUR = 3.0
 """How much more differences of colours count in the guide than differences of brightness."""
 
 GUIDE_REACH = 2
@@ -31,8 +34,17 @@ GUIDE_EVEN = 5e-4
 """A window whose guide varies by less than this (sum of the channels' variances) counts as even."""
 
 
-def steepened(disparity: Tensor) -> Tensor:
-    """A map (N, 1, H, W) whose steps of up to seven pixels are about half as wide: a shock filter.
+def sharpened(disparity: Tensor, picture: Tensor) -> Tensor:
+    """A map (N, 1, H, W) whose steps are steep and lie on the edges of the picture (N, 3, H, W), RGB in [0, 1].
+
+    `steepened`, `aligned`, and steeper once more. H and W are multiples of 2^(1 + `GUIDE_HALVINGS`).
+    """
+    first, last = STEEP_SLOPES
+    return steepened(aligned(steepened(disparity, first), picture), last)
+
+
+def steepened(disparity: Tensor, slope: float) -> Tensor:
+    """A map (N, 1, H, W) whose steps of up to seven pixels are less wide: a shock filter.
 
     Each pixel moves to the nearest or to the farthest disparity within `STEEP_REACH` pixels, whichever is closer, as in
     Osher and Rudin, "Feature-oriented image enhancement using shock filters" (1990). A sigmoid instead of their sign
@@ -44,7 +56,7 @@ def steepened(disparity: Tensor) -> Tensor:
     far = -F.max_pool2d(-disparity, side, 1, STEEP_REACH)
     span = near - far
     least, most = STEEP_SPAN
-    steep = far + span * torch.sigmoid(STEEP_SLOPE * (2 * (disparity - far) / span.clamp(min=least) - 1))
+    steep = far + span * torch.sigmoid(slope * (2 * (disparity - far) / span.clamp(min=least) - 1))
     return disparity + ((span - least) / (most - least)).clamp(0, 1) * (steep - disparity)
 
 

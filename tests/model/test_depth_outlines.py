@@ -11,7 +11,7 @@ from deeplens.model.build import build, load
 from deeplens.model.cost import cost
 from deeplens.model.depth import EdgeDepth, Outlines
 from deeplens.model.layers import upsample_2x
-from deeplens.model.map_filters import aligned, steepened
+from deeplens.model.map_filters import STEEP_SLOPES, sharpened, steepened
 from deeplens.model.shipped import weights_file
 
 BUDGET = 2.5e9
@@ -24,17 +24,12 @@ def network() -> EdgeDepth:
     return made
 
 
-def filtered(disparity: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
-    """What comes after the layers."""
-    return steepened(aligned(steepened(disparity), picture))
-
-
 @torch.no_grad()
 def test_untrained_outlines_change_nothing() -> None:
     depth, picture = network(), torch.rand(1, 3, 320, 320, generator=torch.Generator().manual_seed(1))
     decoded, _ = depth._decode(picture * (255 / 128) - 127 / 128)
     disparity, segmentation = depth.heads(picture)
-    torch.testing.assert_close(disparity, filtered(upsample_2x(depth.depth_head(decoded)), picture))
+    torch.testing.assert_close(disparity, sharpened(upsample_2x(depth.depth_head(decoded)), picture))
     torch.testing.assert_close(segmentation, torch.sigmoid(upsample_2x(depth.segmentation_head(decoded))))
 
 
@@ -54,8 +49,8 @@ def test_a_side_decides_between_two_smooth_maps() -> None:
     depth.outlines = Step()  # type: ignore[assignment]
     torch.nn.init.constant_(depth.step_head.bias, 0.3)  # type: ignore[arg-type]
     sides = torch.cat((middle[..., :101] - 0.3, middle[..., 101:] + 0.3), 3)
-    torch.testing.assert_close(depth(picture), filtered(sides, picture))
-    torch.testing.assert_close(steepened(sides), sides, atol=0.01, rtol=0)
+    torch.testing.assert_close(depth(picture), sharpened(sides, picture))
+    torch.testing.assert_close(steepened(sides, STEEP_SLOPES[0]), sides, atol=0.01, rtol=0)
 
 
 def test_full_resolution_is_full_resolution() -> None:

@@ -16,29 +16,32 @@ from deeplens.model.map_filters import (
     GUIDE_RANGE,
     GUIDE_REACH,
     STEEP_REACH,
-    STEEP_SLOPE,
+    STEEP_SLOPES,
     STEEP_SPAN,
     aligned,
+    sharpened,
     steepened,
 )
 
 Array = NDArray[np.float64]
+FIRST = STEEP_SLOPES[0]
 
 
-def steep_by_hand(disparity: Array) -> Array:
+def steep_by_hand(disparity: Array, slope: float) -> Array:
     """`steepened` from its definition, in float64, with SciPy's filters."""
     window = 2 * STEEP_REACH + 1
     near, far = maximum_filter(disparity, window, mode="nearest"), minimum_filter(disparity, window, mode="nearest")
-    share = expit(STEEP_SLOPE * (2 * (disparity - far) / np.maximum(near - far, STEEP_SPAN[0]) - 1))
+    share = expit(slope * (2 * (disparity - far) / np.maximum(near - far, STEEP_SPAN[0]) - 1))
     fade = np.interp(near - far, STEEP_SPAN, (0, 1))
     return disparity * (1 - fade) + fade * (far + (near - far) * share)
 
 
-def test_steepened_is_the_shock_filter_of_its_definition() -> None:
+@pytest.mark.parametrize("slope", STEEP_SLOPES)
+def test_steepened_is_the_shock_filter_of_its_definition(slope: float) -> None:
     disparity = gaussian_filter(np.random.default_rng(0).random((60, 70)), 2) * 4
     assert np.ptp(disparity) > 0.5
-    steep = steepened(torch.from_numpy(disparity)[None, None])[0, 0].numpy()
-    np.testing.assert_allclose(steep, steep_by_hand(disparity), atol=1e-12)
+    steep = steepened(torch.from_numpy(disparity)[None, None], slope)[0, 0].numpy()
+    np.testing.assert_allclose(steep, steep_by_hand(disparity, slope), atol=1e-12)
     assert np.abs(steep - disparity).max() > 0.05
 
 
@@ -49,16 +52,16 @@ def test_an_even_slope_and_small_steps_keep_their_values(slope: float, across: f
     rows, columns = np.mgrid[0:40, 0:40]
     plane = torch.from_numpy(0.5 + slope * (rows - 20) + across * (columns - 20))[None, None]
     inner = (..., slice(STEEP_REACH, -STEEP_REACH), slice(STEEP_REACH, -STEEP_REACH))
-    torch.testing.assert_close(steepened(plane)[inner], plane[inner], atol=1e-9, rtol=0)
+    torch.testing.assert_close(steepened(plane, FIRST)[inner], plane[inner], atol=1e-9, rtol=0)
     flat = torch.from_numpy(0.5 + noise * np.random.default_rng(seed).random((1, 1, 40, 40)))
-    torch.testing.assert_close(steepened(flat), flat, atol=0, rtol=0)
+    torch.testing.assert_close(steepened(flat, FIRST), flat, atol=0, rtol=0)
 
 
 @pytest.mark.parametrize("wide", [2.0, 4.0, 7.0])
 @pytest.mark.parametrize("middle", [29.5, 30.2])
 def test_a_soft_step_becomes_narrow_and_stays_where_it_is(wide: float, middle: float) -> None:
     """10 to 90 % of the step within 62 % of its width, or what pixels allow; the middle within 0.2 pixels."""
-    row = steepened(ramp(wide, middle))[0, 0, 10].numpy()
+    row = steepened(ramp(wide, middle), FIRST)[0, 0, 10].numpy()
     assert (np.diff(row) >= 0).all()
     low, crossing, high = crossings(row)
     assert high - low <= max(0.62 * 0.8 * wide, 1.65)
@@ -145,8 +148,7 @@ def test_a_step_goes_to_the_picture_s_edge(
     for columns, colour in ((slice(None, 32), colours[0]), (slice(32, None), colours[1])):
         picture[..., columns] = torch.tensor(colour, dtype=torch.float64).view(3, 1, 1)
     noise = 0.01 * np.random.default_rng(0).normal(size=picture.shape)
-    before = steepened(ramp(3.0, edge + beside))
-    after = steepened(aligned(before, picture + torch.from_numpy(noise)))[0, 0].numpy()
+    after = sharpened(ramp(3.0, edge + beside), picture + torch.from_numpy(noise))[0, 0].numpy()
     for row in after[4:-4]:
         low, crossing, high = crossings(row)
         assert crossing == pytest.approx(edge, abs=left)
@@ -157,16 +159,16 @@ def test_nothing_lies_beyond_both_sides_of_a_step() -> None:
     """White before grey, and black beside it: a line through the first two would put black behind all."""
     picture = torch.full((1, 3, 64, 64), 0.5, dtype=torch.float64)
     picture[..., 32:], picture[..., 30:32] = 1.0, 0.0
-    before = steepened(ramp(3.0, 31.5)) * 0.6 + 0.2
+    before = steepened(ramp(3.0, 31.5), FIRST) * 0.6 + 0.2
     after = aligned(before, picture)
     assert float(after.min()) >= 0.2 - 1e-9
     assert float(after.max()) <= 0.8 + 1e-9
 
 
 def test_an_even_picture_moves_no_step() -> None:
-    before = steepened(ramp(3.0, 30.2))
-    after = steepened(aligned(before, torch.full((1, 3, 64, 64), 0.4, dtype=torch.float64)))[0, 0].numpy()
-    assert crossings(after[20])[1] == pytest.approx(crossings(before[0, 0, 20].numpy())[1], abs=0.15)
+    before, even = ramp(3.0, 30.2), torch.full((1, 3, 64, 64), 0.4, dtype=torch.float64)
+    after = sharpened(before, even)[0, 0].numpy()
+    assert crossings(after[20])[1] == pytest.approx(30.2, abs=0.25)
 
 
 @given(st.floats(0, 1), st.floats(-0.3, 0.3), st.integers(0, 2**16))
