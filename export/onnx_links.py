@@ -40,10 +40,6 @@ class Links:
 
         return numpy_helper.to_array(self.constants[name]) if name in self.constants else None
 
-    def place_of(self, name: str) -> int:
-        """The place of the node that makes a tensor."""
-        return self._makers[name]
-
     def maker(self, name: str, kind: str) -> int | None:
         """The place of the node that makes a tensor; None: it is of another kind."""
         place = self._makers.get(name)

@@ -2,9 +2,9 @@
 
 Measured on ONNX Runtime 1.32, one thread: a softmax over channels, for which ONNX Runtime moves them to the last axis
 and back, takes a quarter as maximum, exponential and a convolution that sums. A mean of 2×2 pixels takes less than half
-as a convolution of each channel alone; one of 5×5 around each pixel takes a fortieth, since its AveragePool of opset 19
-and later is slow. A sum of fewer than 16 channels takes a third as a sum of parts, since
-convolutions compute 16 outputs at once.
+as a convolution of each channel alone. One of 5×5 around each pixel takes a twentieth as a convolution and divisions
+(8 channels, 160×160), since AveragePool of opset 19 and later is slow. A sum of fewer than 16 channels takes a third as
+a sum of parts, since convolutions compute 16 outputs at once.
 """
 
 from typing import TYPE_CHECKING
@@ -148,7 +148,9 @@ def windows_by_convolution(model: "onnx.ModelProto") -> "onnx.ModelProto":
         rows = write.constant(f"rows_{side}_{whole:d}_of_{height}", _counted(height, side, whole=whole)[:, None])
         columns = write.constant(f"columns_{side}_{whole:d}_of_{width}", _counted(width, side, whole=whole)[None])
         write.add("Div", [write.add("Div", [sums, rows], [f"{target}_rows"]), columns], [target])
-        exchange(result.graph, {Links(result.graph).place_of(target)}, write.nodes)
+        place = Links(result.graph).maker(target, node.op_type)
+        assert place is not None
+        exchange(result.graph, {place}, write.nodes)
     return result
 
 

@@ -152,7 +152,7 @@ def test_a_step_goes_to_the_picture_s_edge(
     for row in after[4:-4]:
         low, crossing, high = crossings(row)
         assert crossing == pytest.approx(edge, abs=left)
-        assert high - low < 9 if beside else 1
+        assert high - low < (9 if beside else 1)
 
 
 def test_nothing_lies_beyond_both_sides_of_a_step() -> None:
