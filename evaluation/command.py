@@ -59,8 +59,9 @@ def evaluate(
         list[str] | None,
         typer.Option(
             metavar="KIND",
-            help="Kind of depth: true, corrupted, predicted, model; may be repeated.",
-            show_default="all",
+            help="Kind of depth: true, corrupted, predicted, model, or relative (the true map without its scale); "
+            "may be repeated.",
+            show_default="all but relative",
         ),
     ] = None,
     depth_model: DepthModelFile = None,
@@ -127,7 +128,7 @@ def evaluate(
     )
     if "model" in (depth or ()) and chosen is None:
         raise InputError("depth of kind 'model' needs a depth model: give --depth-model FILE")
-    kinds = [kind for kind in DEPTHS if not depth or kind in depth]
+    kinds = [kind for kind in DEPTHS if (kind in depth if depth else kind != "relative")]
     variants = tuple(composed(each, depth_network) for each in dict.fromkeys(variant or ["edge"]))
     job = Job(
         variants,

@@ -6,7 +6,9 @@ that neither depth nor aperture are rescaled.
 
 Each method is given several kinds of depth: `true`; `corrupted`, its foregrounds grown or shrunk by a few pixels;
 `predicted` by the depth network from the photo, with the focal plane at the disparity that it predicts where the true
-one is in focus, as a click would choose it; and, if one is named, by a `model` of the user's in the same way.
+one is in focus, as a click would choose it; and, if one is named, by a `model` of the user's in the same way. The kind
+`relative` is the true map stretched to [0, 1], as every map without a scale is: what a depth network would give that
+made no error.
 """
 
 import multiprocessing
@@ -30,6 +32,7 @@ from deeplens.model.shipped import Weights
 from deeplens.runtimes import open_runtime
 from deeplens.runtimes.contract import Arrays, Runtime
 from deeplens.runtimes.depth_model import DepthModel
+from deeplens.runtimes.disparity import normalise_disparity
 from deeplens.runtimes.harness import Harness
 from deeplens.runtimes.options import DepthModelChoice
 from deeplens.runtimes.pyramid import geometry
@@ -39,7 +42,7 @@ from deeplens.scenes.stream import refocused
 UNBLURRED = ("unblurred photo", "")
 TRUE_BASE = ("true low-resolution blur, bilinear", "")
 DIRECT = "direct regression"
-DEPTHS = ("true", "corrupted", "predicted", "model")
+DEPTHS = ("true", "corrupted", "predicted", "model", "relative")
 
 CLICK = 0.01
 """Disparities within this of the nearest one to the focal plane count as what a user would click on."""
@@ -135,14 +138,18 @@ class Contest:
             "predicted": self._harnesses[self.job.variants[0]],
             "model": self._model,
         }
+        estimates = {}
+        if "relative" in self.job.depths:
+            estimates["relative"] = normalise_disparity(scene.disparity)
         for kind, source in sources.items():
             if kind in self.job.depths:
                 assert source is not None
                 height, width = scene.picture.shape[:2]
                 found = Image.fromarray(source.disparity(scene.picture))
                 resized = found.resize((width, height), Image.Resampling.BILINEAR)
-                predicted = np.clip(np.asarray(resized), 0.0, 1.0)
-                depths[kind] = (predicted, refocused(scene.disparity, predicted, focal=scene.focal, within=CLICK))
+                estimates[kind] = np.clip(np.asarray(resized), 0.0, 1.0)
+        for kind, estimate in estimates.items():
+            depths[kind] = (estimate, refocused(scene.disparity, estimate, focal=scene.focal, within=CLICK))
         return {kind: depths[kind] for kind in self.job.depths}
 
     def pictures(self, scene: Scene, given: Given | None = None) -> dict[Name, NDArray[np.uint8]]:

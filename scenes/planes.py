@@ -168,7 +168,7 @@ def _planes(sources: Sources, rng: np.random.Generator, *, canvas: int, config: 
     )
     planes = [background]
     for disparity in (middle, front):
-        light, coverage = _foreground(sources, rng, canvas=canvas, config=config)
+        light, coverage = foreground(sources, rng, canvas=canvas, config=config)
         planes.append(Plane(light * coverage[..., None], coverage, (float(disparity), 0.0, 0.0)))
     return planes
 
@@ -236,8 +236,11 @@ def _grade(pixels: NDArray[np.uint8], rng: np.random.Generator) -> Array:
 _LINEAR = srgb_to_linear(np.arange(256, dtype=np.float32) / np.float32(255))
 
 
-def _foreground(sources: Sources, rng: np.random.Generator, *, canvas: int, config: SceneConfig) -> tuple[Array, Array]:
-    """Linear light (canvas, canvas, 3) and coverage (canvas, canvas) of one foreground, somewhere on the canvas."""
+def foreground(sources: Sources, rng: np.random.Generator, *, canvas: int, config: SceneConfig) -> tuple[Array, Array]:
+    """Linear light (canvas, canvas, 3) and coverage (canvas, canvas) of one foreground, somewhere on the canvas.
+
+    The light is that of the patch, not yet multiplied by the coverage.
+    """
     kind = 0.0 if config.cutout_only else rng.random()
     height = float(np.exp(rng.uniform(np.log(0.2), np.log(0.95)))) * config.size
     if kind < 0.75:

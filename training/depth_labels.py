@@ -5,7 +5,7 @@ $ python -m deeplens.training.depth_labels [--weights model/weights] [--data dat
 writes data/teacher/depth/PHOTO.npy: the mean of the map of the photo and of that of the mirrored photo, mirrored back.
 
 What lies well inside the subject, and well outside, is extended up to the matte's contour: the order is the network's,
-the outline is the matte's.
+the outline is the matte's. Inside, differences from the median are halved, so that holes of the network's get shallow.
 """
 
 from pathlib import Path
@@ -30,6 +30,10 @@ LEAST = 0.2
 """Of the map's range: by so much, in the median over the outline, the subject is put before what is behind it."""
 
 
+RELIEF = 0.5
+"""So much is left of a subject's differences from its median."""
+
+
 def label_path(photo: Path, root: Path) -> Path:
     """Where the network's map of a photo lies under the data folder."""
     return root / "teacher" / "depth" / f"{photo.stem}.npy"
@@ -47,12 +51,15 @@ def snapped(disparity: Array, matte: Array, *, soft: float = SOFT, least: float 
     """The map (H, W) with a step at the contour of the matte (H, W), both in [0, 1]; again in [0, 1].
 
     On each side, what is within `soft` of the contour gets the value of the nearest pixel that is not, smoothed. Where
-    nothing of a side is that far from it, the side's deepest pixels count. A matte without a contour changes nothing.
+    nothing of a side is that far from it, the side's deepest pixels count. Inside, `RELIEF` of the differences from the
+    median is left. A matte without a contour changes nothing.
     """
     inside = matte > 0.5
     if not inside.any() or inside.all():
         return disparity
     near, far = (_extended(disparity, side, soft * max(matte.shape)) for side in (inside, ~inside))
+    middle = float(np.median(near[inside]))
+    near = middle + RELIEF * (near - middle)
     depth = distance_transform_edt(inside)
     step = float(np.median((near - far)[inside & (depth <= 2)]))
     raised = np.where(inside, near + max(0.0, least * float(np.ptp(disparity)) - step), far)

@@ -32,13 +32,13 @@ from deeplens.scenes.stream import Sample
 from deeplens.training.depth_labels import load_label
 from deeplens.training.fit import PRECISIONS, FitConfig, Machine, as_precision, fit
 from deeplens.training.fit_depth import gradient_loss, normalise, rendered
-from deeplens.training.outline_data import OutlineStream, composed_outlines, matted
+from deeplens.training.outline_data import OutlineStream, composed_outlines, layered_outlines, matted
 from deeplens.training.outline_loss import anchor_loss, matte_loss, pair_loss, weighted_loss
 from deeplens.training.outlines import Outline, at_matte, at_steps
 
 VALIDATION_SEED = 79
 COMPOSED = 24
-"""Composed pictures of a validation."""
+"""Composed pictures, and as many layered ones, of a validation."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +49,7 @@ class OutlineConfig(FitConfig):
         start: weights (.safetensors) of an earlier fit.
         held: how many stages of the encoder, after the stem, keep their weights with it.
         gradient, pairs, gamma, anchor: weights of the terms beside the weighted L1.
-        order: `edge` depth weights (.safetensors) whose coarse map the fit stays near on every sample; None: nothing.
-            The map is the mean of that of the picture and that of the mirrored picture, which is nearer to the truth.
-        keep: weight of that.
+        order: weight of the coarse map where the whole disparity is known: near and far count beside outlines.
     """
 
     steps: int = 3000
@@ -66,8 +64,7 @@ class OutlineConfig(FitConfig):
     pairs: float = 0.25
     gamma: float = 0.25
     anchor: float = 1.0
-    order: str | None = None
-    keep: float = 2.0
+    order: float = 2.0
 
 
 class OutlinesWithLoss(nn.Module):
@@ -83,8 +80,6 @@ class OutlinesWithLoss(nn.Module):
                 each.__class__ = FrozenNorm
         for part in (network.stem, *network.stages[: config.held]):
             part.requires_grad_(False)
-        # In a tuple, so that it is no part of the module that is trained, averaged and stored.
-        self.order = (load("edge", "depth", Path(config.order)).requires_grad_(False),) if config.order else ()
 
     def forward(self, batch: Sample) -> Tensor:
         """The loss of a batch of `OutlineStream`."""
@@ -99,15 +94,7 @@ class OutlinesWithLoss(nn.Module):
         loss = loss + config.gradient * gradient_loss(disparity, truth, known)
         loss = loss + config.pairs * pair_loss(disparity, truth, known)
         loss = loss + config.anchor * anchor_loss(disparity, truth, anchored)
-        for before in self.order:
-            with torch.no_grad():
-                before.to(picture.device)
-                both = before(picture).float() + before(picture.flip(-1)).float().flip(-1)
-                kept = normalise(both / 2)
-                # Where the truth is exact, the order is that of the truth.
-                exact = (batch["has_disparity"] * (1 - batch["has_segmentation"])).view(-1, 1, 1, 1)
-                kept = exact * truth + (1 - exact) * kept
-            loss = loss + config.keep * anchor_loss(disparity, kept, torch.ones_like(kept))
+        loss = loss + config.order * anchor_loss(disparity, truth, known)
         return loss + config.gamma * matte_loss(segmentation, batch["segmentation"], cut)
 
 
@@ -140,9 +127,10 @@ class OutlineTask:
     def validate(self, average: OutlinesWithLoss) -> dict[str, float]:
         """Order and outlines of held-out pictures.
 
-        mae_rooms, mae_composed: mean absolute error of normalised disparity. {real,composed,rooms}_{width,offset}: of
-        `training.outlines`, means over pictures; {…}_found: the share of outlines with a step. kept: how far the
-        low-passed map is from the label of the real photos, before it was snapped.
+        mae_rooms, mae_composed, mae_layered: mean absolute error of normalised disparity.
+        {real,composed,layered,rooms}_{width,offset}: of `training.outlines`, means over pictures; {…}_found: the share
+        of outlines with a step. kept: how far the low-passed map is from the label of the real photos, before it was
+        snapped.
         """
         network, device = average.network, next(average.parameters()).device
 
@@ -166,10 +154,13 @@ class OutlineTask:
             disparity = predicted(pixels)
             scores.setdefault("mae_rooms", []).append(float(np.abs(disparity - truth).mean()))
             add("rooms", at_steps(disparity, truth))
-        for picture, truth in composed_outlines(self.validation, seed=VALIDATION_SEED, count=COMPOSED):
-            disparity = predicted(np.rint(picture * 255).astype(np.uint8))
-            scores.setdefault("mae_composed", []).append(float(np.abs(disparity - truth).mean()))
-            add("composed", at_steps(disparity, truth))
+        layered = layered_outlines(self.validation, seed=VALIDATION_SEED, count=COMPOSED, data=self.data)
+        composed = composed_outlines(self.validation, seed=VALIDATION_SEED, count=COMPOSED)
+        for name, pairs in (("composed", composed), ("layered", layered)):
+            for picture, truth in pairs:
+                disparity = predicted(np.rint(picture * 255).astype(np.uint8))
+                scores.setdefault(f"mae_{name}", []).append(float(np.abs(disparity - truth).mean()))
+                add(name, at_steps(disparity, truth))
         for path in matted(self.validation.subjects + self.validation.backgrounds, self.data):
             disparity, matte = predicted(load_background(path)), load_fine(path, self.data)
             label = load_label(path, self.data)
@@ -186,7 +177,6 @@ def main(
     batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = OutlineConfig.batch,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = OutlineConfig.learning_rate,
     held: Annotated[int, typer.Option(min=0, help="Encoder stages that keep their weights.")] = OutlineConfig.held,
-    order: Annotated[Path | None, typer.Option(help="Weights whose coarse map is kept on photos.")] = None,
     gradient: Annotated[float, typer.Option(help="Weight of the gradient term.")] = OutlineConfig.gradient,
     ema: Annotated[float, typer.Option(help="Decay a step of the averaged weights.")] = OutlineConfig.ema,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
@@ -203,7 +193,6 @@ def main(
     config = OutlineConfig(
         steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, precision=as_precision(precision),
         start=str(start), held=held, gradient=gradient, ema=ema,
-        order=str(order) if order else None,
     )  # fmt: skip
     task = OutlineTask(
         config, train=shipped("train", data), validation=shipped("val", data), data=data,

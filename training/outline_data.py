@@ -2,6 +2,8 @@
 
 - room: a rendered picture with exact disparity, at times with a cut-out in it (`training.depth_data.furnished`).
 - composed: cut-outs on the ground of a photo, exact disparity (`training.depth_data.compose`).
+- layered: two cut-outs at any place before a photo, each at one disparity, as in `scenes.planes`; the photo's disparity
+  is a network's own, pressed together behind the cut-outs.
 - real: a photo with a fine matte; its disparity is a network's own, snapped to the matte's contour
   (`training.depth_labels`); the matte is its segmentation. Every fourth is a photo without: the network's disparity is
   then known but for what is fine in it (`has_anchor`), and the teacher's coarse matte is the segmentation.
@@ -22,17 +24,21 @@ from deeplens.console.errors import MissingError
 from deeplens.model.contract import DEPTH_SIZE
 from deeplens.scenes.fine_mattes import cutout_path, fine_path, load_fine, unfit
 from deeplens.scenes.mattes import load_matte
-from deeplens.scenes.renderer import Array
+from deeplens.scenes.planes import SceneConfig, foreground
+from deeplens.scenes.renderer import Array, linear_to_srgb, srgb_to_linear
 from deeplens.scenes.sources import Sources, load_background
 from deeplens.scenes.stream import Sample
 from deeplens.training.depth_data import compose, furnished, grade, normalised, resized_part, sample_box, spoil
 from deeplens.training.depth_labels import load_label, resized, snapped
 
-KINDS = ("room", "real", "composed", "room", "real", "composed", "room", "real")
-KINDS_WITHOUT_ROOMS = ("real", "composed")
+KINDS = ("room", "real", "layered", "room", "real", "composed", "room", "real")
+KINDS_WITHOUT_ROOMS = ("real", "composed", "real", "layered")
 
 PHOTO = 640
 """Side of a photo that parts are taken of, in pixels: 60 % of it are more than the network's 320."""
+
+CUTOUTS = SceneConfig(size=DEPTH_SIZE, cutout_only=True)
+"""Foregrounds of layered pictures."""
 
 LEAST_SPREAD = 0.3
 """A part of a photo whose label spans less than this says nothing of near and far: no disparity is known."""
@@ -79,6 +85,8 @@ class OutlineStream(Dataset[Sample]):
         anchor = False
         if kind == "composed":
             picture, disparity = compose(self.sources, rng)
+        elif kind == "layered":
+            picture, disparity = layered(self.sources, rng, data=self.data)
         elif kind == "room":
             picture, disparity = furnished(self.rooms[int(rng.integers(len(self.rooms)))], self.sources, rng)
         else:
@@ -120,6 +128,29 @@ def _snapped(path: Path, data: Path) -> Maps:
 def _anchored(path: Path, data: Path) -> Maps:
     label, matte = (resized(each, (PHOTO, PHOTO)) for each in (load_label(path, data), load_matte(path, data)))
     return _photo(path), Image.fromarray(label), Image.fromarray(matte)
+
+
+def layered(sources: Sources, rng: np.random.Generator, *, data: Path) -> tuple[Array, Array]:
+    """A picture (320, 320, 3) and its disparity (320, 320), both in [0, 1]: two cut-outs before a photo.
+
+    What is drawn is as in `scenes.planes`, but for the photo's own disparity.
+    """
+    photo, label, _ = _anchored(sources.backgrounds[int(rng.integers(len(sources.backgrounds)))], data)
+    box, flip = sample_box(photo, rng), bool(rng.random() < 0.5)
+    light = srgb_to_linear(resized_part(photo, box, flip=flip).astype(np.float32) / np.float32(255))
+    middle, front = np.sort(rng.uniform(0.05, 1.0, 2))
+    high = float(rng.uniform(0.0, middle))
+    disparity = (high * resized_part(label, box, flip=flip)).astype(np.float32)
+    for own in (middle, front):
+        patch, coverage = foreground(sources, rng, canvas=DEPTH_SIZE, config=CUTOUTS)
+        light = patch * coverage[..., None] + light * (1 - coverage[..., None])
+        disparity = np.where(coverage > 0.5, np.float32(own), disparity)
+    return linear_to_srgb(light), normalised(disparity)
+
+
+def layered_outlines(sources: Sources, *, seed: int, count: int, data: Path) -> list[tuple[Array, Array]]:
+    """`count` layered pictures (320, 320, 3) and their disparity (320, 320), both in [0, 1]."""
+    return [layered(sources, np.random.default_rng([seed, index, 5]), data=data) for index in range(count)]
 
 
 def composed_outlines(sources: Sources, *, seed: int, count: int) -> list[tuple[Array, Array]]:

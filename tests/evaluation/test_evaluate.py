@@ -259,6 +259,17 @@ class TestEvaluate:
         in_focus = disparity[away <= away.min() + 0.01]
         assert (in_focus <= focal).mean() == pytest.approx(0.5, abs=0.02)
 
+    def test_relative_depth_is_the_true_one_without_its_scale(self, job: Job, sources: Sources) -> None:
+        scene = first_scene(sources)
+        narrow = replace(scene, disparity=0.2 + 0.3 * scene.disparity, focal=0.2 + 0.3 * scene.focal)
+        found, focal = Contest(replace(job, depths=("relative",))).given(narrow)["relative"]
+        low, spread = scene.disparity.min(), np.ptp(scene.disparity)
+        np.testing.assert_allclose(found, (scene.disparity - low) / spread, atol=1e-5)
+        assert found.min() == 0
+        assert found.max() == pytest.approx(1, abs=1e-4)
+        near = np.abs(scene.disparity - scene.focal)
+        assert found[near <= near.min() + 0.04].min() <= focal <= found[near <= near.min() + 0.04].max()
+
     def test_a_users_model_is_a_kind_of_depth(self, job: Job, sources: Sources, tmp_path: Path) -> None:
         """One whose disparity is the photo's brightness."""
         told = Convention.parsed({"size": "84x84", "output": "disparity"})

@@ -102,6 +102,46 @@ def test_a_resize_keeps_its_scales_and_clips_get_half_bounds(x: np.ndarray) -> N
     assert np.abs(run(rounded(half), x) - run(graph(nodes, weights), x)).max() < 1e-3
 
 
+def differences() -> onnx.ModelProto:
+    """Two convolutions with a clip between them; the second takes the difference of its two large channels."""
+    nodes = [
+        helper.make_node("Conv", ["x", "first"], ["large"]),
+        helper.make_node("Clip", ["large", "low", "high"], ["clipped"]),
+        helper.make_node("Conv", ["clipped", "net.stages.0.0.body.0.weight"], ["small"]),
+        helper.make_node("Relu", ["small"], ["y"]),
+    ]
+    weights = {
+        "first": np.array([[3.0, 0.1], [3.0, 0.0]], np.float16).astype(np.float32)[..., None, None],
+        "low": np.array(0, np.float32),
+        "high": np.array(6, np.float32),
+        "net.stages.0.0.body.0.weight": np.array([[28.0, -28.0]], np.float32)[..., None, None],
+    }
+    return graph(nodes, weights, outputs=1)
+
+
+def test_differences_of_large_activations_stay_in_fp32(x: np.ndarray) -> None:
+    """28 · ((3 a + 0.1 b) − 3 a): the sums before it, rounded to FP16, are off by up to 0.001, the result by 0.03."""
+    model = differences()
+    assert fp16.sensitive(model) == {"large", "clipped", "small"}
+    half = fp16.convert(model)
+    assert {name: types(half)[name] for name in ("large", "clipped", "small")} == dict.fromkeys(
+        ("large", "clipped", "small"), "FLOAT"
+    )
+    renamed = differences()
+    renamed.graph.node[2].input[1] = renamed.graph.initializer[3].name = "other"
+    assert fp16.sensitive(renamed) == set()
+    exact, x = run(model, x.astype(np.float16).astype(np.float32)), x.astype(np.float16).astype(np.float32)
+    assert np.abs(run(rounded(half), x) - exact).max() < 2e-3
+    assert np.abs(run(rounded(fp16.convert(renamed)), x) - exact).max() > 1e-2
+
+
+def test_edge_depth_has_such_a_layer() -> None:
+    pytest.importorskip("torch")
+    from deeplens.model.build import build
+
+    assert fp16.DIFFERENCES in build("edge", "depth").state_dict()
+
+
 def test_a_tensor_that_is_kept_in_fp32(x: np.ndarray) -> None:
     model = scaled(60000.0, 0.5)
     half = fp16.convert(model, keep=["product"])

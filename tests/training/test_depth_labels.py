@@ -62,6 +62,15 @@ def test_thin_parts_have_the_subject_s_depth() -> None:
     assert float(label[30, 140]) < 0.2
 
 
+def test_holes_in_a_subject_get_half_as_deep() -> None:
+    """A subject's differences from its median are halved; what is outside of it keeps its own."""
+    hole = np.hypot(ROWS - 150, COLUMNS - 160) < 20
+    map_ = np.where(hole, 0.5, np.where(MATTE > 0, 0.9, GROUND)).astype(np.float32)
+    label = snapped(map_, MATTE)
+    scale = float(np.ptp(label[ROWS > 250]) / np.ptp(map_[ROWS > 250]))
+    assert float(label[100, 160] - label[150, 160]) / scale == pytest.approx(0.4 / 2, rel=0.01)
+
+
 def test_without_a_contour_nothing_is_done() -> None:
     for matte in (np.zeros((SIZE, SIZE), np.float32), np.ones((SIZE, SIZE), np.float32)):
         np.testing.assert_array_equal(snapped(soft(5), matte), soft(5))

@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,9 @@ from deeplens.console.errors import MissingError
 from deeplens.scenes import fine_mattes
 from deeplens.scenes.fine_mattes import cutout_path, fine_path, load_fine, make_cutout, stands_free, trimap, unfit
 from deeplens.scenes.mattes import matte_path
+from deeplens.scenes.renderer import linear_to_srgb
 from deeplens.scenes.sources import Sources, read_table
+from deeplens.training import outline_data
 from deeplens.training.depth_labels import label_path
 from deeplens.training.outline_data import KINDS, OutlineStream, composed_outlines, matted
 from tests.conftest import ROOT
@@ -50,19 +53,20 @@ def test_samples_are_what_they_say(data: tuple[Sources, Path]) -> None:
     assert cutout_path(data[0].subjects[0], data[1]) in stream.sources.cutouts
     seen = set()
     for index in range(24):
-        sample, kind = stream[index], ("real", "composed")[index % 2]
+        sample, kind = stream[index], ("real", "composed", "real", "layered")[index % 4]
         assert stream.kind(index) == kind
         for name in ("picture", "disparity", "valid", "segmentation"):
             assert sample[name].dtype == torch.float32
             assert sample[name].shape[1:] == (320, 320)
             assert 0 <= float(sample[name].min()) <= float(sample[name].max()) <= 1
         labels = tuple(bool(sample[f"has_{name}"]) for name in ("disparity", "anchor", "segmentation"))
-        assert labels in {"composed": [(True, False, False)], "real": [(True, False, True), (False, True, True)]}[kind]
+        exact = [(True, False, False)]
+        assert labels in {"real": [(True, False, True), (False, True, True)]}.get(kind, exact)
         seen.add((kind, labels))
         if labels == (True, False, True):
             steps = (sample["disparity"].diff(dim=2).abs() > 0.1).sum()
             assert steps > 100, "a snapped label has steps"
-    assert len(seen) == 3
+    assert len(seen) == 4
 
 
 def test_a_sample_depends_on_its_seed_and_index_alone(data: tuple[Sources, Path]) -> None:
@@ -104,6 +108,37 @@ def test_composed_outlines_are_exact(data: tuple[Sources, Path]) -> None:
     again = composed_outlines(data[0], seed=1, count=3)
     assert all(np.array_equal(one[1], other[1]) for one, other in zip(found, again, strict=True))
     assert all(truth.min() == 0 and truth.max() == 1 for _, truth in found)
+
+
+def test_layers_are_flat_and_the_photo_lies_behind(data: tuple[Sources, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two squares by hand: what covers what, in the picture and in its disparity; the photo keeps its own order."""
+    sources, root = data
+    middle, front = ROWS > 200, (ROWS > 150) & (COLUMNS < 120)
+    for index in range(8):
+        patches = iter(((0.2, middle), (0.9, front)))
+
+        def drawn(*_args: object, patches: Iterator[tuple[float, np.ndarray]] = patches, **_options: object) -> object:
+            light, where = next(patches)
+            return np.full((320, 320, 3), light, np.float32), where.astype(np.float32)
+
+        monkeypatch.setattr(outline_data, "foreground", drawn)
+        picture, disparity = outline_data.layered(sources, np.random.default_rng(index), data=root)
+        hidden = middle & ~front
+        behind = ~middle & ~front
+        assert set(disparity[front].tolist()) == {1.0}
+        assert len(set(disparity[hidden].tolist())) == 1
+        assert disparity[behind].max() <= disparity[hidden][0] < 1
+        assert disparity[behind].min() == 0
+        np.testing.assert_allclose(picture[front], linear_to_srgb(np.float32(0.9)), atol=1e-6)
+        np.testing.assert_allclose(picture[hidden], linear_to_srgb(np.float32(0.2)), atol=1e-6)
+        assert len(np.unique(disparity[behind])) > 50, "the photo's own map"
+
+
+def test_layered_outlines_are_exact(data: tuple[Sources, Path]) -> None:
+    found, again = (outline_data.layered_outlines(data[0], seed=1, count=4, data=data[1]) for _ in range(2))
+    for one, other in zip(found, again, strict=True):
+        assert all(np.array_equal(each, same) for each, same in zip(one, other, strict=True))
+        assert (one[1].min(), one[1].max()) == (0, 1)
 
 
 def test_a_trimap_is_sure_away_from_the_contour_alone() -> None:
@@ -148,6 +183,6 @@ def test_a_cut_out_has_the_subject_s_colours(tmp_path: Path) -> None:
 
 def test_the_mixture_is_what_the_document_says() -> None:
     text = (ROOT / "docs" / "training.md").read_text(encoding="utf-8")
-    rows = re.findall(r"^\| (rendered|photos|cut-outs)\b[^|]*\| (\d) \|", text, flags=re.MULTILINE)
-    names = {"rendered": "room", "photos": "real", "cut-outs": "composed"}
+    rows = re.findall(r"^\| (rendered|photos|cut-outs|layers)\b[^|]*\| (\d) \|", text, flags=re.MULTILINE)
+    names = {"rendered": "room", "photos": "real", "cut-outs": "composed", "layers": "layered"}
     assert Counter({names[kind]: int(count) for kind, count in rows}) == Counter(KINDS)
