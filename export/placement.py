@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from coremltools import ComputeUnit
     from coremltools.models.compute_plan import MLComputePlan
 
-DEFAULT_CHIP = "A14"
-"""The oldest chip with mirrored borders and a resampler: iPhone 12, M2."""
+DEFAULT_CHIP = "A15"
+"""The oldest chip with mirrored borders and a resampler: iPhone 13, M2."""
 
 UNITS = {"all": "ALL", "cpu-and-ne": "CPU_AND_NE", "cpu-and-gpu": "CPU_AND_GPU", "cpu": "CPU_ONLY"}
 """What Core ML may use → its name in coremltools."""
@@ -118,7 +118,7 @@ def lint(function: program.Function, *, chip: str = DEFAULT_CHIP, enumerated: bo
         InputError: an unknown chip.
     """
     if chip not in CHIPS:
-        raise InputError(f"unknown chip {chip!r}: choose one of {', '.join(CHIPS)} (for a later one choose A16)")
+        raise InputError(f"unknown chip {chip!r}: choose one of {', '.join(CHIPS)} (for a later one choose A17)")
     placed = []
     for operation in describe(function):
         described = replace(operation, enumerated=enumerated)

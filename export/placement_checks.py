@@ -82,7 +82,7 @@ NATIVE = (
         "linear_activation slice_update"
     )
 )
-"""Run on every chip from A13 on, by the catalogue."""
+"""Run on every chip from A14 on, by the catalogue."""
 
 SAMPLERS = kinds("resample affine topk argsort")
 TRIGONOMETRY = kinds("sin cos random_uniform reduce_argmin")

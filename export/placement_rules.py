@@ -16,9 +16,11 @@ Verdict = Literal["engine", "uncertain", "not"]
 VERDICTS: tuple[Verdict, ...] = ("engine", "uncertain", "not")
 """From good to bad."""
 
-CHIPS = ("A13", "A14", "A15", "A16")
-"""Families that the sources tell apart: A13 = M1, A14 = M2, A15 = M3; A16 stands for it and all later ones, M4 and M5.
-Before A13 the sources know no path for ML programs."""
+CHIPS = ("A14", "A15", "A16", "A17")
+"""Families that the sources tell apart: A14 = M1, A15 = M2, A16 = M3; A17 stands for it and all later ones, M4 and M5.
+
+ANEForge calls them A13 to A16, after the numbers in Apple's own names of the designs, H13 to H16. But H13 is that of
+the A14 and the M1, H14 that of the A15 and the M2. Before H13 the sources know no path for ML programs."""
 
 APPLE = "apple/coreai-models, neural_engine_rules.md"
 FORUM = "Apple developer forums, thread 724930"
@@ -64,15 +66,15 @@ RULES: tuple[Rule, ...] = (
     # Kinds
     Rule("kind", "not", "the engine has no path for it", (CATALOG,), ask.always("no path"), ask.NO_PATH),
     Rule("unnamed", "uncertain", "no source names this operation", (CATALOG,), ask.unnamed),
-    Rule("sampler", "not", "needs the sampler of A14", (CATALOG,), ask.always("no sampler"), ask.SAMPLERS, until="A14"),
+    Rule("sampler", "not", "needs the sampler of A15", (CATALOG,), ask.always("no sampler"), ask.SAMPLERS, until="A15"),
     Rule(
         "trigonometry",
         "not",
-        "runs from A15 on",
+        "runs from A16 on",
         (CATALOG,),
-        ask.always("not before A15"),
+        ask.always("not before A16"),
         ask.TRIGONOMETRY,
-        until="A15",
+        until="A16",
     ),
     Rule(
         "gather",
@@ -127,12 +129,12 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule("size", "not", "height and width up to 65536", (TARGETS,), ask.axis(2, 3, 65536)),
     Rule(
-        "size before A16",
+        "size before A17",
         "not",
         "height and width up to 16384",
         (TARGETS, "ncdrone/rustane issue 13"),
         ask.axis(2, 3, 16384),
-        until="A16",
+        until="A17",
     ),
     Rule("channel count", "not", "up to 65536 channels", (TARGETS,), ask.axis(1, 1, 65536)),
     Rule(
@@ -147,13 +149,13 @@ RULES: tuple[Rule, ...] = (
     # Convolutions and pools
     Rule("kernel", "not", "at most 15 wide", (QUIRKS, TARGETS), ask.window(16, math.inf), ask.CONVOLUTIONS),
     Rule(
-        "kernel before A16",
+        "kernel before A17",
         "not",
         "at most 13 wide",
         (TARGETS, GUIDE),
         ask.window(14, 15),
         ask.CONVOLUTIONS,
-        until="A16",
+        until="A17",
     ),
     Rule("large kernel", "engine", "several small ones are cheaper", (APPLE,), ask.window(8, 15), ask.CONVOLUTIONS),
     Rule("computed weights", "uncertain", "at batch 1 only", (QUIRKS,), ask.computed_weight, ask.CONVOLUTIONS),
@@ -175,7 +177,7 @@ RULES: tuple[Rule, ...] = (
         ask.CONVOLUTIONS,
     ),
     Rule("pool", "not", "a window of at most 31", (CATALOG,), ask.window(32, math.inf), ask.POOLS),
-    Rule("pool before A14", "not", "a window of at most 29", (CATALOG,), ask.window(30, 31), ask.POOLS, until="A14"),
+    Rule("pool before A15", "not", "a window of at most 29", (CATALOG,), ask.window(30, 31), ask.POOLS, until="A15"),
     Rule(
         "large pool",
         "uncertain",
@@ -202,13 +204,13 @@ RULES: tuple[Rule, ...] = (
         ask.UPSAMPLES,
     ),
     Rule(
-        "resize before A14",
+        "resize before A15",
         "uncertain",
         "by software, with other rounding, and some modes abort",
         (CATALOG,),
         ask.always("by software"),
         ask.UPSAMPLES,
-        until="A14",
+        until="A15",
     ),
     Rule(
         "half-pixel",
@@ -219,13 +221,13 @@ RULES: tuple[Rule, ...] = (
         ask.kinds("upsample_bilinear resize_bilinear"),
     ),
     Rule(
-        "border before A14",
+        "border before A15",
         "uncertain",
-        "mirrored borders need the sampler of A14; before it software",
+        "mirrored borders need the sampler of A15; before it software",
         (CATALOG,),
         ask.mirrored,
         ask.kinds("pad"),
-        until="A14",
+        until="A15",
     ),
     Rule(
         "border",
@@ -241,11 +243,11 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "slice of the width",
         "uncertain",
-        "before A16 by a fixed-point copy: beyond ±4094 it gives infinity, and several joined were wrong on A14",
+        "before A17 by a fixed-point copy: beyond ±4094 it gives infinity, and several joined were wrong on A15",
         (QUIRKS, "sbryngelson/ANEForge, docs/numeric-cliffs.md"),
         ask.slice_width,
         ask.SLICES,
-        until="A16",
+        until="A17",
     ),
     # Arithmetic
     Rule(

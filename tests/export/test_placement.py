@@ -104,7 +104,7 @@ def test_all_functions_of_a_package(tmp_path: Path) -> None:
 
 
 def test_an_unknown_chip(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="unknown chip 'M1': choose one of A13"):
+    with pytest.raises(InputError, match="unknown chip 'M1': choose one of A14"):
         lint_package(small(tmp_path / "small.mlpackage", (1, 3, 32, 32)), chip="M1")
 
 

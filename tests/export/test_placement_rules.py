@@ -91,29 +91,29 @@ CASES: dict[str, tuple[Callable[..., Var], Callable[..., Var]]] = {
     ),
     "cast": (lambda x, **_: mb.cast(x=x, dtype="fp32"), lambda x, **_: mb.identity(x=x)),
     "size": (lambda x, **_: reshaped(x, 1, 1, 1, 131072), lambda x, **_: reshaped(x, 1, 1, 2, 65536)),
-    "size before A16": (lambda x, **_: reshaped(x, 1, 1, 2, 65536), lambda x, **_: reshaped(x, 1, 1, 8, 16384)),
+    "size before A17": (lambda x, **_: reshaped(x, 1, 1, 2, 65536), lambda x, **_: reshaped(x, 1, 1, 8, 16384)),
     "channel count": (lambda x, **_: reshaped(x, 1, 131072, 1, 1), lambda x, **_: reshaped(x, 1, 65536, 1, 2)),
     "last axis of 1": (lambda x, **_: reshaped(x, 1, 64, 2048, 1), lambda x, **_: reshaped(x, 1, 64, 1024, 2)),
     "short last axis": (lambda x, **_: reshaped(x, 1, 64, 128, 16), lambda x, **_: reshaped(x, 1, 64, 64, 32)),
     "channels": (lambda x, **_: conv(x, (3, 3), 48), lambda x, **_: conv(x, (3, 3), 96)),
     "kernel": (lambda x, **_: conv(x, (3, 17)), lambda x, **_: conv(x, (17, 3))),
-    "kernel before A16": (lambda x, **_: conv(x, (3, 15)), lambda x, **_: conv(x, (3, 13))),
+    "kernel before A17": (lambda x, **_: conv(x, (3, 15)), lambda x, **_: conv(x, (3, 13))),
     "large kernel": (lambda x, **_: conv(x, (3, 9)), lambda x, **_: conv(x, (3, 7))),
     "computed weights": (lambda x, k, **_: mb.conv(x=x, weight=k), lambda x, **_: conv(x, (1, 1))),
     "stride": (lambda x, **_: conv(x, (5, 5), strides=[5, 5]), lambda x, **_: conv(x, (5, 5), strides=[6, 6])),
     "palette and stride": (palettised(3), palettised(2)),
     "dilation": (lambda x, **_: conv(x, (3, 3), dilations=[2, 2]), lambda x, **_: conv(x, (3, 3))),
     "pool": (lambda x, **_: pool(x, (1, 33)), lambda x, **_: pool(x, (1, 31))),
-    "pool before A14": (lambda x, **_: pool(x, (1, 31)), lambda x, **_: pool(x, (1, 29))),
+    "pool before A15": (lambda x, **_: pool(x, (1, 31)), lambda x, **_: pool(x, (1, 29))),
     "large pool": (lambda x, **_: pool(x, (1, 15)), lambda x, **_: pool(x, (1, 13))),
     "pool stride": (lambda x, **_: pool(x, (4, 4), 4), lambda x, **_: pool(x, (2, 2), 2)),
     "scale": (lambda x, **_: bilinear(x, 4.0, align=True), lambda x, **_: bilinear(x, 2.0, align=True)),
-    "resize before A14": (
+    "resize before A15": (
         lambda x, **_: bilinear(x, 2.0, align=True),
         lambda x, **_: mb.pixel_shuffle(x=x, upscale_factor=2),
     ),
     "half-pixel": (lambda x, **_: bilinear(x, 2.0, align=False), lambda x, **_: bilinear(x, 2.0, align=True)),
-    "border before A14": (
+    "border before A15": (
         lambda x, **_: padded(x, "reflect"),
         lambda x, **_: padded(x, "constant"),
     ),
@@ -223,7 +223,7 @@ def test_an_operation_that_breaks_a_rule_and_one_that_keeps_it(
 def test_what_the_builder_refuses(name: str, broken: dict[str, Any], kept: dict[str, Any]) -> None:
     def found(options: dict[str, Any]) -> set[str]:
         operation = Operation(**{"name": "it", "shapes": (SHAPE,), "dtypes": ("fp16",), "operands": (SHAPE,)} | options)
-        return {finding.rule.name for finding in placement.findings(operation, chip="A16")}
+        return {finding.rule.name for finding in placement.findings(operation, chip="A17")}
 
     assert name in found(broken)
     assert name not in found(kept)
