@@ -25,7 +25,7 @@ WORDS = {"engine": "remark", "uncertain": "uncertain", "not": "not on it"}
 def lint(
     packages: Annotated[list[Path], typer.Argument(metavar="PACKAGE…", help="Core ML packages (.mlpackage).")],
     chip: Annotated[
-        str, typer.Option(metavar="CHIP", help=f"Chip to judge for: {', '.join(CHIPS)}; take {CHIPS[-1]} for later ones.")
+        str, typer.Option(metavar="CHIP", help=f"Chip to judge for: {', '.join(CHIPS)}; for later ones {CHIPS[-1]}.")
     ] = (DEFAULT_CHIP),
     core_ml: Annotated[
         bool | None,
