@@ -1,7 +1,8 @@
 """FP32 graph → FP16 graph with explicit types: every cast is a node of the graph, so that strong typing needs no flag.
 
 Weights and activations become FP16. Inputs and outputs keep FP32 (with a cast behind or before them) unless asked.
-A tensor can be kept in FP32 by its name. What the first layer of `edge` depth gives always is (`sensitive`).
+A tensor can be kept in FP32 by its name. What the first layer of `edge` depth gives always is (`sensitive`), and in
+its own graph the filters at its end are, too (`of_filters`).
 """
 
 from collections.abc import Collection, Mapping
@@ -45,6 +46,17 @@ def sensitive(model: "onnx.ModelProto") -> set[str]:
             kept.update(before.output)
             before = None if before.op_type == "Conv" else made_by.get(before.input[0])
     return kept
+
+
+def of_filters(model: "onnx.ModelProto") -> set[str]:
+    """Tensors of the filters at the end of a graph of `edge` depth: what the first MaxPool takes, and all after it.
+
+    The nearest value of the map is one of them. Rounded to FP16 it would change the scale of the whole map.
+    """
+    nodes = list(model.graph.node)
+    taken = next((node.input[0] for node in nodes if node.op_type == "MaxPool"), None)
+    first = next((place for place, node in enumerate(nodes) if taken in node.output), len(nodes))
+    return {name for node in nodes[first:] for name in node.output}
 
 
 def convert(model: "onnx.ModelProto", *, keep: Collection[str] = (), fp16_io: bool = False) -> "onnx.ModelProto":
@@ -160,7 +172,7 @@ def export(
         entry: of the FP32 graph, in the manifest of `out`.
         module: the network in PyTorch, to check against: see `export.fp16_check.check`.
         fp16_io: inputs and outputs are FP16 too.
-        keep: tensors that stay in FP32, beside those of `sensitive`.
+        keep: tensors that stay in FP32, beside those of `sensitive` and, in `edge` depth, of `of_filters`.
 
     Raises:
         MissingError, MismatchError: the FP32 file is not what its entry says.
@@ -171,7 +183,10 @@ def export(
     name = Path(entry.path).stem + ("_fp16io" if fp16_io else "_fp16") + ".onnx"
     path = Path(entry.path).with_name(name)
     model = onnx.load_from_string(load_artefact(out, entry))
-    kept = sensitive(model).union(keep)
+    kept = sensitive(model)
+    if kept and entry.network == "depth":
+        kept |= of_filters(model)
+    kept |= set(keep)
     made_from: dict[str, Any] = {"made_from": entry.sha256}
     if kept:
         made_from["kept"] = sorted(kept)
@@ -179,7 +194,7 @@ def export(
     if there is not None:
         return there
     with publish(out, path) as artefact:
-        half = convert(model, keep=keep, fp16_io=fp16_io)
+        half = convert(model, keep=kept, fp16_io=fp16_io)
         half.metadata_props.add(key="precision", value="fp16")
         figures = check(model, half, network=entry.network, module=module, kept=kept)
         onnx.save(half, artefact.file)

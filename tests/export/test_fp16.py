@@ -135,11 +135,24 @@ def test_differences_of_large_activations_stay_in_fp32(x: np.ndarray) -> None:
     assert np.abs(run(rounded(fp16.convert(renamed)), x) - exact).max() > 1e-2
 
 
-def test_edge_depth_has_such_a_layer() -> None:
+def test_edge_depth_has_such_a_layer_and_its_filters_stay_in_fp32() -> None:
+    """What the network gives to its filters, and all that they make, but nothing before it."""
     pytest.importorskip("torch")
+    from deeplens.export.onnx_graph import traced_module
     from deeplens.model.build import build
+    from deeplens.model.contract import CONTRACTS, DEPTH_SIZE
 
-    assert fp16.DIFFERENCES in build("edge", "depth").state_dict()
+    network = build("edge", "depth")
+    assert fp16.DIFFERENCES in network.state_dict()
+    model = traced_module(network, CONTRACTS["depth"], (DEPTH_SIZE, DEPTH_SIZE))
+    kept = fp16.of_filters(model)
+    made = [name for node in model.graph.node for name in node.output]
+    assert kept == set(made[len(made) - len(kept) :])
+    assert model.graph.output[0].name in kept
+    first = next(node for node in model.graph.node if node.output[0] in kept)
+    assert first.op_type == "Add"
+    assert {node.op_type for node in model.graph.node if node.output[0] not in kept}.isdisjoint({"MaxPool", "Div"})
+    assert fp16.of_filters(scaled(1.0, 0.0)) == set()
 
 
 def test_a_tensor_that_is_kept_in_fp32(x: np.ndarray) -> None:
@@ -226,6 +239,31 @@ def test_the_artefact_beside_the_fp32_one(artifacts: Path, tmp_path: Path) -> No
     onnx.save(onnx.load(folder / entry.path), folder / made.path)  # damaged
     with pytest.raises(MismatchError, match="SHA-256"):
         fp16.export(entry, out=folder)
+
+
+@pytest.mark.parametrize("sensitive", [True, False])
+def test_the_depth_artefact_keeps_what_harms_it_in_fp32(artifacts: Path, tmp_path: Path, *, sensitive: bool) -> None:
+    """Only a graph with the first layer of `edge` depth is known to end with filters."""
+    model = onnx.load(artifacts / fp32_entry(artifacts, "depth").path)
+    name = fp16.DIFFERENCES if sensitive else "weight"
+    source, target = model.graph.input[0].name, model.graph.output[0].name
+    for each, weight in (("mix", np.full((2, 3, 1, 1), 0.25)), (name, np.full((1, 2, 1, 1), 0.5))):
+        model.graph.initializer.append(numpy_helper.from_array(weight.astype(np.float32), each))
+    del model.graph.node[:]
+    model.graph.node.extend([
+        helper.make_node("Conv", [source, "mix"], ["mixed"]),
+        helper.make_node("Conv", ["mixed", name], ["grey"]),
+        helper.make_node("Relu", ["grey"], ["body"]),
+        helper.make_node("Add", ["body", "body"], ["map"]),
+        helper.make_node("MaxPool", ["map"], ["near"], kernel_shape=[3, 3], pads=[1, 1, 1, 1]),
+        helper.make_node("Add", ["near", "map"], [target]),
+    ])  # fmt: skip
+    made = fp16.export(copied(artifacts, tmp_path, "depth", model), out=tmp_path)
+    expected = sorted(["mixed", "grey", "map", "near", target]) if sensitive else None
+    assert made.more.get("kept") == expected
+    found = types(onnx.load(tmp_path / made.path))
+    assert found["body"] == "FLOAT16"
+    assert found["map"] == ("FLOAT" if sensitive else "FLOAT16")
 
 
 def test_a_graph_that_fp16_cant_hold_leaves_nothing_behind(artifacts: Path, tmp_path: Path) -> None:
