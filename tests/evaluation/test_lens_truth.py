@@ -304,7 +304,7 @@ def test_bad_names_are_refused(tmp_path: Path) -> None:
     pytest.importorskip("mitsuba", reason="Mitsuba (extra `truth`) is not installed")
     wrong: dict[str, object] = {"scene": ["nowhere"], "picture": ["focus9-aperture0"], "variant": "gpu"}
     for name, value in wrong.items():
-        with pytest.raises(InputError, match="unknown '"):
+        with pytest.raises(InputError, match="unknown name '"):
             of_samples(tmp_path, "leaves", **{name: value})
 
 
