@@ -7,8 +7,8 @@ that neither depth nor aperture are rescaled.
 Each method is given several kinds of depth: `true`; `corrupted`, its foregrounds grown or shrunk by a few pixels;
 `predicted` by the depth network from the photo, with the focal plane at the disparity that it predicts where the true
 one is in focus, as a click would choose it; and, if one is named, by a `model` of the user's in the same way. The kind
-`relative` is the true map stretched to [0, 1], as every map without a scale is: what a depth network would give that
-made no error.
+`relative` is the true map stretched to [0, 1], as every map without a scale is: what a depth network without any error
+would give.
 """
 
 import multiprocessing

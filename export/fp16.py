@@ -1,8 +1,8 @@
 """FP32 graph → FP16 graph with explicit types: every cast is a node of the graph, so that strong typing needs no flag.
 
 Weights and activations become FP16. Inputs and outputs keep FP32 (with a cast behind or before them) unless asked.
-A tensor can be kept in FP32 by its name. What the first layer of `edge` depth gives always is (`sensitive`), and in
-its own graph the filters at its end are, too (`of_filters`).
+A tensor can be kept in FP32 by its name. Two parts of `edge` depth are always kept: its first depthwise layer
+(`sensitive`) and, in depth's own graph, the filters at its end (`of_filters`).
 """
 
 from collections.abc import Collection, Mapping

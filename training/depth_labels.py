@@ -29,7 +29,6 @@ SOFT = 0.03
 LEAST = 0.2
 """Of the map's range: by so much, in the median over the outline, the subject is put before what is behind it."""
 
-
 RELIEF = 0.5
 """So much is left of a subject's differences from its median."""
 
