@@ -118,7 +118,9 @@ def lint(function: program.Function, *, chip: str = DEFAULT_CHIP, enumerated: bo
         InputError: an unknown chip.
     """
     if chip not in CHIPS:
-        raise InputError(f"unknown chip {chip!r}: choose one of {', '.join(CHIPS)} (for a later one choose {CHIPS[-1]})")
+        raise InputError(
+            f"unknown chip {chip!r}: choose one of {', '.join(CHIPS)} (for a later one choose {CHIPS[-1]})"
+        )
     placed = []
     for operation in describe(function):
         described = replace(operation, enumerated=enumerated)

@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from deeplens.console.errors import InputError
+from deeplens.evaluation import evaluate
 from deeplens.scenes import planes
 from deeplens.scenes import sources as scene_sources
 from deeplens.scenes.planes import PhotoConfig
@@ -48,6 +50,29 @@ class TestCommand:
         wanted = deeplens("evaluate", *common, "--data", folder, "--set", "lens")
         assert wanted.status == 4
         assert "python -m deeplens.evaluation.lens_truth" in wanted.error
+
+    @pytest.mark.parametrize(
+        ("asked", "kinds"),
+        [((), ("true", "corrupted", "predicted")), (("--depth", "relative", "--depth", "true"), ("true", "relative"))],
+    )
+    def test_relative_depth_is_compared_only_where_it_is_asked_for(
+        self,
+        deeplens: Command,
+        artifacts: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        asked: tuple[str, ...],
+        kinds: tuple[str, ...],
+    ) -> None:
+        jobs = []
+
+        def scored(job: evaluate.Job, *_args: object, **_options: object) -> None:
+            jobs.append(job)
+            raise InputError("enough")
+
+        monkeypatch.setattr(evaluate, "evaluate", scored)
+        common = ("--runtime", "onnx", "--artifacts", artifacts, "--set", "synthetic", "--scenes", 1)
+        assert deeplens("evaluate", *common, *asked).status != 0
+        assert [job.depths for job in jobs] == [kinds]
 
     @pytest.mark.parametrize(
         ("option", "value"),

@@ -192,6 +192,13 @@ def test_every_rule_has_a_name_sources_and_a_case() -> None:
     assert not NATIVE & NO_PATH
 
 
+def test_the_default_chip_is_the_first_with_a_sampler() -> None:
+    """Which families the sources measured: the M1, of the A14's generation, has none; the M2, of the A15's, has."""
+    needing = [each for each in RULES if "sampler" in each.says]
+    assert len(needing) == 2
+    assert {each.until for each in needing} == {placement.DEFAULT_CHIP} == {CHIPS[1]}
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_an_operation_that_breaks_a_rule_and_one_that_keeps_it(
     linted: Callable[[str], dict[str, Placed]], name: str
