@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from deeplens.scenes.furniture import Model
+from deeplens.scenes.room_growth import drawn_growth
 from deeplens.scenes.room_people import drawn_people, posed_item, seats
 from deeplens.scenes.room_scene import (
     HDRIS,
@@ -19,6 +20,7 @@ from deeplens.scenes.room_scene import (
     Picture,
     Point,
     Scene,
+    Shape,
     Sky,
     Stock,
     Surface,
@@ -56,6 +58,8 @@ def _indoor(stock: Stock, rng: np.random.Generator) -> Scene:
         if _stand(items, person, room, rng, size=person.size):
             items[-1] = posed_item(stock, items[-1], (0.0, 0.0), rng)
             boxes += seats(items[-1], _surface(stock, rng, photos=0.2))
+    for shape, size in drawn_growth(stock, lambda: _surface(stock, rng, photos=0.2), rng, indoor=True):
+        _stand(items, shape, room, rng, size=size)
     for _ in range(int(rng.integers(5, 16))):
         if large:
             model = choice(large, rng)
@@ -135,6 +139,8 @@ def _outdoor(stock: Stock, rng: np.random.Generator) -> Scene:
         if _scatter(items, person, person.size, waves, rng, together=rng.random() < 0.35):
             items[-1] = posed_item(stock, items[-1], (0.0, 0.0), rng)
             boxes += seats(items[-1], _surface(stock, rng, photos=0.2))
+    for shape, size in drawn_growth(stock, lambda: _surface(stock, rng, photos=0.2), rng, indoor=False):
+        _scatter(items, shape, size, waves, rng, far=4 + 8 * size[2])
     for _ in range(int(rng.integers(14, 45))):
         if rng.random() < 0.35:
             path = choice(stock.sources.cutouts, rng)
@@ -204,7 +210,7 @@ def _sky(stock: Stock, rng: np.random.Generator, *, clear: float) -> Sky:
 
 def _stand(
     items: list[Item],
-    what: Model | Person | Path,
+    what: Model | Person | Shape | Path,
     room: Point,
     rng: np.random.Generator,
     *,
@@ -254,20 +260,21 @@ def _put_on(items: list[Item], what: Model | Path, size: Point, support: Item, r
 
 def _scatter(
     items: list[Item],
-    what: Model | Person | Path,
+    what: Model | Person | Shape | Path,
     size: Point,
     waves: Waves,
     rng: np.random.Generator,
     *,
     together: bool = False,
+    far: float = 60,
 ) -> bool:
-    """Put something on the ground from 1.5 to 60 m away where nothing stands, or `together` with what was put last.
+    """Put something on the ground from 1.5 m to `far` away where nothing stands, or `together` with what was put last.
 
     Whether it was put there, within 10 tries.
     """
     last = items[-1].position if together and items else None
     for _ in range(10):
-        away, aside = float(log_uniform(rng, 1.5, 60)), float(rng.uniform(-0.7, 0.7))
+        away, aside = float(log_uniform(rng, 1.5, far)), float(rng.uniform(-0.7, 0.7))
         x, y = away * sin(aside), away * cos(aside)
         if last is not None:
             x, y = last[0] + float(rng.normal(0, 0.8)), last[1] + float(rng.normal(0, 0.8))

@@ -22,8 +22,9 @@ from deeplens.model.contract import DEPTH_SIZE
 from deeplens.scenes.furniture import Model, placement, unpack
 from deeplens.scenes.room_cameras import card_yaw
 from deeplens.scenes.room_figures import build_person
+from deeplens.scenes.room_growth import meshes
 from deeplens.scenes.room_materials import Materials, improve
-from deeplens.scenes.room_scene import Box, Camera, Item, Person, Picture, Scene, Surface, Waves
+from deeplens.scenes.room_scene import Box, Camera, Item, Person, Picture, Scene, Shape, Surface, Waves
 from deeplens.scenes.sources import load_cutout
 
 Array = NDArray[np.float32]
@@ -55,6 +56,7 @@ class Renderer:
         self.scratch = scratch
         self.cards: list[tuple[Item, Any]] = []
         self._meshes: dict[str, tuple[Any, Array, Array]] = {}
+        self._shapes: dict[Shape, list[Any]] = {}
         self.materials = Materials(bpy, scratch)
         self._set_up()
         self._sky(scene)
@@ -168,6 +170,8 @@ class Renderer:
         """Blender's objects for an item."""
         if isinstance(item.what, Person):
             return build_person(self.bpy, self.materials, item, item.what, self._link)
+        if isinstance(item.what, Shape):
+            return self._shape(item, item.what)
         return [self._model(item, item.what) if isinstance(item.what, Model) else self._cutout(item, item.what)]
 
     def _sky(self, scene: Scene) -> None:
@@ -273,6 +277,21 @@ class Renderer:
         card.location = item.position
         self.cards.append((item, card))
         return card
+
+    def _shape(self, item: Item, shape: Shape) -> list[Any]:
+        if shape not in self._shapes:
+            made = []
+            for mesh, surface in meshes(shape):
+                material = self.materials.surface(surface)
+                thing = self._mesh(shape.kind, mesh.vertices.tolist(), mesh.faces.tolist(), mesh.uv, material)
+                thing.data.shade_smooth()
+                made.append(thing.data)
+                self.bpy.data.objects.remove(thing)
+            self._shapes[shape] = made
+        things = [self._link(shape.kind, data) for data in self._shapes[shape]]
+        for thing in things:
+            thing.location, thing.rotation_euler[2], thing.scale = item.position, item.yaw, (item.size[2],) * 3
+        return things
 
     def _model(self, item: Item, model: Model) -> Any:
         if model.key not in self._meshes:

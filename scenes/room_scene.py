@@ -82,6 +82,15 @@ class Person:
 
 
 @dataclass(frozen=True)
+class Shape:
+    """A plant, a fence or another thin or round thing, as `scenes.room_growth` builds it of a number."""
+
+    kind: str
+    seed: int
+    surfaces: tuple[Surface, Surface]
+
+
+@dataclass(frozen=True)
 class Look:
     """The colours of a person, linear, and what its clothes are of, by the name of the piece."""
 
@@ -93,9 +102,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Item:
-    """Something that stands: a model, a person, or a cut-out on an upright card that turns to each camera."""
+    """Something that stands: a model, a person, a shape, or a cut-out on an upright card that turns to each camera."""
 
-    what: Model | Person | Path
+    what: Model | Person | Shape | Path
     position: Point
     yaw: float
     size: Point  # of the box around it, before it is turned
@@ -187,6 +196,7 @@ class Stock:
     shape: Callable[[Path], float]  # width / height of a cut-out
     people: Sequence[Person] = ()
     crowded: float = 0.5  # share of the scenes that have people in them
+    grown: float = 0.0  # share of the scenes that have plants, fences, poles or balls in them
 
 
 def turned(x: float, y: float, yaw: float) -> tuple[float, float]:

@@ -38,7 +38,7 @@ from deeplens.scenes.figure_files import people_of
 from deeplens.scenes.furniture import Model, models_of
 from deeplens.scenes.room_cameras import sample_camera
 from deeplens.scenes.room_layout import sample_scene
-from deeplens.scenes.room_scene import HDRIS, Camera, Person, Scene, Stock
+from deeplens.scenes.room_scene import HDRIS, Camera, Person, Scene, Shape, Stock
 from deeplens.scenes.sources import shipped
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 Array = NDArray[np.float32]
 
 SPLITS = tuple(HDRIS)
-KINDS = {Model: "model", Person: "person"} | dict.fromkeys((type(Path()), Path), "cutout")
+KINDS = {Model: "model", Person: "person", Shape: "shape"} | dict.fromkeys((type(Path()), Path), "cutout")
 """What kinds of things a camera can be close to, by their types."""
 
 VIEWS = 5
@@ -140,12 +140,15 @@ def developed(light: Array, *, key: float) -> NDArray[np.uint8]:
     return np.rint(linear_to_srgb(np.where(exposed < knee, exposed, rolled)) * 255).astype(np.uint8)
 
 
-def render_rooms(*, out: Path, data: Path, split: str, count: int, seed: int, crowded: float = 0.5) -> int:
+def render_rooms(
+    *, out: Path, data: Path, split: str, count: int, seed: int, crowded: float = 0.5, grown: float = 0.0
+) -> int:
     """Render until `count` pictures of `split` are under `out`; returns how many were rendered now.
 
-    Picture v of scene n is a function of (seed, split, n, v), of what lies in `data`, and of the share of scenes that
-    are `crowded`: have people in them. Raises MissingError where Blender, the furniture or the photos are missing,
-    InputError for an unknown split, MismatchError when no picture turns out well.
+    Picture v of scene n is a function of (seed, split, n, v), of what lies in `data`, and of the shares of scenes that
+    are `crowded` (have people in them) and `grown` (have plants, fences, poles or balls in them). Raises MissingError
+    where Blender, the furniture or the photos are missing, InputError for an unknown split, MismatchError when no
+    picture turns out well.
     """
     from deeplens.scenes.room_render import Renderer, cutout_shape
 
@@ -157,7 +160,8 @@ def render_rooms(*, out: Path, data: Path, split: str, count: int, seed: int, cr
             f"{split}: nobody in {data / 'people' / split}, so no people (`python -m deeplens.scenes.people`)",
             flush=True,
         )
-    stock = Stock(split, models_of(split, data / "furniture"), shipped(split, data), cutout_shape, people, crowded)
+    models, sources = models_of(split, data / "furniture"), shipped(split, data)
+    stock = Stock(split, models, sources, cutout_shape, people, crowded, grown)
     folder = out / split
     folder.mkdir(parents=True, exist_ok=True)
     there = sum(1 for _ in folder.glob("*.npz"))
@@ -203,6 +207,7 @@ def about(scene: Scene, camera: Camera) -> dict[str, object]:
     """What a file says of its picture: enough to name every author and to know what a split has seen."""
     things = [item.what for item in scene.items]
     surfaces = [scene.ground, scene.walls, *(box.surface for box in scene.boxes)]
+    surfaces += [surface for thing in things if isinstance(thing, Shape) for surface in thing.surfaces]
     photos = [surface.photo for surface in surfaces] + [picture.photo for picture in scene.pictures]
     return {
         "kind": scene.kind,
@@ -211,6 +216,7 @@ def about(scene: Scene, camera: Camera) -> dict[str, object]:
         "models": sorted({thing.key for thing in things if isinstance(thing, Model)}),
         "people": sorted({thing.path.stem for thing in things if isinstance(thing, Person)}),
         "subject": None if camera.subject is None else KINDS[type(things[camera.subject])],
+        "shapes": sorted({thing.kind for thing in things if isinstance(thing, Shape)}),
         "cutouts": sorted({thing.name for thing in things if isinstance(thing, Path)}),
         "photos": sorted({photo.name for photo in photos if photo is not None}),
     }
@@ -248,9 +254,12 @@ def main(
     count: Annotated[int, typer.Option(min=1, help="Number of pictures that the split should have in the end.")] = 700,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     crowded: Annotated[float, typer.Option(min=0, max=1, help="Share of the scenes that have people in them.")] = 0.5,
+    grown: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of the scenes that have plants, fences, poles or balls in them.")
+    ] = 0.0,
 ) -> None:
     """Render pictures with exact depth, until the split has COUNT."""
-    rendered = render_rooms(out=out, data=data, split=split, count=count, seed=seed, crowded=crowded)
+    rendered = render_rooms(out=out, data=data, split=split, count=count, seed=seed, crowded=crowded, grown=grown)
     typer.echo(f"{rendered} pictures rendered, {count} are in {out / split}")
 
 
