@@ -15,8 +15,9 @@ from PIL import Image
 import deeplens.scenes.rooms as rooms
 from deeplens.scenes.figure_files import people_of
 from deeplens.scenes.furniture import CATALOGUE, Model, read_library
+from deeplens.scenes.room_growth import extent, meshes
 from deeplens.scenes.room_render import Renderer
-from deeplens.scenes.room_scene import Box, Camera, Item, Look, Scene, Sky, Surface, Waves
+from deeplens.scenes.room_scene import Box, Camera, Item, Look, Scene, Shape, Sky, Surface, Waves
 from deeplens.scenes.rooms import load_room, render_rooms, room_files
 from deeplens.scenes.sources import Sources
 from tests.scenes.tiny_people import a_box_of_a_person
@@ -106,6 +107,27 @@ def test_depth_of_a_ball_behind_nothing(renderer: Renderer, tmp_path: Path) -> N
     assert depth.min() == pytest.approx(3.5, abs=2e-3)
     outside = (root < -0.01) & (ray[..., 2] > 0.01)
     assert np.isinf(depth[outside]).all()
+
+
+def test_a_shape_is_as_high_as_its_item_and_two_share_a_mesh(renderer: Renderer, tmp_path: Path) -> None:
+    """Two balls of one number, 0.8 and 0.4 m high: discs of the radii and at the depths that geometry says."""
+    round_ones = (Shape("balls", seed, (GREY, GREY)) for seed in range(100))
+    ball = next(s for s in round_ones if np.allclose(extent(s), 1) and len(meshes(s)[0][0].vertices) == 325)
+    items = tuple(Item(ball, (x, 3.0, 0.0), 0.3, (size,) * 3) for x, size in ((-0.6, 0.8), (0.6, 0.4)))
+    renderer.build(replace(EMPTY, items=items), tmp_path)
+    camera = Camera((0.0, 0.0, 0.4), 0.0, 0.0, 0.0, 35.0, 1.0)
+    depth, found = renderer.surfaces(camera)
+    ray = rays(camera)
+    for number, (x, radius) in enumerate(((-0.6, 0.4), (0.6, 0.2))):
+        middle = np.array([x, 3.0, radius]) - camera.position
+        along, length = ray @ middle, (ray**2).sum(-1)
+        root = along**2 - length * (middle @ middle - radius**2)
+        # A ball of 24 × 12 faces lies up to 2 % of its radius inside of the round one.
+        expected = (along - np.sqrt(np.maximum(root, 0))) / length
+        inside = found == number
+        front = inside & (root > 0.3 * radius**2)
+        np.testing.assert_allclose(depth[front], expected[front], atol=0.05 * radius)
+        assert inside.sum() == pytest.approx((root > 0).sum(), rel=0.05)
 
 
 def test_a_model_stands_where_it_is_put(renderer: Renderer, tmp_path: Path, cube: Model) -> None:
