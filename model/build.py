@@ -12,6 +12,7 @@ from deeplens.console.files import bytes_sha256
 from deeplens.console.inputs import read_bytes
 from deeplens.model.contract import NETWORKS, VARIANTS
 from deeplens.model.depth import EdgeDepth, PaperDepth
+from deeplens.model.first_calls import make_first_calls
 from deeplens.model.lens_blur import EdgeLensBlur, PaperLensBlur
 from deeplens.model.shipped import Weights, check_card, weights_file
 from deeplens.model.upsampler import EdgeUpsampler, PaperUpsampler
@@ -39,6 +40,7 @@ def build(variant: str, network: str) -> nn.Module:
         raise InputError(f"unknown variant {variant!r}: choose one of {', '.join(VARIANTS)}")
     if network not in NETWORKS:
         raise InputError(f"unknown network {network!r}: choose one of {', '.join(NETWORKS)}")
+    make_first_calls()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return _CLASSES[variant, network]().eval()
