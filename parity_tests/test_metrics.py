@@ -10,7 +10,8 @@ from hypothesis.extra import numpy as arrays_of
 from scipy.spatial import distance
 
 from deeplens.console.errors import MismatchError
-from deeplens.parity_tests.compare import FACTORS, GATES, NETWORK, PICTURE, Gate, measure, narrowed
+from deeplens.parity_tests.cases import NetworkCase
+from deeplens.parity_tests.compare import FACTORS, GATES, NETWORK, PICTURE, Gate, Row, compare, measure, narrowed
 from deeplens.parity_tests.metrics import (
     Shares,
     cosine,
@@ -22,6 +23,7 @@ from deeplens.parity_tests.metrics import (
     ssim_8_bit,
     ulps,
 )
+from deeplens.parity_tests.outputs import Outputs
 
 A = np.array([[0.0, 0.5], [1.0, 2.0]])
 B = np.array([[0.0, 0.25], [1.5, 2.0]])
@@ -224,3 +226,20 @@ def test_limits_follow_the_models_own_rounding_and_never_exceed_the_ceiling() ->
     assert narrowed(GATES["fp16"][0], replace(half, half=None), "fp16") == GATES["fp16"][0]
     overflown = narrowed(GATES["fp16"][0], replace(half, half=math.nan, half_mean=math.inf), "fp16")
     assert overflown.decibels == GATES["fp16"][0].decibels  # the ceilings stay where PyTorch itself overflows
+
+
+@pytest.mark.parametrize(("off", "own", "noted"), [(9e-6, 2e-5, True), (3e-5, 1e-6, False), (1e-6, 2e-7, False)])
+def test_a_photo_on_which_pytorch_itself_is_beyond_the_ceiling_is_named(off: float, own: float, noted: bool) -> None:
+    """The row fails as before; it says that PyTorch is far from float64 itself, and no other row does."""
+    case = NetworkCase("depth", "photo", "fixed", (8, 8), {})
+    due = np.linspace(0, 1, 64, dtype=np.float64).reshape(1, 1, 8, 8)
+
+    def given(values: np.ndarray) -> Outputs:
+        return Outputs(arrays={case.name: values}, weights={case.name: {"depth": "0" * 64}})
+
+    rows: list[Row] = compare(
+        "edge", "onnx", [case], candidate=given(due + own + off), reference=given(due + own), judge=given(due)
+    )
+    (row,) = rows
+    assert row.status == ("passed" if off < 5e-6 else "failed")
+    assert ("PyTorch float32 itself is 2.0e-05 from float64" in row.note) is noted
