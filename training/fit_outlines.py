@@ -6,7 +6,6 @@ Norms keep the statistics of the start, and the first stages of the encoder keep
 enough for outlines, and without them a step takes half the time.
 """
 
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -51,8 +50,6 @@ class OutlineConfig(FitConfig):
         held: how many stages of the encoder, after the stem, keep their weights with it.
         gradient, pairs, gamma, anchor: weights of the terms beside the weighted L1.
         order: weight of the coarse map where the whole disparity is known: near and far count beside outlines.
-        noise: normal noise on what each stage of the encoder gives, as a share of its standard deviation. What
-            follows learns not to magnify small changes, such as those of rounding.
     """
 
     steps: int = 3000
@@ -68,7 +65,6 @@ class OutlineConfig(FitConfig):
     gamma: float = 0.25
     anchor: float = 1.0
     order: float = 2.0
-    noise: float = 0.05
 
 
 class OutlinesWithLoss(nn.Module):
@@ -84,24 +80,10 @@ class OutlinesWithLoss(nn.Module):
                 each.__class__ = FrozenNorm
         for part in (network.stem, *network.stages[: config.held]):
             part.requires_grad_(False)
-        for stage in network.stages:
-            stage.register_forward_hook(self._disturbed)
-        self._random = torch.Generator()
-
-    def _disturbed(self, _stage: nn.Module, _inputs: tuple[Tensor, ...], features: Tensor) -> Tensor:
-        """What a stage gives, with noise on it in a fit."""
-        if not self.training or not self.config.noise:
-            return features
-        size = self.config.noise * features.detach().std()
-        noise = torch.randn(features.shape, generator=self._random, device=features.device, dtype=features.dtype)
-        return features + size * noise
 
     def forward(self, batch: Sample) -> Tensor:
-        """The loss of a batch of `OutlineStream`. The noise is a function of the pictures, for a fit to go on alike."""
+        """The loss of a batch of `OutlineStream`."""
         config = self.config
-        if self.training and config.noise:
-            self._random = torch.Generator(batch["picture"].device)
-            self._random.manual_seed(zlib.crc32(batch["picture"].cpu().numpy().tobytes()))
         picture = batch["picture"].contiguous(memory_format=torch.channels_last)
         disparity, segmentation = (maps.float() for maps in self.network.heads(picture))
         truth, valid = batch["disparity"], batch["valid"]
@@ -196,9 +178,6 @@ def main(
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = OutlineConfig.learning_rate,
     held: Annotated[int, typer.Option(min=0, help="Encoder stages that keep their weights.")] = OutlineConfig.held,
     gradient: Annotated[float, typer.Option(help="Weight of the gradient term.")] = OutlineConfig.gradient,
-    noise: Annotated[
-        float, typer.Option(min=0, help="Noise on what the encoder's stages give, as a share of its spread.")
-    ] = OutlineConfig.noise,
     ema: Annotated[float, typer.Option(help="Decay a step of the averaged weights.")] = OutlineConfig.ema,
     seed: Annotated[int, typer.Option(help="Seed of the samples.")] = 0,
     precision: Annotated[str, typer.Option(help=f"{' or '.join(PRECISIONS)}.")] = OutlineConfig.precision,
@@ -213,7 +192,7 @@ def main(
     """Fit `edge` depth to outlines."""
     config = OutlineConfig(
         steps=steps, batch=batch, learning_rate=learning_rate, seed=seed, precision=as_precision(precision),
-        start=str(start), held=held, gradient=gradient, noise=noise, ema=ema,
+        start=str(start), held=held, gradient=gradient, ema=ema,
     )  # fmt: skip
     task = OutlineTask(
         config, train=shipped("train", data), validation=shipped("val", data), data=data,

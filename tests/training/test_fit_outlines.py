@@ -119,27 +119,3 @@ def test_near_and_far_count_beside_outlines(start: Path, monkeypatch: pytest.Mon
     assert term(ramp + grain, disparity=1) < 0.1
     assert term(ramp, disparity=1) == pytest.approx(0, abs=1e-6)
     assert term(1 - ramp, segmentation=1) == 0
-
-
-@torch.no_grad()
-def test_noise_on_features_is_for_fits_alone_and_follows_from_the_pictures(start: Path) -> None:
-    without, little, much = (OutlinesWithLoss(OutlineConfig(start=str(start), noise=noise)) for noise in (0, 0.05, 0.5))
-    one, other = batch(disparity=1), batch(disparity=1)
-    other["picture"] = other["picture"].flip(3)
-    assert without.eval()(one) == little.eval()(one) == much.eval()(one) == without.train()(one)
-    little.train(), much.train()
-    assert little(one) == little(one)
-    clean = [without(each).item() for each in (one, other)]
-    shifts = [[module(each).item() - loss for each, loss in zip((one, other), clean, strict=True)]
-              for module in (little, much)]  # fmt: skip
-    assert all(shift != 0 for pair in shifts for shift in pair)
-    assert abs(shifts[0][0]) < abs(shifts[1][0])
-
-
-@torch.no_grad()
-def test_noise_is_a_share_of_what_a_stage_gives(start: Path) -> None:
-    module = OutlinesWithLoss(OutlineConfig(start=str(start), noise=0.1)).train()
-    features = 7 + 3 * torch.randn(4, 16, 40, 40, generator=torch.Generator().manual_seed(1))
-    added = module._disturbed(module, (), features) - features
-    assert added.std().item() == pytest.approx(0.3, rel=0.05)
-    assert added.mean().item() == pytest.approx(0, abs=0.01)
