@@ -157,7 +157,7 @@ def _grass(rng: np.random.Generator) -> list[Mesh]:
 
 
 def _reeds(rng: np.random.Generator) -> list[Mesh]:
-    """Upright stems with a head each, and a few long leaves."""
+    """Upright stems with a head each."""
     spread, radius = rng.uniform(0.05, 0.6), log_uniform(rng, 0.004, 0.012)
     stems, heads = [], []
     for _ in range(int(rng.integers(4, 26))):

@@ -49,6 +49,8 @@ def test_order_keeps_the_order_and_loses_the_numbers(tmp_path: Path) -> None:
     assert true > max(relative, order, stretched)
     maps = maps_of(scenes[0], seed=5, index=0)
     assert list(maps) == list(found)
+    flat = [values.ravel()[np.argsort(scenes[0].disparity, axis=None)] for values in maps.values()]
+    assert all((np.diff(values) >= 0).all() for values in flat), "what is nearer is not nearer in a map"
     for values in maps.values():
         assert values.dtype == np.float32
         assert 0 <= values.min() <= values.max() <= 1
